@@ -1,0 +1,50 @@
+// Makes cases from the reference implementation (PyTorch and transformers) and compares forward, gradients, generation, training and the server with them.
+// Not part of continuous integration: it needs a Python with torch and the program that makes a case, which is called as
+//   PYTHON MAKE_CASE --seed N --preset NAME --out DIR
+//
+//   npm run conformance -- --maker make_case.py [--python PYTHON] [--seeds 11,12,13] [--presets tiny,sliding,wide] [--cases DIR]
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const { values } = parseArgs({
+  options: {
+    maker: { type: "string" },
+    python: { type: "string", default: "python3" },
+    seeds: { type: "string", default: "11,12,13" },
+    presets: { type: "string", default: "tiny,sliding,wide" },
+    cases: { type: "string" },
+  },
+});
+if (!values.maker || !existsSync(values.maker)) {
+  console.error("--maker: name the program that makes a case from the reference implementation");
+  process.exit(2);
+}
+const folder = values.cases ? resolve(values.cases) : mkdtempSync(join(tmpdir(), "zaya-cases-"));
+mkdirSync(folder, { recursive: true });
+
+function run(command, args, env = {}) {
+  const { status, error } = spawnSync(command, args, {
+    cwd: root,
+    stdio: ["ignore", "inherit", "inherit"],
+    env: { ...process.env, ...env },
+  });
+  if (status === 0) return;
+  console.error(error?.message ?? `failed: ${command} ${args.join(" ")}`);
+  process.exit(1);
+}
+
+for (const preset of values.presets.split(",")) {
+  for (const seed of values.seeds.split(",")) {
+    const out = join(folder, `${preset}-${seed}`);
+    if (existsSync(join(out, "expected.safetensors"))) continue;
+    console.log(`making ${preset}, seed ${seed}`);
+    run(resolve(values.python), [resolve(values.maker), "--seed", seed, "--preset", preset, "--out", out]);
+  }
+}
+console.log(`cases: ${folder}`);
+run("npx", ["vitest", "run", "conformance", "reference"], { ZAYA_CASES: folder });
