@@ -1,0 +1,328 @@
+// The only C++ that knows JavaScript. One Device object owns a pool, a store and a dispatcher thread; `run` hands a plan to
+// the dispatcher and resolves a promise when it is done. TypeScript starts one run at a time (packages/kernels/src/device.ts).
+#include <napi.h>
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "core/memory.h"
+#include "core/operation.h"
+#include "core/plan.h"
+#include "cpu/measure.h"
+
+namespace {
+
+using zaya::Plan;
+using zaya::Status;
+
+Napi::Value raise(Napi::Env env, const char* message) {
+  Napi::Error::New(env, message).ThrowAsJavaScriptException();
+  return env.Undefined();
+}
+
+struct Bytes {
+  uint8_t* data;
+  size_t size;
+};
+
+Bytes bytes_of(const Napi::Value& value) {
+  auto array = value.As<Napi::TypedArray>();
+  return {static_cast<uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset(), array.ByteLength()};
+}
+
+class Device : public Napi::ObjectWrap<Device> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "Device",
+                       {
+                           InstanceMethod<&Device::operations>("operations"),
+                           InstanceMethod<&Device::add>("add"),
+                           InstanceMethod<&Device::map>("map"),
+                           InstanceMethod<&Device::remove>("remove"),
+                           InstanceMethod<&Device::write>("write"),
+                           InstanceMethod<&Device::read>("read"),
+                           InstanceMethod<&Device::workspaces>("workspaces"),
+                           InstanceMethod<&Device::compile>("compile"),
+                           InstanceMethod<&Device::drop>("drop"),
+                           InstanceMethod<&Device::run>("run"),
+                           InstanceMethod<&Device::abort>("abort"),
+                           InstanceMethod<&Device::times>("times"),
+                           InstanceMethod<&Device::measure>("measure"),
+                           InstanceMethod<&Device::close>("close"),
+                       });
+  }
+
+  // new Device(threads, isa or "")
+  explicit Device(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Device>(info) {
+    const Napi::Env env = info.Env();
+    const std::string wanted = info[1].As<Napi::String>();
+    Status status;
+    isa_ = zaya::choose_isa(wanted.c_str(), &status);
+    if (!status.ok()) {
+      raise(env, status.message);
+      return;
+    }
+    Value().Set("isa", Napi::String::New(env, zaya::name_of(isa_)));
+    pool_ = std::make_unique<zaya::Pool>(info[0].As<Napi::Number>().Int32Value());
+    settled_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "zaya", 0, 1);
+    settled_.Unref(env);
+    dispatcher_ = std::thread([this] { dispatch(); });
+    napi_add_env_cleanup_hook(env, on_exit, this);
+    hooked_ = true;
+  }
+
+  ~Device() { shut(); }
+
+ private:
+  // What the dispatcher does while JavaScript waits.
+  struct Job {
+    explicit Job(Napi::Env env) : deferred(Napi::Promise::Deferred::New(env)) {}
+    std::function<Status(bool* aborted)> work;
+    std::function<Napi::Value(Napi::Env)> result;
+    Napi::Promise::Deferred deferred;
+    Status status;
+    bool aborted = false;
+  };
+
+  void dispatch() {
+    for (;;) {
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [this] { return job_ != nullptr || closing_; });
+      if (job_ == nullptr) return;
+      Job* job = job_;
+      job_ = nullptr;
+      lock.unlock();
+      job->status = job->work(&job->aborted);
+      settled_.BlockingCall(job, [this](Napi::Env env, Napi::Function, Job* done) { settle(env, done); });
+    }
+  }
+
+  void settle(Napi::Env env, Job* job) {
+    if (env == nullptr) return;
+    const Napi::HandleScope scope(env);
+    running_ = false;
+    settled_.Unref(env);
+    if (!job->status.ok())
+      job->deferred.Reject(Napi::Error::New(env, job->status.message).Value());
+    else if (job->aborted)
+      job->deferred.Resolve(env.Null());
+    else
+      job->deferred.Resolve(job->result(env));
+    delete job;
+  }
+
+  Napi::Value start(Napi::Env env, Job* job) {
+    const Napi::Value promise = job->deferred.Promise();
+    running_ = true;
+    settled_.Ref(env);
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      job_ = job;
+    }
+    wake_.notify_one();
+    return promise;
+  }
+
+  static void on_exit(void* self) {
+    auto* device = static_cast<Device*>(self);
+    device->hooked_ = false;
+    device->shut();
+  }
+
+  void shut() {
+    if (!dispatcher_.joinable()) return;
+    if (hooked_) napi_remove_env_cleanup_hook(Env(), on_exit, this);
+    abort_.store(true);
+    {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      closing_ = true;
+    }
+    wake_.notify_one();
+    dispatcher_.join();
+    settled_.Release();
+    plans_.clear();
+    store_.reset();
+    pool_.reset();
+  }
+
+  Napi::Value operations(const Napi::CallbackInfo& info) {
+    auto names = Napi::Array::New(info.Env());
+    for (int i = 0; i < zaya::num_operations(isa_); i++) names.Set(static_cast<uint32_t>(i), zaya::operation_at(isa_, i).name);
+    return names;
+  }
+
+  Napi::Value slot(Napi::Env env, const Status& status, int slot) {
+    return status.ok() ? Napi::Number::New(env, slot).As<Napi::Value>() : raise(env, status.message);
+  }
+
+  Napi::Value add(const Napi::CallbackInfo& info) {  // (bytes) → slot
+    int index = 0;
+    const Status status = store_->add(static_cast<size_t>(info[0].As<Napi::Number>().Int64Value()), &index);
+    return slot(info.Env(), status, index);
+  }
+
+  Napi::Value map(const Napi::CallbackInfo& info) {  // (path, offset, bytes) → slot
+    int index = 0;
+    const std::string path = info[0].As<Napi::String>();
+    const Status status = store_->map(path.c_str(), static_cast<size_t>(info[1].As<Napi::Number>().Int64Value()),
+                                      static_cast<size_t>(info[2].As<Napi::Number>().Int64Value()), &index);
+    return slot(info.Env(), status, index);
+  }
+
+  void remove(const Napi::CallbackInfo& info) {
+    if (store_) store_->remove(info[0].As<Napi::Number>().Int32Value());
+  }
+
+  void write(const Napi::CallbackInfo& info) {  // (slot, offset, typed array)
+    const zaya::Block* block = store_->at(info[0].As<Napi::Number>().Int32Value());
+    const auto offset = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+    const Bytes from = bytes_of(info[2]);
+    if (block == nullptr || block->mapping != nullptr || offset + from.size > block->bytes) {
+      raise(info.Env(), "write outside of a tensor of the store, or into a mapped file");
+      return;
+    }
+    std::memcpy(block->data + offset, from.data, from.size);
+  }
+
+  void read(const Napi::CallbackInfo& info) {  // (slot, offset, typed array to fill)
+    const zaya::Block* block = store_->at(info[0].As<Napi::Number>().Int32Value());
+    const auto offset = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+    const Bytes to = bytes_of(info[2]);
+    if (block == nullptr || offset + to.size > block->bytes) {
+      raise(info.Env(), "read outside of a tensor of the store");
+      return;
+    }
+    std::memcpy(to.data, block->data + offset, to.size);
+  }
+
+  std::unique_ptr<Plan> parse(const Napi::CallbackInfo& info) {
+    const auto code = info[0].As<Napi::Float64Array>();
+    auto plan = std::make_unique<Plan>();
+    const Status status = plan->parse(code.Data(), code.ElementLength(), isa_);
+    if (status.ok()) return plan;
+    raise(info.Env(), status.message);
+    return nullptr;
+  }
+
+  Napi::Value workspaces(const Napi::CallbackInfo& info) {  // (plan without offsets, maxima) → bytes of each step
+    auto plan = parse(info);
+    if (!plan) return info.Env().Undefined();
+    std::vector<double> bytes;
+    plan->workspaces(info[1].As<Napi::Float64Array>().Data(), *pool_, &bytes);
+    auto result = Napi::Float64Array::New(info.Env(), bytes.size());
+    std::copy(bytes.begin(), bytes.end(), result.Data());
+    return result;
+  }
+
+  Napi::Value compile(const Napi::CallbackInfo& info) {  // (plan) → id
+    auto plan = parse(info);
+    if (!plan) return info.Env().Undefined();
+    const Status status = plan->allocate_arena();
+    if (!status.ok()) return raise(info.Env(), status.message);
+    plans_[next_plan_] = std::move(plan);
+    return Napi::Number::New(info.Env(), next_plan_++);
+  }
+
+  void drop(const Napi::CallbackInfo& info) { plans_.erase(info[0].As<Napi::Number>().Int32Value()); }
+
+  // (id, sizes, inputs, timing) → promise of typed-array buffers in the order of the outputs, or of null when it was aborted
+  Napi::Value run(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    const auto found = plans_.find(info[0].As<Napi::Number>().Int32Value());
+    if (running_ || found == plans_.end()) return raise(env, running_ ? "a run is in progress" : "no such plan");
+    Plan* plan = found->second.get();
+    const auto sizes = info[1].As<Napi::Float64Array>();
+    Status status = plan->bind(sizes.Data(), sizes.ElementLength(), *store_);
+    if (!status.ok()) return raise(env, status.message);
+    const auto inputs = info[2].As<Napi::Array>();
+    for (uint32_t i = 0; i < inputs.Length(); i++) {
+      const Bytes from = bytes_of(inputs.Get(i));
+      const zaya::Tensor& to = plan->input(i);
+      if (from.size != zaya::bytes_of(to)) return raise(env, "an input has the wrong number of bytes");
+      std::memcpy(to.data, from.data, from.size);
+    }
+    plan->timing = info[3].ToBoolean();
+    abort_.store(false);
+    auto* job = new Job(env);
+    job->work = [this, plan](bool* aborted) { return plan->run(*pool_, abort_, aborted); };
+    job->result = [plan](Napi::Env environment) -> Napi::Value {
+      auto results = Napi::Array::New(environment, plan->num_outputs());
+      for (size_t i = 0; i < plan->num_outputs(); i++) {
+        const zaya::Tensor& output = plan->output(i);
+        auto buffer = Napi::ArrayBuffer::New(environment, zaya::bytes_of(output));
+        std::memcpy(buffer.Data(), output.data, buffer.ByteLength());
+        results.Set(static_cast<uint32_t>(i), buffer);
+      }
+      return results;
+    };
+    return start(env, job);
+  }
+
+  void abort(const Napi::CallbackInfo&) { abort_.store(true); }
+
+  Napi::Value times(const Napi::CallbackInfo& info) {  // (id) → nanoseconds of each step
+    const auto found = plans_.find(info[0].As<Napi::Number>().Int32Value());
+    if (found == plans_.end()) return raise(info.Env(), "no such plan");
+    const auto& times = found->second->times;
+    auto result = Napi::Float64Array::New(info.Env(), times.size());
+    for (size_t i = 0; i < times.size(); i++) result[i] = static_cast<double>(times[i]);
+    return result;
+  }
+
+  // ("float32" | "bfloat16" | "read", milliseconds) → promise of GFLOP/s or GB/s on all threads
+  Napi::Value measure(const Napi::CallbackInfo& info) {
+    const Napi::Env env = info.Env();
+    if (running_) return raise(env, "a run is in progress");
+    const std::string what = info[0].As<Napi::String>();
+    const double milliseconds = info[1].As<Napi::Number>();
+    auto value = std::make_shared<double>(0);
+    auto* job = new Job(env);
+    job->work = [this, what, milliseconds, value](bool*) { return zaya::measure(what.c_str(), milliseconds, *pool_, value.get()); };
+    job->result = [value](Napi::Env environment) -> Napi::Value { return Napi::Number::New(environment, *value); };
+    return start(env, job);
+  }
+
+  void close(const Napi::CallbackInfo&) { shut(); }
+
+  zaya::Isa isa_ = zaya::Isa::portable;
+  std::unique_ptr<zaya::Pool> pool_;
+  std::unique_ptr<zaya::Store> store_ = std::make_unique<zaya::Store>();
+  std::map<int, std::unique_ptr<Plan>> plans_;
+  int next_plan_ = 1;
+  Napi::ThreadSafeFunction settled_;
+  std::thread dispatcher_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  Job* job_ = nullptr;
+  bool closing_ = false;
+  bool running_ = false;
+  bool hooked_ = false;
+  std::atomic<bool> abort_{false};
+};
+
+Napi::Value memory(const Napi::CallbackInfo& info) {
+  const zaya::MemoryUse use = zaya::memory_use();
+  auto result = Napi::Object::New(info.Env());
+  result.Set("currentBytes", static_cast<double>(use.current_bytes));
+  result.Set("peakBytes", static_cast<double>(use.peak_bytes));
+  return result;
+}
+
+void reset_peak(const Napi::CallbackInfo&) { zaya::reset_peak(); }
+
+Napi::Object initialise(Napi::Env env, Napi::Object exports) {
+  exports.Set("planVersion", zaya::plan_version);
+  exports.Set("Device", Device::define(env));
+  exports.Set("memory", Napi::Function::New(env, memory));
+  exports.Set("resetPeak", Napi::Function::New(env, reset_peak));
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(zaya, initialise)

@@ -1,0 +1,238 @@
+#include "core/plan.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+
+#include "core/memory.h"
+
+namespace zaya {
+
+Store::~Store() {
+  for (int i = 0; i < static_cast<int>(blocks_.size()); i++) remove(i);
+}
+
+Status Store::add(size_t bytes, int* slot) {
+  void* data = allocate(bytes);
+  if (data == nullptr) return error("no memory for a tensor of %zu bytes; use a smaller model or shorter context", bytes);
+  blocks_.push_back({static_cast<uint8_t*>(data), bytes, nullptr, 0});
+  *slot = static_cast<int>(blocks_.size()) - 1;
+  return {};
+}
+
+Status Store::map(const char* path, size_t offset, size_t bytes, int* slot) {
+  const int file = open(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) return error("cannot open %s: %s", path, std::strerror(errno));
+  struct stat info;
+  if (fstat(file, &info) != 0 || static_cast<size_t>(info.st_size) < offset + bytes) {
+    close(file);
+    return error("%s is shorter than the %zu bytes its header promises", path, offset + bytes);
+  }
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t start = offset / page * page;
+  void* mapping = mmap(nullptr, offset - start + bytes, PROT_READ, MAP_SHARED, file, static_cast<off_t>(start));
+  close(file);
+  if (mapping == MAP_FAILED) return error("cannot map %s: %s", path, std::strerror(errno));
+  blocks_.push_back({static_cast<uint8_t*>(mapping) + (offset - start), bytes, mapping, offset - start + bytes});
+  *slot = static_cast<int>(blocks_.size()) - 1;
+  return {};
+}
+
+void Store::remove(int slot) {
+  Block& block = blocks_[static_cast<size_t>(slot)];
+  if (block.mapping != nullptr)
+    munmap(block.mapping, block.mapping_bytes);
+  else
+    release(block.data, block.bytes);
+  block = {};
+}
+
+size_t bytes_of(const Tensor& tensor) {
+  if (tensor.encoding == Encoding::plain) return static_cast<size_t>(tensor.size()) * size_of(tensor.dtype);
+  const int64_t columns = tensor.rank > 0 ? tensor.shape[tensor.rank - 1] : 1;
+  const int64_t rows = tensor.rank > 1 ? tensor.shape[tensor.rank - 2] : 1;
+  int64_t matrices = 1;
+  for (int i = 0; i + 2 < tensor.rank; i++) matrices *= tensor.shape[i];
+  return static_cast<size_t>(matrices * ((rows + 31) / 32 * 32) * ((columns + 1) / 2 * 2)) * size_of(tensor.dtype);
+}
+
+Plan::~Plan() { release(arena_, arena_bytes_); }
+
+Status Plan::parse(const double* code, size_t length, Isa isa) {
+  size_t at = 0;
+  bool short_plan = false;
+  auto next = [&]() -> double {
+    if (at < length) return code[at++];
+    short_plan = true;
+    return 0;
+  };
+  auto count = [&] { return static_cast<size_t>(next()); };
+  const int version = static_cast<int>(next());
+  if (version != plan_version)
+    return error("the plan has version %d, this addon reads %d; install matching versions of @zaya/kernels and its platform package", version, plan_version);
+  num_sizes_ = count();
+  const size_t tensors = count(), steps = count(), inputs = count(), outputs = count(), copies = count();
+  arena_bytes_ = count();
+  guard_bytes_ = count();
+  for (size_t i = 0; i < tensors && !short_plan; i++) {
+    TensorRule rule = {};
+    rule.tensor.dtype = static_cast<DType>(static_cast<int>(next()));
+    rule.tensor.encoding = static_cast<Encoding>(static_cast<int>(next()));
+    rule.in_store = next() != 0;
+    rule.offset = count();
+    rule.max_bytes = count();
+    rule.tensor.rank = static_cast<int>(next());
+    if (rule.tensor.rank < 0 || rule.tensor.rank > max_rank) return error("the plan has a tensor of %d dimensions; at most %d", rule.tensor.rank, max_rank);
+    for (int d = 0; d < rule.tensor.rank; d++) {
+      rule.dimension[d].size = static_cast<int>(next());
+      rule.dimension[d].times = static_cast<int64_t>(next());
+      rule.dimension[d].plus = static_cast<int64_t>(next());
+      if (rule.dimension[d].size >= static_cast<int>(num_sizes_)) return error("the plan names size %d of %zu", rule.dimension[d].size, num_sizes_);
+    }
+    tensors_.push_back(rule);
+  }
+  auto tensor_index = [&](bool optional) -> int {
+    const int index = static_cast<int>(next());
+    if (index >= static_cast<int>(tensors) || index < (optional ? -1 : 0)) short_plan = true;
+    return short_plan ? -1 : index;
+  };
+  for (size_t i = 0; i < steps && !short_plan; i++) {
+    Step step = {};
+    const int operation = static_cast<int>(next());
+    if (operation < 0 || operation >= num_operations(isa)) return error("the plan names operation %d of %d", operation, num_operations(isa));
+    step.operation = &operation_at(isa, operation);
+    step.in_tail = next() != 0;
+    step.workspace = count();
+    step.workspace_bytes = count();
+    step.num_in = static_cast<int>(next());
+    step.first_in = static_cast<int>(operands_.size());
+    for (int k = 0; k < step.num_in && !short_plan; k++) operands_.push_back(tensor_index(true));
+    step.num_out = static_cast<int>(next());
+    step.first_out = static_cast<int>(operands_.size());
+    for (int k = 0; k < step.num_out && !short_plan; k++) operands_.push_back(tensor_index(false));
+    step.num_attributes = static_cast<int>(next());
+    step.first_attribute = static_cast<int>(attributes_.size());
+    for (int k = 0; k < step.num_attributes && !short_plan; k++) attributes_.push_back(next());
+    steps_.push_back(step);
+  }
+  for (size_t i = 0; i < inputs && !short_plan; i++) inputs_.push_back(static_cast<size_t>(tensor_index(false)));
+  for (size_t i = 0; i < outputs && !short_plan; i++) outputs_.push_back(static_cast<size_t>(tensor_index(false)));
+  for (size_t i = 0; i < copies && !short_plan; i++) {
+    const auto from = static_cast<size_t>(tensor_index(false));
+    copies_.emplace_back(from, static_cast<size_t>(tensor_index(false)));
+  }
+  if (short_plan || at != length) return error("the plan is malformed at number %zu of %zu", at, length);
+  return {};
+}
+
+void Plan::arguments(const Step& step, std::vector<Tensor>* operands, Arguments* arguments) {
+  const size_t num = static_cast<size_t>(step.num_in + step.num_out);
+  operands->assign(num, Tensor{});
+  for (size_t k = 0; k < num; k++) {
+    const int index = operands_[static_cast<size_t>(step.first_in) + k];
+    if (index >= 0) (*operands)[k] = tensors_[static_cast<size_t>(index)].tensor;
+  }
+  arguments->in = operands->data();
+  arguments->num_in = step.num_in;
+  arguments->out = operands->data() + step.num_in;
+  arguments->num_out = step.num_out;
+  arguments->attribute = attributes_.data() + step.first_attribute;
+}
+
+Status Plan::workspaces(const double* maxima, Pool& pool, std::vector<double>* bytes) {
+  for (TensorRule& rule : tensors_)
+    for (int d = 0; d < rule.tensor.rank; d++) {
+      const DimensionRule& dimension = rule.dimension[d];
+      rule.tensor.shape[d] = dimension.size < 0 ? dimension.plus : dimension.times * static_cast<int64_t>(maxima[dimension.size]) + dimension.plus;
+    }
+  std::vector<Tensor> operands;
+  for (const Step& step : steps_) {
+    Arguments call;
+    arguments(step, &operands, &call);
+    call.pool = &pool;
+    bytes->push_back(static_cast<double>(step.operation->workspace(call)));
+  }
+  return {};
+}
+
+Status Plan::allocate_arena() {
+  arena_ = static_cast<uint8_t*>(allocate(arena_bytes_));
+  if (arena_ == nullptr) return error("no memory for an arena of %zu bytes; use a smaller batch or model", arena_bytes_);
+  return {};
+}
+
+Status Plan::bind(const double* sizes, size_t count, const Store& store) {
+  if (count != num_sizes_) return error("the plan binds %zu sizes, received %zu", num_sizes_, count);
+  for (TensorRule& rule : tensors_) {
+    for (int d = 0; d < rule.tensor.rank; d++) {
+      const DimensionRule& dimension = rule.dimension[d];
+      rule.tensor.shape[d] = dimension.size < 0 ? dimension.plus : dimension.times * static_cast<int64_t>(sizes[dimension.size]) + dimension.plus;
+    }
+    if (bytes_of(rule.tensor) > rule.max_bytes) return error("a tensor wants %zu bytes where %zu were planned", bytes_of(rule.tensor), rule.max_bytes);
+    if (!rule.in_store) {
+      rule.tensor.data = arena_ + rule.offset;
+      continue;
+    }
+    const Block* block = store.at(static_cast<int>(rule.offset));
+    if (block == nullptr || block->data == nullptr || block->bytes < bytes_of(rule.tensor)) return error("tensor %zu of the store is gone or too small", rule.offset);
+    rule.tensor.data = block->data;
+  }
+  return {};
+}
+
+void Plan::lay_guards(const Step& step) {
+  for (int k = 0; k < step.num_out; k++) {
+    const TensorRule& rule = tensors_[static_cast<size_t>(operands_[static_cast<size_t>(step.first_out + k)])];
+    if (!rule.in_store) std::memset(arena_ + rule.offset + rule.max_bytes, poison, guard_bytes_);
+  }
+  if (step.workspace_bytes > 0) std::memset(arena_ + step.workspace + step.workspace_bytes, poison, guard_bytes_);
+}
+
+Status Plan::check_guards(const Step& step) const {
+  auto broken = [&](size_t end) {
+    for (size_t i = 0; i < guard_bytes_; i++)
+      if (arena_[end + i] != poison) return true;
+    return false;
+  };
+  for (int k = 0; k < step.num_out; k++) {
+    const TensorRule& rule = tensors_[static_cast<size_t>(operands_[static_cast<size_t>(step.first_out + k)])];
+    if (!rule.in_store && broken(rule.offset + rule.max_bytes)) return error("[%s] wrote past the end of output %d", step.operation->name, k);
+  }
+  if (step.workspace_bytes > 0 && broken(step.workspace + step.workspace_bytes)) return error("[%s] wrote past the end of its workspace", step.operation->name);
+  return {};
+}
+
+Status Plan::run(Pool& pool, const std::atomic<bool>& abort, bool* aborted) {
+  *aborted = false;
+  if (timing) times.assign(steps_.size(), 0);
+  std::vector<Tensor> operands;
+  for (size_t i = 0; i < steps_.size(); i++) {
+    const Step& step = steps_[i];
+    if (!step.in_tail && abort.load(std::memory_order_relaxed)) {
+      *aborted = true;
+      return {};
+    }
+    Arguments call;
+    arguments(step, &operands, &call);
+    call.workspace = arena_ + step.workspace;
+    call.pool = &pool;
+    if (guard_bytes_ > 0) lay_guards(step);
+    const auto start = std::chrono::steady_clock::now();
+    const Status status = step.operation->kernel(call);
+    if (!status.ok()) return status;
+    if (timing) times[i] = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now() - start).count();
+    if (guard_bytes_ > 0) {
+      const Status guarded = check_guards(step);
+      if (!guarded.ok()) return guarded;
+    }
+  }
+  for (const auto& [from, to] : copies_) std::memcpy(tensors_[to].tensor.data, tensors_[from].tensor.data, bytes_of(tensors_[from].tensor));
+  return {};
+}
+
+}  // namespace zaya

@@ -1,0 +1,110 @@
+// The flat plan: what TypeScript hands over, numbers only. Its writer is packages/kernels/src/plan.ts; both carry the version.
+//
+//   header     version, sizes, tensors, steps, inputs, outputs, copies, arena bytes, guard bytes
+//   tensor     dtype, encoding, place (0 arena, 1 store), offset or store slot, bytes at the maximum, rank, then for each
+//              dimension: size index or -1, times, plus
+//   step       operation index, in the tail (0/1), workspace offset, workspace bytes, inputs, (tensor or -1)…, outputs, tensor…,
+//              attributes, value…
+//   inputs     tensor…      outputs  tensor…      copies  (from tensor, to store tensor)…
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "core/operation.h"
+
+namespace zaya {
+
+constexpr int plan_version = 1;
+constexpr uint8_t poison = 0xA5;
+
+struct Block {  // one tensor of the store
+  uint8_t* data = nullptr;
+  size_t bytes = 0;
+  void* mapping = nullptr;  // set when the bytes are a read-only part of a file
+  size_t mapping_bytes = 0;
+};
+
+class Store {
+ public:
+  Store() = default;
+  ~Store();
+  Store(const Store&) = delete;
+  Store& operator=(const Store&) = delete;
+
+  Status add(size_t bytes, int* slot);
+  Status map(const char* path, size_t offset, size_t bytes, int* slot);
+  void remove(int slot);
+  const Block* at(int slot) const { return slot >= 0 && slot < static_cast<int>(blocks_.size()) ? &blocks_[static_cast<size_t>(slot)] : nullptr; }
+
+ private:
+  std::vector<Block> blocks_;
+};
+
+struct DimensionRule {
+  int size;  // index of the bound size, or -1
+  int64_t times;
+  int64_t plus;
+};
+
+struct TensorRule {
+  Tensor tensor;
+  bool in_store;
+  size_t offset;  // in the arena, or the slot in the store
+  size_t max_bytes;
+  DimensionRule dimension[max_rank];
+};
+
+struct Step {
+  const OperationEntry* operation;
+  bool in_tail;
+  size_t workspace, workspace_bytes;  // in the arena
+  int first_in, num_in, first_out, num_out;  // into Plan::operands
+  int first_attribute, num_attributes;
+};
+
+class Plan {
+ public:
+  Plan() = default;
+  ~Plan();
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+
+  Status parse(const double* code, size_t length, Isa isa);
+  // Workspace of each step at the maxima; sizes must be the maxima.
+  Status workspaces(const double* maxima, Pool& pool, std::vector<double>* bytes);
+  Status allocate_arena();
+
+  // Binds the sizes; then each input can be copied to input(i), `run` can be called, and output(i) be read.
+  Status bind(const double* sizes, size_t count, const Store& store);
+  Status run(Pool& pool, const std::atomic<bool>& abort, bool* aborted);
+  const Tensor& input(size_t i) const { return tensors_[inputs_[i]].tensor; }
+  const Tensor& output(size_t i) const { return tensors_[outputs_[i]].tensor; }
+  size_t num_inputs() const { return inputs_.size(); }
+  size_t num_outputs() const { return outputs_.size(); }
+  // Nanoseconds of each step in the last run, when timing is on.
+  std::vector<int64_t> times;
+  bool timing = false;
+
+ private:
+  void arguments(const Step& step, std::vector<Tensor>* operands, Arguments* arguments);
+  // With guard bytes: the poison behind each output and the workspace, laid before a step and read after it.
+  void lay_guards(const Step& step);
+  Status check_guards(const Step& step) const;
+
+  std::vector<TensorRule> tensors_;
+  std::vector<Step> steps_;
+  std::vector<int> operands_;
+  std::vector<double> attributes_;
+  std::vector<size_t> inputs_, outputs_;
+  std::vector<std::pair<size_t, size_t>> copies_;
+  size_t num_sizes_ = 0;
+  uint8_t* arena_ = nullptr;
+  size_t arena_bytes_ = 0;
+  size_t guard_bytes_ = 0;
+};
+
+// Bytes of a tensor of this shape; panels round rows to 32 and columns to 2.
+size_t bytes_of(const Tensor& tensor);
+
+}  // namespace zaya

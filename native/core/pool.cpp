@@ -1,0 +1,78 @@
+#include "core/pool.h"
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <climits>
+
+namespace zaya {
+namespace {
+
+constexpr int spins = 20000;  // about 100 µs of pause instructions; a futex wake costs about 25 µs in a virtual machine
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+void futex_wait(std::atomic<int32_t>& word, int32_t seen) {
+  syscall(SYS_futex, reinterpret_cast<int32_t*>(&word), FUTEX_WAIT_PRIVATE, seen, nullptr, nullptr, 0);
+}
+
+void futex_wake(std::atomic<int32_t>& word) {
+  syscall(SYS_futex, reinterpret_cast<int32_t*>(&word), FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+}
+
+}  // namespace
+
+Pool::Pool(int threads) : threads_(threads < 1 ? 1 : threads) {
+  for (int i = 1; i < threads_; i++) workers_.emplace_back([this, i] { work(i); });
+}
+
+Pool::~Pool() {
+  stop_.store(true);
+  generation_.fetch_add(1);
+  futex_wake(generation_);
+  for (auto& worker : workers_) worker.join();
+}
+
+void Pool::take(int thread) {
+  for (;;) {
+    int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
+    if (task >= tasks_) return;
+    call_(body_, task, thread);
+  }
+}
+
+void Pool::work(int thread) {
+  int32_t seen = 0;
+  for (;;) {
+    for (int i = 0; i < spins && generation_.load(std::memory_order_acquire) == seen; i++) pause();
+    // Counted before the word is looked at again, so that either the caller sees a sleeper or the sleeper sees the new word.
+    sleepers_.fetch_add(1);
+    while (generation_.load() == seen) futex_wait(generation_, seen);
+    sleepers_.fetch_sub(1);
+    seen = generation_.load(std::memory_order_acquire);
+    if (stop_.load()) return;
+    take(thread);
+    busy_.fetch_sub(1, std::memory_order_acq_rel);
+  }
+}
+
+void Pool::run_erased(int64_t tasks, Call call, void* body) {
+  if (tasks <= 0) return;
+  tasks_ = tasks;
+  call_ = call;
+  body_ = body;
+  next_.store(0, std::memory_order_relaxed);
+  if (threads_ == 1 || tasks == 1) return take(0);
+  busy_.store(threads_ - 1, std::memory_order_relaxed);
+  generation_.fetch_add(1);
+  if (sleepers_.load() > 0) futex_wake(generation_);
+  take(0);
+  while (busy_.load(std::memory_order_acquire) > 0) pause();
+}
+
+}  // namespace zaya

@@ -1,0 +1,55 @@
+// One persistent pool of threads. The caller works too; idle workers spin briefly, then sleep on a futex.
+// Tasks are claimed one by one, so which thread runs a task is not fixed: a task must own what it writes, and what
+// it computes must depend on its index alone. Then every number of threads gives the same bits.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+namespace zaya {
+
+class Pool {
+ public:
+  explicit Pool(int threads);
+  ~Pool();
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+
+  int threads() const { return threads_; }
+
+  // Runs fn(task, thread) for every task in [0, tasks); thread is in [0, threads()). Returns when all are done.
+  template <class F> void run(int64_t tasks, F&& fn) {
+    using Body = std::remove_reference_t<F>;
+    run_erased(tasks, [](void* body, int64_t task, int thread) { (*static_cast<Body*>(body))(task, thread); },
+               const_cast<void*>(static_cast<const void*>(&fn)));
+  }
+
+  // Runs fn(begin, end, thread) over [0, n) cut into runs of `grain` (the last may be shorter).
+  template <class F> void run_ranges(int64_t n, int64_t grain, F&& fn) {
+    run((n + grain - 1) / grain, [&](int64_t task, int thread) {
+      int64_t begin = task * grain;
+      fn(begin, begin + grain < n ? begin + grain : n, thread);
+    });
+  }
+
+ private:
+  using Call = void (*)(void* body, int64_t task, int thread);
+  void run_erased(int64_t tasks, Call call, void* body);
+  void work(int thread);
+  void take(int thread);
+
+  int threads_;
+  std::vector<std::thread> workers_;
+  alignas(64) std::atomic<int32_t> generation_{0};
+  alignas(64) std::atomic<int64_t> next_{0};
+  alignas(64) std::atomic<int32_t> busy_{0};
+  std::atomic<int32_t> sleepers_{0};
+  std::atomic<bool> stop_{false};
+  int64_t tasks_ = 0;
+  Call call_ = nullptr;
+  void* body_ = nullptr;
+};
+
+}  // namespace zaya

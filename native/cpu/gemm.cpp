@@ -1,0 +1,337 @@
+// The driver of matrix products: cut into tasks, pack, multiply. Compiled once for each instruction set, like the operations.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC 12 warns of its own AVX-512 headers (GCC bug 105593)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include "cpu/gemm.h"
+
+#include <algorithm>
+
+#include "cpu/gemm_pack.h"
+#include "cpu/gemm_tile.h"
+
+namespace zaya::ZAYA_ISA {
+namespace {
+
+constexpr size_t b_limit = size_t(16) << 20;       // packed B beyond this is packed and used piece by piece, to stay in the cache
+constexpr size_t block_bytes = size_t(480) << 10;  // of packed A that a task keeps in the second-level cache
+constexpr size_t panel_bytes_limit = size_t(128) << 10;
+constexpr int64_t block_panels = 20;               // 240 rows of C a task at most …
+constexpr int64_t group_panels = 16;               // … by 512 columns
+constexpr int64_t inline_elements = 1 << 15;       // less is packed without waking anybody
+
+struct Formats {
+  Format format;
+  DType a;
+  DType b;
+};
+
+Formats formats_of(Math math, DType b) {
+  if (math == Math::float64) return {Format::float64, DType::float64, DType::float64};
+  if (math == Math::bfloat16) return {Format::bfloat16, DType::bfloat16, DType::bfloat16};
+  if (b == DType::bfloat16) return {Format::float32_by_bfloat16, DType::float32, DType::bfloat16};
+  return {Format::float32, DType::float32, DType::float32};
+}
+
+int64_t ceiling(int64_t n, int64_t d) { return (n + d - 1) / d; }
+int64_t row_panels_of(int64_t m) { return ceiling(m, tile_height); }
+
+// How far one packing task goes along k: long runs where k is contiguous, few rows where it is not.
+int64_t pack_length(Layout layout) { return layout == Layout::rows ? 256 : 64; }
+
+// Cut of the list into tasks: blocks of row panels by groups of column panels. The result does not depend on it.
+struct Cut {
+  int64_t rows = block_panels;
+  int64_t columns = group_panels;
+};
+
+int64_t tasks_of(const MatrixProduct* products, int64_t count, int64_t panels, Cut cut) {
+  int64_t tasks = 0;
+  for (int64_t i = 0; i < count; i++) tasks += ceiling(row_panels_of(products[i].m), cut.rows);
+  return tasks * ceiling(panels, cut.columns);
+}
+
+Cut choose_cut(const MatrixProduct* products, int64_t count, int64_t panels, int threads) {
+  Cut cut;
+  int64_t most_rows = 1;
+  for (int64_t i = 0; i < count; i++) most_rows = std::max(most_rows, row_panels_of(products[i].m));
+  cut.rows = std::min(cut.rows, most_rows);
+  const int64_t wanted = threads == 1 ? 1 : 8 * static_cast<int64_t>(threads);
+  while (tasks_of(products, count, panels, cut) < wanted) {
+    if (cut.columns > 4) cut.columns /= 2;
+    else if (cut.rows > 5) cut.rows = ceiling(cut.rows, 2);
+    else if (cut.columns > 1) cut.columns /= 2;
+    else break;
+  }
+  return cut;
+}
+
+struct Block {
+  const MatrixProduct* product;
+  Formats formats;
+  const uint8_t* b;         // the first panel of the group
+  int64_t panel0, panels;   // column panels
+  int64_t row_panel0, row_panels;
+};
+
+void add_bias(const Block& block, int64_t row0, int64_t row1) {
+  const MatrixProduct& p = *block.product;
+  const int64_t begin = block.panel0 * panel_columns, end = std::min(p.n, (block.panel0 + block.panels) * panel_columns);
+  for (int64_t row = row0; row < row1; row++) {
+    if (block.formats.format == Format::float64) {
+      double* c = static_cast<double*>(p.c) + row * p.c_stride;
+      for (int64_t j = begin; j < end; j++) c[j] += static_cast<const double*>(p.bias)[j];
+    } else {
+      float* c = static_cast<float*>(p.c) + row * p.c_stride;
+      for (int64_t j = begin; j < end; j++) c[j] += static_cast<const float*>(p.bias)[j];
+    }
+  }
+}
+
+// One task: k is cut so that the rows' part of A stays in the second-level cache; C is the accumulator between the cuts.
+void multiply_block(const Block& block) {
+  const MatrixProduct& p = *block.product;
+  const int64_t a_size = static_cast<int64_t>(size_of(block.formats.a)), b_size = static_cast<int64_t>(size_of(block.formats.b));
+  const int64_t c_size = block.formats.format == Format::float64 ? 8 : 4;
+  const int64_t k_all = even(p.k);
+  const int64_t panel_bytes = panel_columns * k_all * b_size;
+  const int64_t row0 = block.row_panel0 * tile_height, row1 = std::min(p.m, (block.row_panel0 + block.row_panels) * tile_height);
+  const int last_height = static_cast<int>(row1 - row0 - (block.row_panels - 1) * tile_height);
+
+  int64_t cuts = 1;
+  if (block.row_panels > 1) {
+    cuts = std::max(ceiling((row1 - row0) * k_all * a_size, static_cast<int64_t>(block_bytes)),
+                    ceiling(panel_bytes, static_cast<int64_t>(panel_bytes_limit)));
+  }
+  const int64_t step = even(ceiling(k_all, std::max<int64_t>(1, cuts)));
+  // Few rows: several panels at a time, from memory. Else the first row panel brings a panel of B in, the others find it there.
+  const int together = block.row_panels == 1 ? tile_panels(block.formats.format, last_height) : 1;
+  const TileKernel full = tile_kernel(block.formats.format, tile_height, 1);
+  const TileKernel last = tile_kernel(block.formats.format, last_height, 1);
+  const TileKernel wide = tile_kernel(block.formats.format, last_height, together);
+
+  int64_t k0 = 0;
+  do {
+    const int64_t k1 = std::min(k_all, k0 + step);
+    for (int64_t panel = 0; panel < block.panels;) {
+      const int taken = panel + together <= block.panels ? together : 1;
+      TileCall call;
+      call.b = block.b + panel * panel_bytes + k0 * panel_columns * b_size;
+      call.b_panel = panel_bytes;
+      call.pairs = (k1 - k0) / 2;
+      const int64_t column = (block.panel0 + panel) * panel_columns;
+      call.columns = std::min<int64_t>(taken * panel_columns, p.n - column);
+      call.c_stride = p.c_stride;
+      call.accumulate = p.accumulate || k0 > 0;
+      for (int64_t i = 0; i < block.row_panels; i++) {
+        const bool ends = i + 1 == block.row_panels;
+        const int64_t row = row0 + i * tile_height;
+        call.rows = ends ? last_height : tile_height;
+        call.a = static_cast<const uint8_t*>(p.a_packed) + (row * k_all + k0 * call.rows) * a_size;
+        call.c = static_cast<uint8_t*>(p.c) + (row * p.c_stride + column) * c_size;
+        call.ahead = i == 0 ? 2048 : 0;
+        (taken > 1 ? wide : ends ? last : full)(call);
+      }
+      panel += taken;
+    }
+    k0 = k1;
+  } while (k0 < k_all);
+  if (p.bias != nullptr) add_bias(block, row0, row1);
+}
+
+// Packs row panels [panel0, panel1) of A, or column panels of B, over [k0, k1), to where panel 0 of the operand would lie at `out`.
+void pack_run(const Operand& source, int64_t rows, int64_t k, int64_t height, bool pad, DType dtype, uint8_t* out, int64_t panel0, int64_t panel1,
+              int64_t k0, int64_t k1) {
+  const int64_t panel_bytes = height * even(k) * static_cast<int64_t>(size_of(dtype));
+  for (int64_t panel = panel0; panel < panel1; panel++) {
+    PanelPack pack;
+    pack.source = source;
+    pack.rows = rows;
+    pack.k = k;
+    pack.first = panel * height;
+    pack.height = pad ? height : std::min(height, rows - pack.first);
+    pack.panel = out + panel * panel_bytes;
+    pack_panel(pack, dtype, k0, k1);
+  }
+}
+
+// Runs tasks, on the caller alone when there is little to do.
+template <class F> void run_tasks(Pool& pool, int64_t tasks, bool little, F&& fn) {
+  if (little)
+    for (int64_t task = 0; task < tasks; task++) fn(task, 0);
+  else
+    pool.run(tasks, fn);
+}
+
+}  // namespace
+
+DType packed_dtype(Math math, DType b) { return formats_of(math, b).b; }
+
+int64_t packed_rows(Math math, int64_t elements) {
+  const int64_t bytes = std::max<int64_t>(1, elements) * static_cast<int64_t>(size_of(formats_of(math, DType::float32).a));
+  return std::max<int64_t>(block_panels * tile_height, static_cast<int64_t>(b_limit) / bytes / block_panels / tile_height * block_panels * tile_height);
+}
+
+size_t packed_a_bytes(Math math, int64_t m, int64_t k) {
+  return align64(static_cast<size_t>(m * even(k)) * size_of(formats_of(math, DType::float32).a));
+}
+
+size_t packed_b_bytes(Math math, const Operand& b, int64_t n, int64_t k) {
+  const DType dtype = formats_of(math, b.dtype).b;
+  if (b.layout == Layout::panels && b.dtype == dtype) return 0;
+  return static_cast<size_t>(packed_elements(n, k)) * size_of(dtype);
+}
+
+size_t enough_b_bytes(size_t packed, Math math, int64_t k) {
+  const size_t one_panel = static_cast<size_t>(panel_elements(k)) * (math == Math::float64 ? 8 : 4);
+  return align64(std::min(packed, std::max(b_limit, one_panel)));
+}
+
+void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uint8_t* workspace, size_t workspace_bytes) {
+  if (count == 0) return;
+  const int64_t n = products[0].n;
+  const int64_t panels = panels_of(n);
+  const Operand& b = products[0].b;
+  const Formats formats = formats_of(math, b.dtype);
+  const bool in_place = b.layout == Layout::panels && b.dtype == formats.b;
+  const int64_t a_size = static_cast<int64_t>(size_of(formats.a)), b_size = static_cast<int64_t>(size_of(formats.b));
+
+  // A: all of it, at the front of the workspace.
+  uint8_t* next = workspace;
+  int64_t a_tasks = 0, a_elements = 0, longest = 0;
+  const int64_t a_length = pack_length(products[0].a.layout);
+  for (int64_t i = 0; i < count; i++) {
+    MatrixProduct& p = products[i];
+    p.a_packed = next;
+    p.first_pack = a_tasks;
+    next += align64(static_cast<size_t>(p.m * even(p.k) * a_size));
+    a_tasks += ceiling(row_panels_of(p.m), block_panels) * ceiling(even(p.k), a_length);
+    a_elements += p.m * p.k;
+    longest = std::max(longest, p.k);
+  }
+  const size_t b_bytes = workspace_bytes - static_cast<size_t>(next - workspace);
+  auto pack_a = [&](int64_t task) {
+    int64_t i = count - 1;
+    while (products[i].first_pack > task) i--;
+    const MatrixProduct& p = products[i];
+    const int64_t lengths = ceiling(even(p.k), a_length);
+    const int64_t local = task - p.first_pack;
+    const int64_t panel = local / lengths * block_panels, k0 = local % lengths * a_length;
+    pack_run(p.a, p.m, p.k, tile_height, false, formats.a, static_cast<uint8_t*>(p.a_packed), panel, std::min(row_panels_of(p.m), panel + block_panels), k0,
+             std::min(even(p.k), k0 + a_length));
+  };
+
+  Cut cut = choose_cut(products, count, panels, pool.threads());
+  const int64_t longest_panel = panel_columns * even(longest) * b_size;
+  if (!in_place)
+    while (cut.columns > 1 && static_cast<size_t>(cut.columns * longest_panel) > b_bytes) cut.columns /= 2;
+  const int64_t groups = ceiling(panels, cut.columns);
+  const int64_t b_length = pack_length(b.layout);
+
+  // Column groups of all products in one line; as many at a time as the workspace holds.
+  for (int64_t group0 = 0; group0 < count * groups;) {
+    int64_t group1 = group0;
+    size_t used = 0;
+    while (group1 < count * groups) {
+      const int64_t wide = std::min(cut.columns, panels - group1 % groups * cut.columns);
+      const size_t bytes = in_place ? 0 : static_cast<size_t>(wide * panel_columns * even(products[group1 / groups].k) * b_size);
+      if (used + bytes > b_bytes && group1 > group0) break;
+      used += bytes;
+      group1++;
+    }
+    const int64_t product0 = group0 / groups, product1 = (group1 - 1) / groups;
+    auto groups_of = [&](int64_t i) { return std::min(group1, (i + 1) * groups) - std::max(group0, i * groups); };
+    auto first_group_of = [&](int64_t i) { return std::max(group0, i * groups) - i * groups; };
+    // Where the packed panels of product i's first group in this batch lie.
+    auto packed_at = [&](int64_t i) {
+      uint8_t* at = next;
+      for (int64_t j = product0; j < i; j++) {
+        const int64_t first = first_group_of(j) * cut.columns;
+        at += (std::min(panels, first + groups_of(j) * cut.columns) - first) * panel_columns * even(products[j].k) * b_size;
+      }
+      return at;
+    };
+    auto panel_pointer = [&](int64_t i, int64_t panel) -> uint8_t* {
+      const int64_t panel_bytes = panel_columns * even(products[i].k) * b_size;
+      if (in_place) return static_cast<uint8_t*>(const_cast<void*>(products[i].b.data)) + panel * panel_bytes;
+      return packed_at(i) + (panel - first_group_of(i) * cut.columns) * panel_bytes;
+    };
+
+    int64_t b_tasks = 0, b_elements = 0, blocks = 0;
+    if (!in_place)
+      for (int64_t i = product0; i <= product1; i++) {
+        b_tasks += groups_of(i) * ceiling(even(products[i].k), b_length);
+        b_elements += groups_of(i) * cut.columns * panel_columns * products[i].k;
+      }
+    auto pack_b = [&](int64_t task) {
+      int64_t i = product0;
+      while (task >= groups_of(i) * ceiling(even(products[i].k), b_length)) task -= groups_of(i) * ceiling(even(products[i].k), b_length), i++;
+      const MatrixProduct& p = products[i];
+      const int64_t lengths = ceiling(even(p.k), b_length);
+      const int64_t panel = (first_group_of(i) + task / lengths) * cut.columns, k0 = task % lengths * b_length;
+      uint8_t* zero = panel_pointer(i, panel) - panel * panel_columns * even(p.k) * b_size;
+      pack_run(p.b, p.n, p.k, panel_columns, true, formats.b, zero, panel, std::min(panels, panel + cut.columns), k0, std::min(even(p.k), k0 + b_length));
+    };
+    const int64_t first = group0 == 0 ? a_tasks : 0;
+    run_tasks(pool, first + b_tasks, (first > 0 ? a_elements : 0) + b_elements < inline_elements, [&](int64_t task, int) {
+      if (task < first)
+        pack_a(task);
+      else
+        pack_b(task - first);
+    });
+
+    for (int64_t i = product0; i <= product1; i++) {
+      products[i].first_block = blocks;
+      blocks += groups_of(i) * ceiling(row_panels_of(products[i].m), cut.rows);
+    }
+    pool.run(blocks, [&](int64_t task, int) {
+      int64_t i = product1;
+      while (products[i].first_block > task) i--;
+      const MatrixProduct& p = products[i];
+      const int64_t row_panels = row_panels_of(p.m);
+      const int64_t row_blocks = ceiling(row_panels, cut.rows);
+      const int64_t local = task - p.first_block;
+      // Blocks of a product differ by at most one panel in height.
+      const int64_t r = local % row_blocks;
+      Block block;
+      block.product = &p;
+      block.formats = formats;
+      block.row_panel0 = row_panels * r / row_blocks;
+      block.row_panels = row_panels * (r + 1) / row_blocks - block.row_panel0;
+      block.panel0 = (first_group_of(i) + local / row_blocks) * cut.columns;
+      block.panels = std::min(panels - block.panel0, cut.columns);
+      block.b = panel_pointer(i, block.panel0);
+      multiply_block(block);
+    });
+    group0 = group1;
+  }
+}
+
+void pack_panels(Pool& pool, const Operand& b, int64_t n, int64_t k, DType dtype, void* panels) {
+  const int64_t length = pack_length(b.layout), lengths = ceiling(even(k), length);
+  constexpr int64_t together = 4;
+  run_tasks(pool, ceiling(panels_of(n), together) * lengths, n * k < inline_elements, [&](int64_t task, int) {
+    const int64_t panel = task / lengths * together, k0 = task % lengths * length;
+    pack_run(b, n, k, panel_columns, true, dtype, static_cast<uint8_t*>(panels), panel, std::min(panels_of(n), panel + together), k0,
+             std::min(even(k), k0 + length));
+  });
+}
+
+namespace {
+
+const void* matrix_of(const Tensor& w, int64_t matrix) {
+  const int64_t n = w.shape[w.rank - 2], k = w.shape[w.rank - 1];
+  const int64_t elements = w.encoding == Encoding::panels ? packed_elements(n, k) : n * k;
+  return w.as<uint8_t>() + static_cast<size_t>(matrix * elements) * size_of(w.dtype);
+}
+
+}  // namespace
+
+Operand weight_operand(const Tensor& w, int64_t matrix) {
+  return {matrix_of(w, matrix), w.dtype, w.encoding == Encoding::panels ? Layout::panels : Layout::rows, w.columns()};
+}
+Operand weight_operand_transposed(const Tensor& w, int64_t matrix) {
+  return {matrix_of(w, matrix), w.dtype, w.encoding == Encoding::panels ? Layout::transposed_panels : Layout::columns, w.columns()};
+}
+
+}  // namespace zaya::ZAYA_ISA

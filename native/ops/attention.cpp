@@ -1,0 +1,260 @@
+// attention(q [T,N,H], k [T,K,H], v [T,K,H], cu_seqlens int32 [S+1]){scale, window} → o [T,N,H], lse [T,N]
+//   The formula and its order are in attention.h. Query head n reads kv head n div (N/K); window 0 means none.
+//   Keys and values are first laid out as the pages of paged_attention, so both have the same bits. Rows ≥ cu_seqlens[S] become 0.
+//
+// attention_grad(do, q, k, v, o, lse, cu_seqlens){scale, window} → dq, dk, dv
+//   P = exp(scale·q·kᵀ − lse), delta = Σ_h do·o, dS = P ∘ (do·vᵀ − delta), dq = scale · dS·k, dk = scale · dSᵀ·q, dv = Pᵀ·do
+//   Nothing but lse is saved; P is computed again. Each document is cut into chunks of 256 tokens. Phase p treats key chunk c with query
+//   chunk c + p, for all c at once: no two tasks of a phase write the same row, and every row receives its parts in the order of the
+//   phases, whatever the number of threads. So S, P and dS are computed once (five products), in parallel also for one long document.
+//   All sums are float32 (or float64).
+#include "ops/attention.h"
+
+namespace zaya::ZAYA_ISA {
+namespace {
+
+constexpr int64_t chunk_tokens = 256;
+constexpr int64_t grad_rows = 64;
+
+// Rows [begin, end) of one kv head as a block: x [tokens, K, H] → panel [H][32] and rows [32][H], absent keys 0. Either may be null.
+template <class T> void pack_block(const T* x, int64_t stride, int64_t tokens, int64_t head, T* panel, T* rows) {
+  if (panel)
+    for (int64_t h = 0; h < head; h++) {
+      T* to = panel + h * block_keys;
+      for (int64_t j = 0; j < tokens; j++) to[j] = x[j * stride + h];
+      for (int64_t j = tokens; j < block_keys; j++) to[j] = 0;
+    }
+  if (rows) {
+    for (int64_t j = 0; j < tokens; j++) std::copy_n(x + j * stride, head, rows + j * head);
+    std::fill_n(rows + tokens * head, (block_keys - tokens) * head, T(0));
+  }
+}
+
+struct Sizes {
+  int64_t tokens, heads, kv_heads, head, sequences;
+  int64_t group() const { return heads / kv_heads; }
+  int64_t block() const { return block_keys * head; }
+  // Blocks of one kv head: sequence s starts at block ragged.begin(s) / 32 + s, which leaves room for its last, partial one.
+  int64_t max_blocks() const { return tokens / block_keys + sequences; }
+  int64_t packed() const { return max_blocks() * kv_heads * block(); }
+  int64_t first_block(const Ragged& ragged, int64_t sequence, int64_t kv_head) const {
+    return kv_head * max_blocks() + ragged.begin(sequence) / block_keys + sequence;
+  }
+};
+
+Sizes sizes_of(const Tensor& q, const Tensor& k, const Tensor& cu_seqlens) {
+  return {q.shape[0], q.shape[1], k.shape[1], q.shape[2], cu_seqlens.shape[0] - 1};
+}
+
+template <class T> Status attention_of(const Arguments& a) {
+  const Sizes n = sizes_of(a.in[0], a.in[1], a.in[3]);
+  const T *q = a.in[0].as<T>(), *k = a.in[1].as<T>(), *v = a.in[2].as<T>();
+  T *o = a.out[0].as<T>(), *lse = a.out[1].as<T>();
+  const T scale = static_cast<T>(a.attribute[0]);
+  const TileShape shape{n.group(), n.head, a.integer(1)};
+  Ragged ragged;
+  if (Status status = read_ragged("attention", a.in[3], n.tokens, &ragged); !status.ok()) return status;
+
+  T* keys = reinterpret_cast<T*>(a.workspace);
+  T* values = keys + n.packed();
+  uint8_t* scratch = a.workspace + align64(2 * sizeof(T) * static_cast<size_t>(n.packed()));
+  const int64_t q_stride = n.heads * n.head, kv_stride = n.kv_heads * n.head;
+
+  a.pool->run(count_pieces(ragged, block_keys) * n.kv_heads, [&](int64_t task, int) {
+    const Piece piece = find_piece(ragged, block_keys, task / n.kv_heads);
+    const int64_t head = task % n.kv_heads, from = piece.begin * kv_stride + head * n.head;
+    const int64_t to = (n.first_block(ragged, piece.sequence, head) + (piece.begin - ragged.begin(piece.sequence)) / block_keys) * n.block();
+    pack_block<T>(k + from, kv_stride, piece.end - piece.begin, n.head, keys + to, nullptr);
+    pack_block<T>(v + from, kv_stride, piece.end - piece.begin, n.head, nullptr, values + to);
+  });
+
+  const int64_t tasks = count_pieces(ragged, shape.tokens()) * n.kv_heads;
+  a.pool->run(tasks, [&](int64_t task, int thread) {
+    task = tasks - 1 - task;  // the longest first
+    const Piece piece = find_piece(ragged, shape.tokens(), task / n.kv_heads);
+    const int64_t kv_head = task % n.kv_heads, position = piece.begin - ragged.begin(piece.sequence), tokens = piece.end - piece.begin;
+    const int64_t first = n.first_block(ragged, piece.sequence, kv_head) * n.block();
+    const int64_t row = piece.begin * q_stride + kv_head * n.group() * n.head;
+    Tile<T> tile(scratch + static_cast<size_t>(thread) * Tile<T>::bytes(shape), shape);
+    load_queries(tile, shape, q + row, q_stride, tokens, position, scale);
+    start_total(tile);
+    for (int64_t span = first_span(shape, position); span < end_span(position + tokens - 1); span++) {
+      attend_span(
+          tile, shape, span, [&](int64_t block) { return keys + first + block * n.block(); },
+          [&](int64_t block) { return values + first + block * n.block(); });
+      merge(tile, shape, tile.span);
+    }
+    write_outputs(tile, shape, o + row, q_stride, lse + piece.begin * n.heads + kv_head * n.group(), n.heads);
+  });
+  const int64_t used = ragged.rows();
+  std::fill(o + used * q_stride, o + n.tokens * q_stride, T(0));
+  std::fill(lse + used * n.heads, lse + n.tokens * n.heads, T(0));
+  return {};
+}
+
+size_t attention_workspace(const Arguments& a) {
+  const Sizes n = sizes_of(a.in[0], a.in[1], a.in[3]);
+  const TileShape shape{n.group(), n.head, 0};
+  const bool wide = a.in[0].dtype == DType::float64;
+  return align64(2 * size_of(a.in[0].dtype) * static_cast<size_t>(n.packed())) +
+         static_cast<size_t>(a.pool->threads()) * (wide ? Tile<double>::bytes(shape) : Tile<float>::bytes(shape));
+}
+
+Status attention(const Arguments& a) { return a.in[0].dtype == DType::float64 ? attention_of<double>(a) : attention_of<float>(a); }
+
+// Scratch of one thread in attention_grad: one tile of queries against one block of keys.
+template <class T> struct GradTile {
+  T *q, *dout, *dq;           // [rows][H]; q times scale
+  T *probability, *dscore;    // [rows][32]
+  T *lse, *delta;             // [rows]
+
+  static int64_t tokens(int64_t group) { return std::clamp<int64_t>(grad_rows / group, 1, chunk_tokens); }
+  static size_t bytes(int64_t group, int64_t head) {
+    return align64(sizeof(T) * static_cast<size_t>(tokens(group) * group * (3 * head + 2 * block_keys + 2)));
+  }
+  GradTile(uint8_t* memory, int64_t group, int64_t head) {
+    const int64_t rows = tokens(group) * group;
+    q = reinterpret_cast<T*>(memory);
+    dout = q + rows * head;
+    dq = dout + rows * head;
+    probability = dq + rows * head;
+    dscore = probability + rows * block_keys;
+    lse = dscore + rows * block_keys;
+    delta = lse + rows;
+  }
+};
+
+template <class T> Status attention_grad_of(const Arguments& a) {
+  const Sizes n = sizes_of(a.in[1], a.in[2], a.in[6]);
+  const T *dout = a.in[0].as<T>(), *q = a.in[1].as<T>(), *k = a.in[2].as<T>(), *v = a.in[3].as<T>(), *o = a.in[4].as<T>(), *lse = a.in[5].as<T>();
+  T *dq = a.out[0].as<T>(), *dk = a.out[1].as<T>(), *dv = a.out[2].as<T>();
+  const T scale = static_cast<T>(a.attribute[0]);
+  const int64_t group = n.group(), head = n.head;
+  const TileShape shape{group, head, a.integer(1)};
+  Ragged ragged;
+  if (Status status = read_ragged("attention_grad", a.in[6], n.tokens, &ragged); !status.ok()) return status;
+
+  T* key_panels = reinterpret_cast<T*>(a.workspace);
+  T* value_panels = key_panels + n.packed();
+  T* key_rows = value_panels + n.packed();
+  T* delta = key_rows + n.packed();  // [T,N]
+  uint8_t* scratch = a.workspace + align64(sizeof(T) * static_cast<size_t>(3 * n.packed() + n.tokens * n.heads));
+  const int64_t q_stride = n.heads * head, kv_stride = n.kv_heads * head;
+
+  a.pool->run(count_pieces(ragged, block_keys) * n.kv_heads, [&](int64_t task, int) {
+    const Piece piece = find_piece(ragged, block_keys, task / n.kv_heads);
+    const int64_t kv_head = task % n.kv_heads, from = piece.begin * kv_stride + kv_head * head;
+    const int64_t to = (n.first_block(ragged, piece.sequence, kv_head) + (piece.begin - ragged.begin(piece.sequence)) / block_keys) * n.block();
+    pack_block<T>(k + from, kv_stride, piece.end - piece.begin, head, key_panels + to, key_rows + to);
+    pack_block<T>(v + from, kv_stride, piece.end - piece.begin, head, value_panels + to, nullptr);
+    for (int64_t t = piece.begin; t < piece.end; t++)
+      for (int64_t i = kv_head * group; i < (kv_head + 1) * group; i++) {
+        const T *left = dout + t * q_stride + i * head, *right = o + t * q_stride + i * head;
+        delta[t * n.heads + i] = sum_of<T>(head, [&](int64_t h) { return left[h] * right[h]; });
+      }
+  });
+
+  // Key block `block` of a sequence (first row of its document: start) against the tile of queries at [position, position + tokens).
+  auto add_block = [&](const GradTile<T>& tile, int64_t packed, int64_t block, int64_t keys, int64_t position, int64_t tokens, T* dk_row, T* dv_row) {
+    const int64_t rows = tokens * group, start = block * block_keys;
+    if (start > position + tokens - 1 || start + block_keys <= shape.first_key(position)) return;
+    const bool whole = start + block_keys - 1 <= position && shape.first_key(position + tokens - 1) <= start;
+    multiply<Start::zero>(rows, block_keys, Product<T, T>{tile.q, head, 1, key_panels + packed, block_keys, tile.probability, block_keys, head});
+    multiply<Start::zero>(rows, block_keys, Product<T, T>{tile.dout, head, 1, value_panels + packed, block_keys, tile.dscore, block_keys, head});
+    for (int64_t r = 0; r < rows; r++) {
+      T *p = tile.probability + r * block_keys, *ds = tile.dscore + r * block_keys;
+      const Lanes<T> shift = splat(tile.lse[r]), delta_r = splat(tile.delta[r]);
+      Lanes<T> low = softmax_exponential<T>(load(p) - shift), high = softmax_exponential<T>(load(p + lanes) - shift);
+      Lanes<T> dlow = low * (load(ds) - delta_r), dhigh = high * (load(ds + lanes) - delta_r);
+      if (!whole) {
+        const int64_t own = position + r / group;
+        const int64_t begin = shape.first_key(own) - start, end = own + 1 - start;
+        keep_range<T>(low, high, begin, end, 0);
+        keep_range<T>(dlow, dhigh, begin, end, 0);
+      }
+      store(p, low);
+      store(p + lanes, high);
+      store(ds, dlow);
+      store(ds + lanes, dhigh);
+    }
+    multiply<Start::keep>(rows, head, Product<T, T>{tile.dscore, block_keys, 1, key_rows + packed, head, tile.dq, head, keys});
+    multiply<Start::keep>(keys, head, Product<T, T>{tile.probability, 1, block_keys, tile.dout, head, dv_row, kv_stride, rows});
+    multiply<Start::keep>(keys, head, Product<T, T>{tile.dscore, 1, block_keys, tile.q, head, dk_row, kv_stride, rows});
+  };
+
+  int64_t phases = 0;
+  for (int64_t s = 0; s < n.sequences; s++)
+    phases = std::max(phases, (ragged.end(s) - ragged.begin(s) + chunk_tokens - 1) / chunk_tokens);
+  if (shape.window > 0) phases = std::min(phases, (shape.window + chunk_tokens - 2) / chunk_tokens + 1);
+
+  for (int64_t phase = 0; phase < phases; phase++) {
+    const int64_t distance = phase * chunk_tokens;
+    // Pairs of chunks of this phase: those of the query axis that are at least `phase` chunks from their document's start.
+    auto pairs_of = [&](int64_t s) { return std::max<int64_t>(0, (ragged.end(s) - ragged.begin(s) - distance + chunk_tokens - 1) / chunk_tokens); };
+    int64_t pairs = 0;
+    for (int64_t s = 0; s < n.sequences; s++) pairs += pairs_of(s);
+    a.pool->run(pairs * n.kv_heads, [&](int64_t task, int thread) {
+      int64_t s = 0, pair = task / n.kv_heads;
+      const int64_t kv_head = task % n.kv_heads;
+      for (; pair >= pairs_of(s); s++) pair -= pairs_of(s);
+      const int64_t document = ragged.begin(s), length = ragged.end(s) - document;
+      const int64_t key_begin = pair * chunk_tokens, key_end = std::min(length, key_begin + chunk_tokens);
+      const int64_t query_begin = key_begin + distance, query_end = std::min(length, query_begin + chunk_tokens);
+      const int64_t packed = n.first_block(ragged, s, kv_head) * n.block();
+      T *dk_head = dk + document * kv_stride + kv_head * head, *dv_head = dv + document * kv_stride + kv_head * head;
+      if (phase == 0)
+        for (int64_t t = key_begin; t < key_end; t++) {
+          std::fill_n(dk_head + t * kv_stride, head, T(0));
+          std::fill_n(dv_head + t * kv_stride, head, T(0));
+        }
+      GradTile<T> tile(scratch + static_cast<size_t>(thread) * GradTile<T>::bytes(group, head), group, head);
+      const int64_t step = GradTile<T>::tokens(group), width = group * head;
+      for (int64_t position = query_begin; position < query_end; position += step) {
+        const int64_t tokens = std::min(step, query_end - position);
+        const int64_t row = (document + position) * q_stride + kv_head * width;
+        const int64_t number = (document + position) * n.heads + kv_head * group;
+        for (int64_t t = 0; t < tokens; t++) {
+          for (int64_t i = 0; i < width; i++) tile.q[t * width + i] = q[row + t * q_stride + i] * scale;
+          std::copy_n(dout + row + t * q_stride, width, tile.dout + t * width);
+          std::copy_n(lse + number + t * n.heads, group, tile.lse + t * group);
+          std::copy_n(delta + number + t * n.heads, group, tile.delta + t * group);
+        }
+        std::fill_n(tile.dq, tokens * width, T(0));
+        for (int64_t key = key_begin; key < key_end; key += block_keys)
+          add_block(tile, packed + key / block_keys * n.block(), key / block_keys, std::min(block_keys, key_end - key), position, tokens,
+                    dk_head + key * kv_stride, dv_head + key * kv_stride);
+        for (int64_t t = 0; t < tokens; t++) {
+          T* to = dq + row + t * q_stride;
+          const T* from = tile.dq + t * width;
+          if (phase == 0)
+            for (int64_t i = 0; i < width; i++) to[i] = from[i] * scale;
+          else
+            for (int64_t i = 0; i < width; i++) to[i] += from[i] * scale;
+        }
+      }
+    });
+  }
+  const int64_t used = ragged.rows();
+  std::fill(dq + used * q_stride, dq + n.tokens * q_stride, T(0));
+  std::fill(dk + used * kv_stride, dk + n.tokens * kv_stride, T(0));
+  std::fill(dv + used * kv_stride, dv + n.tokens * kv_stride, T(0));
+  return {};
+}
+
+size_t attention_grad_workspace(const Arguments& a) {
+  const Sizes n = sizes_of(a.in[1], a.in[2], a.in[6]);
+  const bool wide = a.in[1].dtype == DType::float64;
+  return align64(size_of(a.in[1].dtype) * static_cast<size_t>(3 * n.packed() + n.tokens * n.heads)) +
+         static_cast<size_t>(a.pool->threads()) * (wide ? GradTile<double>::bytes(n.group(), n.head) : GradTile<float>::bytes(n.group(), n.head));
+}
+
+Status attention_grad(const Arguments& a) {
+  return a.in[1].dtype == DType::float64 ? attention_grad_of<double>(a) : attention_grad_of<float>(a);
+}
+
+}  // namespace
+
+ZAYA_OPERATION_WITH_WORKSPACE(attention)
+ZAYA_OPERATION_WITH_WORKSPACE(attention_grad)
+
+}  // namespace zaya::ZAYA_ISA

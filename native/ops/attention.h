@@ -1,0 +1,240 @@
+// Causal attention with grouped heads and an optional window, for one query against one document:
+//   o = Σ_j softmax_j(scale · q·k_j) v_j,  lse = log Σ_j exp(scale · q·k_j),  j from max(0, p − window + 1) to p, the query's position.
+// What is shared by `attention` (keys in one piece) and `paged_attention` (keys in pages), so that the two have the same bits.
+//
+// Keys come in blocks of 32, aligned to position 0 of the document: keys as a panel [H][32], values as rows [32][H]. A query takes the
+// blocks in order (online softmax: block maximum, rescale, add P·V key by key) within spans of 512 keys, and its spans are then merged in
+// order. That chain depends on the document and the position only, not on which other queries share a tile, how a prompt was cut,
+// or which thread did it; a span can be done by another thread. Keys a query does not see are left out of its chain altogether,
+// so nothing they hold (NaN included) can reach it. Scores, maxima, sums and outputs are float32 (or float64).
+// Source: Dao et al., FlashAttention-2 (arXiv 2307.08691), section 3.1; Flash-Decoding for the spans.
+#pragma once
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "cpu/attention_tile.h"
+#include "cpu/ragged.h"
+
+namespace zaya::ZAYA_ISA {
+
+constexpr int64_t block_keys = 32;
+constexpr int64_t span_blocks = 16;
+constexpr int64_t tile_rows = 48;
+constexpr int64_t group_rows = 12;
+
+// Rows of one tile: `tokens` consecutive tokens times the `group` query heads of one kv head.
+struct TileShape {
+  int64_t group, head, window;
+  int64_t tokens() const { return std::max<int64_t>(1, tile_rows / group); }
+  int64_t rows() const { return tokens() * group; }
+  // The oldest key the token at this position sees.
+  int64_t first_key(int64_t position) const { return window > 0 ? std::max<int64_t>(0, position - window + 1) : 0; }
+};
+
+// Softmax state of some rows: outputs not yet divided, running maxima, sums. A maximum of −inf means no key was seen yet.
+template <class T> struct Partial {
+  T* o;
+  T* maximum;
+  T* sum;
+  static size_t elements(int64_t rows, int64_t head) { return static_cast<size_t>(rows * (head + 2)); }
+  static Partial at(T* memory, int64_t rows, int64_t head) { return {memory, memory + rows * head, memory + rows * (head + 1)}; }
+};
+
+// Scratch of one thread for one tile.
+template <class T> struct Tile {
+  T* q;         // [rows][H], times scale
+  T* o;         // [rows][H]
+  T* lane_sum;  // [rows][16]
+  T* maximum;   // [rows]
+  T* scores;    // [12][32]
+  Partial<T> span, total;
+  int64_t rows = 0, first_position = 0;
+
+  static size_t bytes(const TileShape& shape) {
+    int64_t rows = (shape.rows() + 15) / 16 * 16;
+    return align64(sizeof(T) * (static_cast<size_t>(rows * (2 * shape.head + lanes + 1) + group_rows * block_keys) +
+                                2 * Partial<T>::elements(rows, shape.head)));
+  }
+  Tile(uint8_t* memory, const TileShape& shape) {
+    int64_t capacity = (shape.rows() + 15) / 16 * 16, head = shape.head;
+    scores = reinterpret_cast<T*>(memory);
+    q = scores + group_rows * block_keys;
+    o = q + capacity * head;
+    lane_sum = o + capacity * head;
+    maximum = lane_sum + capacity * lanes;
+    span = Partial<T>::at(maximum + capacity, capacity, head);
+    total = Partial<T>::at(span.sum + capacity, capacity, head);
+    span.o = o;  // the span's outputs are where they were made
+  }
+};
+
+template <class V> inline V larger(V a, V b) { return a > b ? a : b; }
+
+template <class T> inline T largest(const Lanes<T>& a, const Lanes<T>& b) {
+  const Lanes<T> v = larger(a, b);
+  auto eight = larger(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+  auto four = larger(__builtin_shufflevector(eight, eight, 0, 1, 2, 3), __builtin_shufflevector(eight, eight, 4, 5, 6, 7));
+  four = larger(four, __builtin_shufflevector(four, four, 2, 3, 0, 1));
+  return four[0] > four[1] ? four[0] : four[1];
+}
+
+// Lanes outside [begin, end) of the 32 become `value`.
+template <class T> inline void keep_range(Lanes<T>& low, Lanes<T>& high, int64_t begin, int64_t end, T value) {
+  using Mask = typename LanesOf<T>::mask;
+  using Index = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
+  Mask index;
+  for (int i = 0; i < lanes; i++) index[i] = i;
+  const Mask first = Mask{} + static_cast<Index>(begin), last = Mask{} + static_cast<Index>(end);
+  const Lanes<T> other = splat<T>(value);
+  low = (index >= first) & (index < last) ? low : other;
+  index += lanes;
+  high = (index >= first) & (index < last) ? high : other;
+}
+
+// Adds keys [32·block, 32·block + 32) to every row of the tile that sees some of them.
+template <class T, class P> inline void attend_block(Tile<T>& tile, const TileShape& shape, int64_t block, const P* keys, const P* values) {
+  const int64_t head = shape.head, start = block * block_keys;
+  const int64_t last_position = tile.first_position + (tile.rows - 1) / shape.group;
+  const bool whole = start + block_keys - 1 <= tile.first_position && shape.first_key(last_position) <= start;
+  for (int64_t row0 = 0; row0 < tile.rows; row0 += group_rows) {
+    const int64_t rows = std::min(group_rows, tile.rows - row0);
+    int64_t begin[group_rows], end[group_rows];
+    bool any = whole;
+    std::fill_n(begin, rows, 0);
+    std::fill_n(end, rows, block_keys);
+    for (int64_t r = 0; !whole && r < rows; r++) {
+      const int64_t position = tile.first_position + (row0 + r) / shape.group;
+      begin[r] = std::max<int64_t>(0, shape.first_key(position) - start);
+      end[r] = std::min(block_keys, position + 1 - start);
+      any |= begin[r] < end[r];
+    }
+    if (!any) continue;
+    multiply<Start::zero>(rows, block_keys, Product<T, P>{tile.q + row0 * head, head, 1, keys, block_keys, tile.scores, block_keys, head});
+
+    Lanes<T> change = splat<T>(0);  // old maximum − new maximum of each row
+    for (int64_t r = 0; r < rows; r++) {
+      if (begin[r] >= end[r]) continue;
+      T* s = tile.scores + r * block_keys;
+      Lanes<T> low = load(s), high = load(s + lanes);
+      if (begin[r] > 0 || end[r] < block_keys) {
+        keep_range(low, high, begin[r], end[r], -std::numeric_limits<T>::infinity());
+        store(s, low);
+        store(s + lanes, high);
+      }
+      T& maximum = tile.maximum[row0 + r];
+      const T best = largest<T>(low, high);
+      const T next = best > maximum ? best : maximum;
+      change[r] = maximum - next;
+      maximum = next;
+    }
+    T rescale[lanes];
+    store(rescale, softmax_exponential<T>(change));
+    for (int64_t r = 0; r < rows; r++) {
+      if (begin[r] >= end[r]) continue;
+      T* s = tile.scores + r * block_keys;
+      T* lane_sum = tile.lane_sum + (row0 + r) * lanes;
+      const Lanes<T> maximum = splat(tile.maximum[row0 + r]);
+      const Lanes<T> low = softmax_exponential<T>(load(s) - maximum), high = softmax_exponential<T>(load(s + lanes) - maximum);
+      store(s, low);
+      store(s + lanes, high);
+      store(lane_sum, load(lane_sum) * rescale[r] + (low + high));
+    }
+    // Rows that see the same keys of this block go together; usually that is all of them.
+    for (int64_t r = 0; r < rows;) {
+      int64_t next = r + 1;
+      while (next < rows && begin[next] == begin[r] && end[next] == end[r]) next++;
+      if (begin[r] < end[r])
+        multiply<Start::scaled>(next - r, head,
+                                Product<T, P>{tile.scores + r * block_keys + begin[r], block_keys, 1, values + begin[r] * head, head,
+                                              tile.o + (row0 + r) * head, head, end[r] - begin[r], rescale + r});
+      r = next;
+    }
+  }
+}
+
+// Attends to the keys of one span, from nothing; the result is tile.span. keys(block) and values(block) give the blocks.
+template <class T, class Keys, class Values>
+inline void attend_span(Tile<T>& tile, const TileShape& shape, int64_t span, const Keys& keys, const Values& values) {
+  const int64_t head = shape.head, last_position = tile.first_position + (tile.rows - 1) / shape.group;
+  std::fill_n(tile.o, tile.rows * head, T(0));
+  std::fill_n(tile.lane_sum, tile.rows * lanes, T(0));
+  std::fill_n(tile.maximum, tile.rows, -std::numeric_limits<T>::infinity());
+  const int64_t first = std::max(span * span_blocks, shape.first_key(tile.first_position) / block_keys);
+  const int64_t end = std::min((span + 1) * span_blocks, last_position / block_keys + 1);
+  for (int64_t block = first; block < end; block++) attend_block(tile, shape, block, keys(block), values(block));
+  for (int64_t r = 0; r < tile.rows; r++) {
+    tile.span.maximum[r] = tile.maximum[r];
+    tile.span.sum[r] = sum<T>(load(tile.lane_sum + r * lanes));
+  }
+}
+
+template <class T> inline void start_total(Tile<T>& tile) { std::fill_n(tile.total.maximum, tile.rows, -std::numeric_limits<T>::infinity()); }
+
+// tile.total becomes the softmax over both sets of keys. A side that saw no key leaves the other untouched.
+template <class T> inline void merge(Tile<T>& tile, const TileShape& shape, const Partial<T>& next) {
+  const int64_t head = shape.head;
+  const T none = -std::numeric_limits<T>::infinity();
+  Partial<T>& total = tile.total;
+  for (int64_t r = 0; r < tile.rows; r++) {
+    if (next.maximum[r] == none && next.sum[r] == 0) continue;
+    T* to = total.o + r * head;
+    const T* from = next.o + r * head;
+    if (total.maximum[r] == none) {
+      std::copy_n(from, head, to);
+      total.maximum[r] = next.maximum[r];
+      total.sum[r] = next.sum[r];
+      continue;
+    }
+    const T maximum = next.maximum[r] > total.maximum[r] ? next.maximum[r] : total.maximum[r];
+    const T old_factor = exponential_of<T>(total.maximum[r] - maximum), new_factor = exponential_of<T>(next.maximum[r] - maximum);
+    for (int64_t h = 0; h < head; h++) to[h] = to[h] * old_factor + from[h] * new_factor;
+    total.sum[r] = total.sum[r] * old_factor + next.sum[r] * new_factor;
+    total.maximum[r] = maximum;
+  }
+}
+
+// Takes the queries of `tokens` tokens; q points at the first one's first head of this kv head, tokens are `stride` elements apart.
+template <class T> inline void load_queries(Tile<T>& tile, const TileShape& shape, const T* q, int64_t stride, int64_t tokens, int64_t first_position, T scale) {
+  tile.rows = tokens * shape.group;
+  tile.first_position = first_position;
+  const int64_t width = shape.group * shape.head;
+  for (int64_t t = 0; t < tokens; t++)
+    for (int64_t i = 0; i < width; i++) tile.q[t * width + i] = q[t * stride + i] * scale;
+}
+
+// Divides by the sums and writes outputs as q was laid out; lse (may be null) has `heads` entries a token.
+template <class T> inline void write_outputs(const Tile<T>& tile, const TileShape& shape, T* o, int64_t stride, T* lse, int64_t heads) {
+  for (int64_t r = 0; r < tile.rows; r++) {
+    const int64_t token = r / shape.group, g = r % shape.group;
+    const T inverse = T(1) / tile.total.sum[r];
+    const T* from = tile.total.o + r * shape.head;
+    T* to = o + token * stride + g * shape.head;
+    for (int64_t h = 0; h < shape.head; h++) to[h] = from[h] * inverse;
+    if (lse) lse[token * heads + g] = tile.total.maximum[r] + std::log(tile.total.sum[r]);
+  }
+}
+
+inline int64_t first_span(const TileShape& shape, int64_t first_position) { return shape.first_key(first_position) / (block_keys * span_blocks); }
+inline int64_t end_span(int64_t last_position) { return last_position / (block_keys * span_blocks) + 1; }
+
+// The ragged axis cut into pieces of at most `length` tokens that never cross a sequence.
+struct Piece {
+  int64_t sequence, begin, end;  // rows [begin, end) of the ragged axis
+};
+
+inline int64_t count_pieces(const Ragged& ragged, int64_t length) {
+  int64_t pieces = 0;
+  for (int64_t s = 0; s < ragged.sequences; s++) pieces += (ragged.end(s) - ragged.begin(s) + length - 1) / length;
+  return pieces;
+}
+
+inline Piece find_piece(const Ragged& ragged, int64_t length, int64_t index) {
+  for (int64_t s = 0;; s++) {
+    const int64_t begin = ragged.begin(s), end = ragged.end(s), pieces = (end - begin + length - 1) / length;
+    if (index < pieces) return {s, begin + index * length, std::min(end, begin + (index + 1) * length)};
+    index -= pieces;
+  }
+}
+
+}  // namespace zaya::ZAYA_ISA

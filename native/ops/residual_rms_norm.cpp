@@ -1,0 +1,44 @@
+// residual_rms_norm(y [T,D], h? [T,D], y_scale?, y_bias?, h_scale?, h_bias?, weight [D]){eps} -> out [T,D], normed [T,D]
+//   out = residual_merge(y, h, …), normed = rms_norm(out, weight): the end of one half-block and the norm that opens the next,
+//   in one pass over memory. The same numbers, bit for bit, as the two operations one after the other.
+#include "ops/residual_merge.h"
+
+namespace zaya::ZAYA_ISA {
+namespace {
+
+template <class T> Status merge_norm(const Arguments& a) {
+  const Tensor &y = a.in[0], &h = a.in[1];
+  const int64_t columns = y.columns();
+  const T eps = static_cast<T>(a.attribute[0]);
+  uint8_t* workspace = a.workspace;
+  const Branch<T> ys = read_branch<T>(a.in[2], a.in[3], columns, workspace);
+  const Branch<T> hs = h.present() ? read_branch<T>(a.in[4], a.in[5], columns, workspace) : Branch<T>{};
+  const T* weight = read_vector<T>(a.in[6], workspace);
+  for_rows(*a.pool, y.rows(), columns, [&](int64_t begin, int64_t end, int) {
+    for (int64_t t = begin; t < end; t++) {
+      T* row = a.out[0].as<T>() + t * columns;
+      T* normed = a.out[1].as<T>() + t * columns;
+      merge_row<T>(y.as<T>() + t * columns, h.present() ? h.as<T>() + t * columns : nullptr, ys, hs, columns, row);
+      const T scale = 1 / std::sqrt(sum_of<T>(columns, [&](int64_t i) { return row[i] * row[i]; }) / static_cast<T>(columns) + eps);
+#pragma GCC ivdep
+      for (int64_t i = 0; i < columns; i++) normed[i] = row[i] * scale * weight[i];
+    }
+  });
+  return {};
+}
+
+template <class T> size_t merge_norm_bytes(const Arguments& a) {
+  const int64_t columns = a.in[0].columns();
+  return branch_bytes<T>(a.in[2], a.in[3], columns) + branch_bytes<T>(a.in[4], a.in[5], columns) + vector_bytes<T>(a.in[6]);
+}
+
+Status residual_rms_norm(const Arguments& a) { return a.out[0].dtype == DType::float64 ? merge_norm<double>(a) : merge_norm<float>(a); }
+size_t residual_rms_norm_workspace(const Arguments& a) {
+  return a.out[0].dtype == DType::float64 ? merge_norm_bytes<double>(a) : merge_norm_bytes<float>(a);
+}
+
+}  // namespace
+
+ZAYA_OPERATION_WITH_WORKSPACE(residual_rms_norm)
+
+}  // namespace zaya::ZAYA_ISA

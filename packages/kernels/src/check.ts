@@ -1,0 +1,52 @@
+import { ZayaError } from "./errors.js";
+import { type Dimension, type DType, sameShape, type TensorType, tensor } from "./types.js";
+
+/** Throws SHAPE_MISMATCH in the words every operation uses: "[rms_norm] expected weight of shape [512], received [256]". */
+export function expectShape(
+  operation: string,
+  what: string,
+  received: TensorType | null | undefined,
+  expected: readonly Dimension[],
+): TensorType {
+  if (!received) throw new ZayaError("SHAPE_MISMATCH", `[${operation}] expected ${what} of shape ${show(expected)}, received nothing`);
+  if (!sameShape(received.shape, expected)) {
+    throw new ZayaError("SHAPE_MISMATCH", `[${operation}] expected ${what} of shape ${show(expected)}, received ${show(received.shape)}`);
+  }
+  return received;
+}
+
+/** The input, which must be there and have this many dimensions and (if given) one of these element types. */
+export function expectRank(
+  operation: string,
+  what: string,
+  received: TensorType | null | undefined,
+  rank: number,
+  dtypes?: readonly DType[],
+): TensorType {
+  if (received?.shape.length !== rank) {
+    throw new ZayaError(
+      "SHAPE_MISMATCH",
+      `[${operation}] expected ${what} of ${rank} dimensions, received ${received ? show(received.shape) : "nothing"}`,
+    );
+  }
+  if (dtypes && !dtypes.includes(received.dtype)) {
+    throw new ZayaError("SHAPE_MISMATCH", `[${operation}] expected ${what} of type ${dtypes.join(" or ")}, received ${received.dtype}`);
+  }
+  return received;
+}
+
+/** A fixed dimension: a symbol is refused. */
+export function expectFixed(operation: string, what: string, dimension: Dimension | undefined): number {
+  if (typeof dimension !== "number")
+    throw new ZayaError("SHAPE_MISMATCH", `[${operation}] expected ${what} to be a fixed number, received ${dimension?.name ?? "nothing"}`);
+  return dimension;
+}
+
+/** The type a computation on this input has: float64 stays, everything else is float32. */
+export function computed(type: TensorType, shape: readonly Dimension[] = type.shape): TensorType {
+  return tensor(type.dtype === "float64" ? "float64" : "float32", shape);
+}
+
+function show(shape: readonly Dimension[]): string {
+  return `[${shape.map((d) => (typeof d === "number" ? d : d.name)).join(", ")}]`;
+}

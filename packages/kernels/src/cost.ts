@@ -1,0 +1,43 @@
+import type { Graph, Node } from "./graph.js";
+import type { BoundShapes, Cost } from "./operation.js";
+import { bytesPerElement, valueOf } from "./types.js";
+
+/** Cost of one step of a graph at given sizes: in all, and by operation name. */
+export interface GraphCost extends Cost {
+  readonly operations: ReadonlyMap<string, Cost>;
+}
+
+/**
+ * FLOPs and bytes that a graph needs once, from the formulas of its operations.
+ * @throws MISSING_INPUT when a size of the graph is not given
+ */
+export function costOf(graph: Graph, sizes: Readonly<Record<string, number>> = {}): GraphCost {
+  const bound = new Map(Object.entries(sizes));
+  const operations = new Map<string, Cost>();
+  let flops = 0;
+  let bytes = 0;
+  for (const node of graph.nodes) {
+    if (node.operation === null || node.operation.view) continue;
+    const cost = costOfNode(node, bound);
+    const sum = operations.get(node.name) ?? { flops: 0, bytes: 0 };
+    operations.set(node.name, { flops: sum.flops + cost.flops, bytes: sum.bytes + cost.bytes });
+    flops += cost.flops;
+    bytes += cost.bytes;
+  }
+  return { flops, bytes, operations };
+}
+
+function costOfNode(node: Node, sizes: ReadonlyMap<string, number>): Cost {
+  const bind = (shape: Parameters<typeof valueOf>[0][] | readonly Parameters<typeof valueOf>[0][]) =>
+    shape.map((dimension) => valueOf(dimension, sizes));
+  const shapes: BoundShapes = {
+    inputs: node.inputs.map((input) => (input ? bind(input.type.shape) : null)),
+    outputs: node.outputs.map((output) => bind(output.type.shape)),
+  };
+  const elements = (shape: readonly number[]) => shape.reduce((product, n) => product * n, 1);
+  const plain = [
+    ...node.inputs.map((input, i) => (input ? elements(shapes.inputs[i] ?? []) * bytesPerElement[input.type.dtype] : 0)),
+    ...node.outputs.map((output, i) => elements(shapes.outputs[i] ?? []) * bytesPerElement[output.type.dtype]),
+  ].reduce((total, n) => total + n, 0);
+  return { flops: node.operation?.flops?.(shapes, node.attributes) ?? 0, bytes: node.operation?.bytes?.(shapes, node.attributes) ?? plain };
+}

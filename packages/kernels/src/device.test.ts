@@ -1,0 +1,116 @@
+import { describe, expect, it } from "vitest";
+import { openDevice } from "./device.js";
+import { differentiate } from "./differentiate.js";
+import { isZayaError } from "./errors.js";
+import { createGraph, type Value } from "./graph.js";
+import * as ops from "./ops/index.js";
+import { maxBytes, size, tensor } from "./types.js";
+
+const T = size("T", 8);
+const rows = tensor("float32", [T, 4]);
+
+describe("a device", () => {
+  it("runs a graph, binding sizes from the lengths of the inputs", async () => {
+    await using device = await openDevice("cpu", { guard: true });
+    const graph = createGraph();
+    const x = graph.input("x", rows);
+    graph.output("y", ops.add(x, x));
+    await using executable = device.compile(graph);
+    expect((await executable.run({ inputs: { x: Float32Array.of(1, 2, 3, 4) } })).y).toEqual(Float32Array.of(2, 4, 6, 8));
+    expect((await executable.run({ inputs: { x: new Float32Array(0) }, sizes: { T: 0 } })).y).toEqual(new Float32Array(0));
+  });
+
+  it("says in one line what is wrong with the inputs", async () => {
+    await using device = await openDevice("cpu");
+    const graph = createGraph();
+    const x = graph.input("x", rows);
+    graph.output("y", ops.add(x, x));
+    await using executable = device.compile(graph);
+    await expect(executable.run()).rejects.toThrow("input x, float32 [T, 4], is missing");
+    await expect(executable.run({ inputs: { x: new Float32Array(36) } })).rejects.toThrow(
+      "size T is 9; it was declared to be a whole number from 0 to 8",
+    );
+    await expect(executable.run({ inputs: { x: new Int32Array(4) as never } })).rejects.toThrow(
+      "takes a Float32Array, received Int32Array",
+    );
+    await expect(executable.run({ inputs: { x: new Float32Array(6) } })).rejects.toThrow(/size T is 1.5/);
+    await expect(executable.run({ inputs: { x: new Float32Array(4), z: new Float32Array(4) } })).rejects.toThrow(
+      "the graph has no input z",
+    );
+  });
+
+  it("updates the store when a step ends, and shares it between executables", async () => {
+    await using device = await openDevice("cpu", { guard: true });
+    const store = device.createStore();
+    const type = tensor("float32", [4]);
+    await store.write("total", type, Float32Array.of(1, 1, 1, 1));
+    const graph = createGraph();
+    const total = graph.read("total", type);
+    graph.assign("total", ops.add(total, graph.input("x", type)));
+    graph.output("before", ops.add(total, total));
+    await using executable = device.compile(graph, store);
+    for (let i = 0; i < 3; i++) await executable.run({ inputs: { x: Float32Array.of(1, 2, 3, 4) } });
+    expect(store.read("total")).toEqual(Float32Array.of(4, 7, 10, 13));
+  });
+
+  it("leaves the store as it was when a run is aborted, and rejects with the signal's reason", async () => {
+    await using device = await openDevice("cpu");
+    const store = device.createStore();
+    const type = tensor("float32", [256, 256]);
+    store.allocate("w", type);
+    const graph = createGraph();
+    let y: Value = graph.input("x", type);
+    for (let i = 0; i < 200; i++) y = ops.linear(y, y);
+    graph.assign("w", ops.add(graph.read("w", type), y));
+    await using executable = device.compile(graph, store);
+    const controller = new AbortController();
+    const running = executable.run({ inputs: { x: new Float32Array(256 * 256).fill(0.01) }, signal: controller.signal });
+    controller.abort(new Error("enough"));
+    await expect(running).rejects.toThrow("enough");
+    expect((store.read("w") as Float32Array).every((value) => value === 0)).toBe(true);
+  });
+
+  it("allocates exactly what it planned", async () => {
+    await using device = await openDevice("cpu");
+    device.resetPeak();
+    const { currentBytes: before } = device.memory();
+    const store = device.createStore();
+    const type = tensor("float32", [64, 64]);
+    await store.write("w", type, new Float32Array(64 * 64));
+    const graph = createGraph();
+    const x = graph.input("x", type);
+    const loss = ops.sum(ops.linear(x, graph.read("w", type)));
+    graph.assign("w", ops.add(graph.read("w", type), differentiate(loss, [graph.read("w", type)])[0] as Value));
+    graph.output("loss", loss);
+    {
+      await using executable = device.compile(graph, store);
+      for (let i = 0; i < 5; i++) await executable.run({ inputs: { x: new Float32Array(64 * 64).fill(1) } });
+      expect(device.memory().peakBytes - before).toBe(executable.arenaBytes + maxBytes(type));
+    }
+    await store[Symbol.asyncDispose]();
+    expect(device.memory().currentBytes).toBe(before);
+  });
+
+  it("rejects with a code after it was disposed", async () => {
+    const device = await openDevice("cpu");
+    const graph = createGraph();
+    const x = graph.input("x", rows);
+    graph.output("y", ops.add(x, x));
+    const executable = device.compile(graph);
+    await executable[Symbol.asyncDispose]();
+    const thrown = await executable.run({ inputs: { x: new Float32Array(4) } }).catch((error: unknown) => error);
+    expect(isZayaError(thrown) && thrown.code).toBe("DISPOSED");
+    await device[Symbol.asyncDispose]();
+    expect(() => device.compile(graph)).toThrow("the device was disposed");
+  });
+
+  it("names the tensor of the store that a graph wants and that is missing or of another type", async () => {
+    await using device = await openDevice("null");
+    const store = device.createStore();
+    const graph = createGraph();
+    graph.output("y", ops.sum(graph.read("w", rows)));
+    expect(() => device.compile(graph, store)).toThrow("tensor w of the store, float32 [T, 4], which is not there");
+    store.allocate("w", tensor("bfloat16", [4]));
+    expect(() => device.compile(graph, store)).toThrow("tensor w of the store is bfloat16 [4]; the graph expects float32 [T, 4]");
+  });
+});

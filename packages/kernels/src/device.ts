@@ -1,0 +1,242 @@
+import { availableParallelism } from "node:os";
+import { fail, ZayaError } from "./errors.js";
+import { bindSizes, type Executable, orderInputs, type RunOptions } from "./executable.js";
+import { createGraph, type Graph, type Value } from "./graph.js";
+import { layOut } from "./layout.js";
+import { lower } from "./lower.js";
+import { loadAddon } from "./native.js";
+import { encode } from "./ops/encode.js";
+import { inputValues, sizesOf, writePlan } from "./plan.js";
+import { schedule } from "./schedule.js";
+import { arrayFor, type OpenStore, openStore, type Store, type StoreBackend, type TensorData } from "./store.js";
+import { describeType, tensor } from "./types.js";
+
+export interface DeviceOptions {
+  /** Threads of the CPU device, the dispatcher among them. Default: as many as the process may use. Results do not depend on it. */
+  readonly threads?: number;
+  /** Instruction set of the CPU kernels. Default: `ZAYA_ISA` from the environment, else the best the processor has. */
+  readonly isa?: "avx512" | "portable";
+  /** Puts poison behind every buffer and checks it after each operation: for tests of kernels. */
+  readonly guard?: boolean;
+}
+
+/** What memory a device of this process holds; `peakBytes` is the most since the first device was opened. */
+export interface MemoryUse {
+  readonly currentBytes: number;
+  readonly peakBytes: number;
+}
+
+/** Something that runs graphs. */
+export interface Device extends AsyncDisposable {
+  readonly kind: "cpu" | "null";
+  /** Instruction set in use; "none" on the null device. */
+  readonly isa: "avx512" | "portable" | "none";
+  readonly threads: number;
+  createStore(): Store;
+  /** Checks the graph, plans its memory and makes it ready to run. Tensors that it reads or assigns must be in the store. */
+  compile(graph: Graph, store?: Store): Executable;
+  memory(): MemoryUse;
+  /** Starts a new peak at what is held now. */
+  resetPeak(): void;
+  /** Peak of this machine now, over `milliseconds` on all threads: GFLOP/s, or GB/s for "read". */
+  measure(what: "float32" | "bfloat16" | "read", milliseconds?: number): Promise<number>;
+}
+
+/**
+ * Opens the CPU, or the null device, which plans graphs of any size without memory, addon or kernels.
+ * @throws NATIVE_UNAVAILABLE when the addon cannot be loaded, with every path tried
+ */
+export async function openDevice(kind: "cpu" | "null" = "cpu", options: DeviceOptions = {}): Promise<Device> {
+  const threads = options.threads ?? availableParallelism();
+  if (!Number.isInteger(threads) || threads < 1) fail("INVALID_ARGUMENT", `threads must be a whole number ≥ 1, received ${threads}`);
+  return kind === "null" ? openNullDevice(threads) : openCpuDevice(threads, options);
+}
+
+function openCpuDevice(threads: number, { isa = process.env.ZAYA_ISA as DeviceOptions["isa"], guard = false }: DeviceOptions): Device {
+  const addon = loadAddon();
+  const native = callNative(() => new addon.Device(threads, isa ?? ""));
+  const operations = new Map(native.operations().map((name, i) => [name, i]));
+  const guardBytes = guard ? 64 : 0;
+  let last: Promise<unknown> = Promise.resolve();
+  let active = 0;
+  let disposed = false;
+  const expectOpen = () => {
+    if (disposed) fail("DISPOSED", "the device was disposed");
+  };
+
+  /** Runs jobs one after the other; the first of an idle device starts at once. */
+  function enqueue<T>(job: () => Promise<T>): Promise<T> {
+    const result = active++ === 0 ? job() : last.then(job);
+    const settled = result.then(
+      () => {},
+      () => {},
+    );
+    last = settled.then(() => {
+      active--;
+    });
+    return result.finally(() => last);
+  }
+
+  const backend: StoreBackend = {
+    add: (bytes) => callNative(() => native.add(bytes)),
+    map: (path, offset, bytes) => callNative(() => native.map(path, offset, bytes)),
+    remove: (slot) => {
+      if (!disposed) native.remove(slot);
+    },
+    write: (slot, offset, data) => callNative(() => native.write(slot, offset, data)),
+    read: (slot, offset, into) => callNative(() => native.read(slot, offset, into)),
+    async encode(store, name, type, data) {
+      const graph = createGraph();
+      const source = data instanceof Float32Array ? "float32" : data instanceof Float64Array ? "float64" : "bfloat16";
+      graph.assign(name, encode(graph.input("plain", tensor(source, type.shape)), type.dtype));
+      await using executable = device.compile(graph, store);
+      await executable.run({ inputs: { plain: data } });
+    },
+    expectIdle(what) {
+      expectOpen();
+      if (active > 0) fail("INVALID_ARGUMENT", `cannot ${what} a tensor of the store while a run is in progress; await it first`);
+    },
+  };
+
+  const device: Device = {
+    kind: "cpu",
+    isa: native.isa,
+    threads,
+    memory: () => addon.memory(),
+    resetPeak: () => addon.resetPeak(),
+    createStore: () => openStore(backend),
+    measure(what, milliseconds = 20) {
+      expectOpen();
+      return enqueue(async () => callNative(() => native.measure(what, milliseconds)));
+    },
+    compile(original, store) {
+      expectOpen();
+      const graph = lower(original, (name) => operations.has(name));
+      const plan = schedule(graph);
+      checkStore(graph, store);
+      const sizes = sizesOf(graph);
+      const slotOf = (name: string) => (store as OpenStore).slotOf(name);
+      const source = { graph, schedule: plan, sizes, operations, slotOf };
+      const maxima = Float64Array.from(sizes, (size) => size.max);
+      const zeros = plan.steps.map(() => 0);
+      const workspaceBytes = [...callNative(() => native.workspaces(writePlan(source, null, zeros, 0), maxima))];
+      const layout = layOut(graph, plan, workspaceBytes, guardBytes);
+      const id = callNative(() => native.compile(writePlan(source, layout, workspaceBytes, guardBytes)));
+      const inputs = inputValues(graph, layout);
+      const outputs = [...graph.outputs];
+      let dropped = false;
+
+      async function start(options: RunOptions, timing: boolean): Promise<Record<string, TensorData>> {
+        if (dropped || disposed) fail("DISPOSED", "the executable was disposed");
+        const { signal, inputs: data = {} } = options;
+        signal?.throwIfAborted();
+        const bound = bindSizes(sizes, inputs, options);
+        const arrays = orderInputs(original, inputs, data);
+        const values = Float64Array.from(sizes, (size) => bound.get(size.name) as number);
+        const abort = () => native.abort();
+        const running = callNative(() => native.run(id, values, arrays, timing));
+        signal?.addEventListener("abort", abort, { once: true });
+        const buffers = await running
+          .catch((cause) => fail("KERNEL_FAILED", (cause as Error).message))
+          .finally(() => signal?.removeEventListener("abort", abort));
+        if (buffers === null) throw signal?.reason ?? new ZayaError("DISPOSED", "the run was stopped");
+        return Object.fromEntries(outputs.map(([name, value], i) => [name, arrayFor(value.type.dtype, buffers[i] as ArrayBuffer)]));
+      }
+      return {
+        arenaBytes: layout.arenaBytes,
+        steps: plan.steps.map((node) => node.name),
+        run: (options = {}) => enqueue(() => start(options, false)),
+        profile: (options = {}) =>
+          enqueue(async () => {
+            const results = await start(options, true);
+            return { outputs: results, nanoseconds: [...native.times(id)] };
+          }),
+        async [Symbol.asyncDispose]() {
+          if (dropped) return;
+          dropped = true;
+          await last;
+          if (!disposed) native.drop(id);
+        },
+      };
+    },
+    async [Symbol.asyncDispose]() {
+      if (disposed) return;
+      await last;
+      disposed = true;
+      native.close();
+    },
+  };
+  return device;
+}
+
+/** Plans graphs without running them: layout and byte counts of any model in milliseconds. Kernel workspaces are not counted. */
+function openNullDevice(threads: number): Device {
+  let next = 0;
+  let held = 0;
+  const unavailable = (): never => fail("INVALID_ARGUMENT", "the null device holds no data and runs nothing; open the cpu");
+  const sizesOfSlots = new Map<number, number>();
+  const backend: StoreBackend = {
+    add(bytes) {
+      held += bytes;
+      sizesOfSlots.set(next, bytes);
+      return next++;
+    },
+    map: () => next++,
+    remove(slot) {
+      held -= sizesOfSlots.get(slot) ?? 0;
+      sizesOfSlots.delete(slot);
+    },
+    write: unavailable,
+    read: unavailable,
+    encode: unavailable,
+    expectIdle: () => {},
+  };
+  return {
+    kind: "null",
+    isa: "none",
+    threads,
+    createStore: () => openStore(backend),
+    memory: () => ({ currentBytes: held, peakBytes: held }),
+    resetPeak: () => {},
+    measure: unavailable,
+    compile(graph, store) {
+      const lowered = lower(graph, () => true);
+      const plan = schedule(lowered);
+      checkStore(lowered, store);
+      const layout = layOut(lowered, plan, [], 0);
+      return {
+        arenaBytes: layout.arenaBytes,
+        steps: plan.steps.map((node) => node.name),
+        run: async () => unavailable(),
+        profile: async () => unavailable(),
+        async [Symbol.asyncDispose]() {},
+      };
+    },
+    async [Symbol.asyncDispose]() {},
+  };
+}
+
+/** Every tensor that the graph reads or assigns is in the store, with the type the graph expects. */
+function checkStore(graph: Graph, store: Store | undefined): void {
+  const check = (name: string, value: Value) => {
+    if (!store?.has(name))
+      fail(
+        "MISSING_TENSOR",
+        `the graph uses tensor ${name} of the store, ${describeType(value.type)}, which ${store ? "is not there" : "was not given to compile"}`,
+      );
+    const type = store.typeOf(name);
+    if (describeType(type) !== describeType(value.type))
+      fail("SHAPE_MISMATCH", `tensor ${name} of the store is ${describeType(type)}; the graph expects ${describeType(value.type)}`);
+  };
+  for (const node of graph.nodes) if (node.kind === "read") check(node.name, node.outputs[0] as Value);
+  for (const [name, value] of graph.assigns) check(name, value);
+}
+
+/** Errors of the addon become errors of this package. */
+function callNative<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (cause) {
+    return fail("KERNEL_FAILED", cause instanceof Error ? cause.message : String(cause), cause);
+  }
+}

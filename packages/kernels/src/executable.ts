@@ -1,0 +1,83 @@
+import { fail } from "./errors.js";
+import type { Graph, Value } from "./graph.js";
+import { expectArray, type TensorData } from "./store.js";
+import { describeType, type Size, type TensorType } from "./types.js";
+
+/** What one run takes. */
+export interface RunOptions {
+  /** Every input of the graph by name. */
+  readonly inputs?: Readonly<Record<string, TensorData>>;
+  /** Values of sizes; those that follow from the length of an input may be left out. */
+  readonly sizes?: Readonly<Record<string, number>>;
+  /** Aborting rejects with `signal.reason` before the next operation, unless the store is already being updated. */
+  readonly signal?: AbortSignal;
+}
+
+/** A compiled graph on a device. */
+export interface Executable extends AsyncDisposable {
+  /** Bytes of its arena: inputs, intermediate values, outputs and workspaces; the store is not counted. */
+  readonly arenaBytes: number;
+  /** Operations in the order in which they run, by name. */
+  readonly steps: readonly string[];
+  /** Runs once. Runs on one device follow each other; the event loop is never blocked. */
+  run(options?: RunOptions): Promise<Record<string, TensorData>>;
+  /** Like `run`, and returns the nanoseconds of each step. */
+  profile(options?: RunOptions): Promise<{ readonly outputs: Record<string, TensorData>; readonly nanoseconds: readonly number[] }>;
+}
+
+/**
+ * The value of every size: given, or found from the lengths of the inputs.
+ * @throws MISSING_INPUT, INVALID_ARGUMENT, SHAPE_MISMATCH naming the input or size
+ */
+export function bindSizes(
+  sizes: readonly Size[],
+  inputs: readonly Value[],
+  { inputs: data = {}, sizes: given = {} }: RunOptions,
+): Map<string, number> {
+  const bound = new Map<string, number>(Object.entries(given).filter(([name]) => sizes.some((size) => size.name === name)));
+  for (const value of inputs) {
+    const array = data[value.node.name] ?? fail("MISSING_INPUT", `input ${value.node.name}, ${describeType(value.type)}, is missing`);
+    expectArray(`input ${value.node.name}`, value.type, array);
+    const solved = solveSize(value.type, array.length, bound);
+    if (solved && !bound.has(solved.name)) bound.set(solved.name, solved.value);
+  }
+  for (const { name, max } of sizes) {
+    const value = bound.get(name);
+    if (value === undefined) fail("MISSING_INPUT", `size ${name} does not follow from the inputs; pass it in \`sizes\``);
+    if (!Number.isInteger(value) || value < 0 || value > max)
+      fail("INVALID_ARGUMENT", `size ${name} is ${value}; it was declared to be a whole number from 0 to ${max}`);
+  }
+  for (const value of inputs) {
+    const elements = value.type.shape.reduce<number>(
+      (n, d) => n * (typeof d === "number" ? d : d.times * (bound.get(d.name) ?? 0) + d.plus),
+      1,
+    );
+    const length = data[value.node.name]?.length;
+    if (length !== elements)
+      fail("SHAPE_MISMATCH", `input ${value.node.name} is ${describeType(value.type)}: expected ${elements} elements, received ${length}`);
+  }
+  return bound;
+}
+
+function solveSize(type: TensorType, length: number, bound: ReadonlyMap<string, number>): { name: string; value: number } | null {
+  let known = 1;
+  let unknown: Size | null = null;
+  for (const dimension of type.shape) {
+    const value = typeof dimension === "number" ? dimension : bound.get(dimension.name);
+    if (typeof dimension === "number") known *= dimension;
+    else if (value !== undefined) known *= dimension.times * value + dimension.plus;
+    else if (unknown) return null;
+    else unknown = dimension;
+  }
+  if (!unknown || known === 0) return null;
+  return { name: unknown.name, value: (length / known - unknown.plus) / unknown.times };
+}
+
+/** The inputs' arrays in the plan's order. */
+export function orderInputs(graph: Graph, inputs: readonly Value[], data: Readonly<Record<string, TensorData>>): TensorData[] {
+  for (const name of Object.keys(data)) {
+    if (!graph.nodes.some((node) => node.kind === "input" && node.name === name))
+      fail("INVALID_ARGUMENT", `the graph has no input ${name}`);
+  }
+  return inputs.map((value) => data[value.node.name] as TensorData);
+}

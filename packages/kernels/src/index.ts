@@ -1,0 +1,11 @@
+export { costOf, type GraphCost } from "./cost.js";
+export { type Device, type DeviceOptions, type MemoryUse, openDevice } from "./device.js";
+export { differentiate, vectorJacobian } from "./differentiate.js";
+export { isZayaError, ZayaError } from "./errors.js";
+export type { Executable, RunOptions } from "./executable.js";
+export { apply, createGraph, type Graph, type Node, type Value } from "./graph.js";
+export type { Attributes, Cost, Operation } from "./operation.js";
+export * as ops from "./ops/index.js";
+export { decodeGraph, encodeGraph } from "./protobuf.js";
+export type { Store, TensorData } from "./store.js";
+export { type Dimension, type DType, type Encoding, maxBytes, plus, type Size, size, type TensorType, tensor } from "./types.js";

@@ -1,0 +1,62 @@
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+import { fail } from "./errors.js";
+import { planVersion } from "./plan.js";
+
+/** A device of the addon (native/addon/addon.cpp). One run at a time; everything else is synchronous. */
+export interface NativeDevice {
+  readonly isa: "avx512" | "portable";
+  operations(): string[];
+  add(bytes: number): number;
+  map(path: string, offset: number, bytes: number): number;
+  remove(slot: number): void;
+  write(slot: number, offset: number, data: NodeJS.TypedArray): void;
+  read(slot: number, offset: number, into: NodeJS.TypedArray): void;
+  workspaces(plan: Float64Array, maxima: Float64Array): Float64Array;
+  compile(plan: Float64Array): number;
+  drop(plan: number): void;
+  run(plan: number, sizes: Float64Array, inputs: readonly NodeJS.TypedArray[], timing: boolean): Promise<ArrayBuffer[] | null>;
+  abort(): void;
+  times(plan: number): Float64Array;
+  measure(what: string, milliseconds: number): Promise<number>;
+  close(): void;
+}
+
+export interface NativeAddon {
+  readonly planVersion: number;
+  readonly Device: new (threads: number, isa: string) => NativeDevice;
+  memory(): { currentBytes: number; peakBytes: number };
+  resetPeak(): void;
+}
+
+let loaded: NativeAddon | undefined;
+
+/**
+ * Loads the addon: from the platform package beside this one, else from a build of the repository.
+ * @throws NATIVE_UNAVAILABLE with every place tried, why it failed, and the command to run
+ */
+export function loadAddon(): NativeAddon {
+  if (loaded) return loaded;
+  const require = createRequire(import.meta.url);
+  const platform = `@zaya/kernels-${process.platform}-${process.arch}${process.platform === "linux" ? "-gnu" : ""}`;
+  const places = [`${platform}/zaya.node`, fileURLToPath(new URL("../../../native/build/zaya.node", import.meta.url))];
+  const reasons: string[] = [];
+  for (const place of places) {
+    let addon: NativeAddon;
+    try {
+      addon = require(place) as NativeAddon;
+    } catch (cause) {
+      reasons.push(`${place}: ${cause instanceof Error ? cause.message.split("\n")[0] : String(cause)}`);
+      continue;
+    }
+    if (addon.planVersion === planVersion) {
+      loaded = addon;
+      return addon;
+    }
+    reasons.push(`${place}: reads plans of version ${addon.planVersion}, this package writes ${planVersion}`);
+  }
+  return fail(
+    "NATIVE_UNAVAILABLE",
+    `the native addon could not be loaded. Tried:\n${reasons.map((reason) => `  ${reason}`).join("\n")}\nRun: npm install ${platform} (or, in a clone of the repository, npm run build:native)`,
+  );
+}

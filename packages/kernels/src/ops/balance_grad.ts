@@ -1,0 +1,15 @@
+import { expectActivation } from "../activation.js";
+import { expectRank } from "../check.js";
+import { apply, type Value } from "../graph.js";
+import type { Operation } from "../operation.js";
+
+/** The gradient of the balancing bias: counts[e] / Σ counts − 1/E for the E experts, 0 for the skip class (the last). */
+export const balanceGradOperation: Operation = {
+  name: "balance_grad",
+  infer: ([counts]) => [expectRank("balance_grad", "counts", expectActivation("balance_grad", "counts", counts), 1)],
+};
+
+/** Share of the batch less the fair share, from the counts [E+1] of a whole batch: [E+1], 0 for the skip class. */
+export function balanceGrad(counts: Value): Value {
+  return apply(balanceGradOperation, [counts])[0] as Value;
+}

@@ -1,0 +1,35 @@
+import { ZayaError } from "../errors.js";
+import { apply, type Value } from "../graph.js";
+import type { Operation } from "../operation.js";
+import { type TensorType, tensor } from "../types.js";
+
+/** y [T,end−begin] = columns begin..end of x [T,C]. */
+export const sliceOperation: Operation = {
+  name: "slice",
+  attributes: ["begin", "end"],
+  infer: ([x], { begin = 0, end = 0 }) => {
+    const columns = x?.shape.at(-1);
+    if (!x || typeof columns !== "number" || !(begin >= 0 && begin <= end && end <= columns)) {
+      throw new ZayaError(
+        "SHAPE_MISMATCH",
+        `[slice] columns ${begin} to ${end} do not fit ${typeof columns === "number" ? `${columns} columns` : "the input"}`,
+      );
+    }
+    return [tensor(x.dtype, [...x.shape.slice(0, -1), end - begin])];
+  },
+  gradient: ({ node, inputs: [x], gradients: [dy] }) => [
+    x && dy ? (apply(sliceGradOperation, [dy, x], node.attributes)[0] as Value) : null,
+  ],
+};
+
+/** dx [T,C] = dy in columns begin..end, zeros around it. The elements of x are not read. */
+export const sliceGradOperation: Operation = {
+  name: "slice_grad",
+  attributes: ["begin", "end"],
+  infer: ([, x]) => [x as TensorType],
+};
+
+/** Columns `begin` to `end` (not included) of the last axis. */
+export function slice(x: Value, { begin, end }: { begin: number; end: number }): Value {
+  return apply(sliceOperation, [x], { begin, end })[0] as Value;
+}

@@ -1,0 +1,130 @@
+import { fail } from "./errors.js";
+import { bytesPerElement, type DType, describeType, maxBytes, type TensorType } from "./types.js";
+
+/** Elements of a tensor in JavaScript; bfloat16 as its 16 bits. */
+export type TensorData = Float32Array | Float64Array | Int32Array | Uint16Array;
+
+/** Persistent tensors of a device by name: parameters, moments, caches. Shared by executables; changed by their `assign`s. */
+export interface Store extends AsyncDisposable {
+  names(): readonly string[];
+  has(name: string): boolean;
+  /** @throws MISSING_TENSOR */
+  typeOf(name: string): TensorType;
+  /** Makes a tensor of zeros. Sizes in its shape must be numbers. */
+  allocate(name: string, type: TensorType): void;
+  /**
+   * Makes (or overwrites) a tensor with these elements, row-major. With the encoding "panels" they are packed on the device,
+   * from float32 or from the tensor's own element type.
+   */
+  write(name: string, type: TensorType, data: TensorData): Promise<void>;
+  /** Overwrites part of a plain tensor, from element `begin` on. */
+  writePart(name: string, begin: number, data: TensorData): void;
+  /** Makes a tensor that is a read-only part of a file, memory-mapped: nothing is copied, pages are shared between processes. */
+  map(name: string, type: TensorType, path: string, byteOffset: number): void;
+  /** A copy of the elements from `begin` to `end` (all by default) of a plain tensor. */
+  read(name: string, begin?: number, end?: number): TensorData;
+  remove(name: string): void;
+  /** Bytes of native memory it holds, mapped files left out. */
+  bytes(): number;
+}
+
+const arrays = { float32: Float32Array, float64: Float64Array, int32: Int32Array, bfloat16: Uint16Array } as const;
+
+/** An array for `elements` of this type, from a buffer or of zeros. */
+export function arrayFor(dtype: DType, source: ArrayBuffer | number): TensorData {
+  return typeof source === "number" ? new arrays[dtype](source) : new arrays[dtype](source);
+}
+
+/** @throws INVALID_ARGUMENT when the array's kind is not the type's */
+export function expectArray(name: string, type: TensorType, data: TensorData): void {
+  if (!(data instanceof arrays[type.dtype])) {
+    fail(
+      "INVALID_ARGUMENT",
+      `${name} is ${describeType(type)} and takes a ${arrays[type.dtype].name}, received ${data?.constructor?.name ?? typeof data}`,
+    );
+  }
+}
+
+export interface StoreBackend {
+  add(bytes: number): number;
+  map(path: string, offset: number, bytes: number): number;
+  remove(slot: number): void;
+  write(slot: number, offset: number, data: TensorData): void;
+  read(slot: number, offset: number, into: TensorData): void;
+  /** Packs row-major elements into a tensor of the encoding "panels". */
+  encode(store: Store, name: string, type: TensorType, data: TensorData): Promise<void>;
+  /** Throws while a run could be touching the tensors. */
+  expectIdle(what: string): void;
+}
+
+export interface OpenStore extends Store {
+  slotOf(name: string): number;
+}
+
+export function openStore(backend: StoreBackend): OpenStore {
+  const tensors = new Map<string, { type: TensorType; slot: number; bytes: number; mapped: boolean }>();
+  const find = (name: string) => tensors.get(name) ?? fail("MISSING_TENSOR", `the store has no tensor ${name}`);
+  const fixedBytes = (name: string, type: TensorType) => {
+    if (type.shape.some((dimension) => typeof dimension !== "number"))
+      fail("INVALID_ARGUMENT", `${name}: a tensor of the store needs a fixed shape, received ${describeType(type)}`);
+    return maxBytes(type);
+  };
+
+  const store: OpenStore = {
+    names: () => [...tensors.keys()],
+    has: (name) => tensors.has(name),
+    typeOf: (name) => find(name).type,
+    slotOf: (name) => find(name).slot,
+    allocate(name, type) {
+      if (tensors.has(name)) fail("INVALID_ARGUMENT", `the store has a tensor ${name} already; remove it first`);
+      backend.expectIdle("allocate");
+      const bytes = fixedBytes(name, type);
+      tensors.set(name, { type, slot: backend.add(bytes), bytes, mapped: false });
+    },
+    async write(name, type, data) {
+      const known = tensors.get(name);
+      if (known && describeType(known.type) !== describeType(type))
+        fail("INVALID_ARGUMENT", `${name} is ${describeType(known.type)}, cannot write ${describeType(type)}`);
+      const elements = type.shape.reduce<number>((n, dimension) => n * (typeof dimension === "number" ? dimension : 0), 1);
+      if (data.length !== elements)
+        fail("SHAPE_MISMATCH", `${name}: expected ${elements} elements for ${describeType(type)}, received ${data.length}`);
+      if (!known) store.allocate(name, type);
+      if (type.encoding === "panels") return backend.encode(store, name, type, data);
+      expectArray(name, type, data);
+      backend.expectIdle("write");
+      backend.write(find(name).slot, 0, data);
+    },
+    writePart(name, begin, data) {
+      const { type, slot } = find(name);
+      if (type.encoding !== "plain") fail("INVALID_ARGUMENT", `${name} is ${describeType(type)}; only plain tensors are written in parts`);
+      expectArray(name, type, data);
+      backend.expectIdle("write");
+      backend.write(slot, begin * bytesPerElement[type.dtype], data);
+    },
+    map(name, type, path, byteOffset) {
+      if (tensors.has(name)) fail("INVALID_ARGUMENT", `the store has a tensor ${name} already; remove it first`);
+      backend.expectIdle("map");
+      const bytes = fixedBytes(name, type);
+      tensors.set(name, { type, slot: backend.map(path, byteOffset, bytes), bytes, mapped: true });
+    },
+    read(name, begin = 0, end) {
+      const { type, slot, bytes } = find(name);
+      if (type.encoding !== "plain") fail("INVALID_ARGUMENT", `${name} is ${describeType(type)}; only plain tensors are read`);
+      backend.expectIdle("read");
+      const width = bytesPerElement[type.dtype];
+      const into = arrayFor(type.dtype, (end ?? bytes / width) - begin);
+      backend.read(slot, begin * width, into);
+      return into;
+    },
+    remove(name) {
+      backend.expectIdle("remove");
+      backend.remove(find(name).slot);
+      tensors.delete(name);
+    },
+    bytes: () => [...tensors.values()].reduce((total, tensor) => total + (tensor.mapped ? 0 : tensor.bytes), 0),
+    async [Symbol.asyncDispose]() {
+      for (const name of [...tensors.keys()]) store.remove(name);
+    },
+  };
+  return store;
+}
