@@ -1,0 +1,126 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fromBfloat16, fromFloat16 } from "./bfloat16.js";
+import type { ModelConfig } from "./config.js";
+import { parseConfig } from "./dialects.js";
+import { fail } from "./errors.js";
+import { firstNotFinite } from "./finite.js";
+import { type CheckpointLayout, detectLayout, nameProblems, refuse, sourcesOf, tensorProblems, type WeightType } from "./layout.js";
+import { parameters } from "./parameters.js";
+import { openShards, readShardIndex } from "./shards.js";
+
+export interface CheckpointTensor {
+  readonly dtype: WeightType;
+  readonly shape: readonly number[];
+  readonly bytes: number;
+}
+
+/** An open checkpoint, presented in the `transformers` layout whatever lies on disk. Holds file descriptors until disposed. */
+export interface Checkpoint extends AsyncDisposable {
+  readonly dir: string;
+  readonly config: ModelConfig;
+  /** The layout on disk. */
+  readonly layout: CheckpointLayout;
+  /** Every parameter of the model, in forward order, by its transformers name. */
+  readonly tensors: ReadonlyMap<string, CheckpointTensor>;
+  /**
+   * The elements of a tensor as they are stored, row by row, experts stacked; at the start of `into` when that is given (memory that
+   * was used before is read into four times as fast as fresh memory).
+   * @throws CHECKPOINT_INVALID naming the tensor when an element is NaN or infinite, INVALID_ARGUMENT when `into` is too small
+   */
+  read(name: string, into?: Uint8Array): Promise<Uint8Array>;
+  /** The same as float32, exactly. */
+  readFloat32(name: string): Promise<Float32Array>;
+  /** Where the elements lie in a file, to be mapped; null where they are spread over several places. */
+  placeOf(name: string): { readonly path: string; readonly offset: number } | null;
+}
+
+/**
+ * Opens a folder with config.json and safetensors, single or sharded, of any config dialect and either layout.
+ * Headers are read and held against the configuration; elements are read a tensor at a time, by `read`.
+ *
+ * @throws CONFIG_INVALID, or CHECKPOINT_INVALID naming the first unknown, missing or mis-shaped tensor
+ */
+export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
+  const json = await readConfigJson(dir);
+  const shards = await openShards(dir, await readShardIndex(dir));
+  try {
+    const layout = detectLayout(dir, shards.tensors.keys());
+    const config = parseConfig(json, queryRowsOf(shards.tensors));
+    const sources = sourcesOf(config, layout);
+    refuse(dir, nameProblems(shards.tensors.keys(), sources));
+    refuse(dir, tensorProblems(shards.tensors, sources));
+
+    const partsOf = (name: string) => {
+      const source = sources.get(name) ?? fail("INVALID_ARGUMENT", `${name} is no parameter of this model`);
+      return source.names.map((part) => shards.tensors.get(part) ?? fail("CHECKPOINT_INVALID", `missing tensor ${part}`));
+    };
+    const tensors = new Map<string, CheckpointTensor>();
+    for (const { name, shape } of parameters(config)) {
+      const parts = partsOf(name);
+      tensors.set(name, { dtype: parts[0]?.dtype as WeightType, shape, bytes: parts.reduce((sum, part) => sum + part.bytes, 0) });
+    }
+
+    const checkpoint: Checkpoint = {
+      dir,
+      config,
+      layout,
+      tensors,
+      async read(name, into) {
+        const parts = partsOf(name);
+        const size = parts.reduce((sum, part) => sum + part.bytes, 0);
+        if (into && into.length < size) fail("INVALID_ARGUMENT", `${name} has ${size} bytes, the buffer to read into ${into.length}`);
+        const whole = into?.subarray(0, size) ?? new Uint8Array(size);
+        let offset = 0;
+        for (const part of parts) {
+          const bytes = await shards.read(part, whole.subarray(offset, offset + part.bytes));
+          const broken = firstNotFinite(bytes, part.dtype as WeightType);
+          if (broken !== null) fail("CHECKPOINT_INVALID", `${dir}: tensor ${part.name} holds ${broken.what} at element ${broken.element}`);
+          offset += part.bytes;
+        }
+        return whole;
+      },
+      async readFloat32(name) {
+        const bytes = await checkpoint.read(name);
+        return toFloat32(bytes, (tensors.get(name) as CheckpointTensor).dtype);
+      },
+      placeOf(name) {
+        const [first, second] = partsOf(name);
+        return first && !second ? { path: first.path, offset: first.offset } : null;
+      },
+      [Symbol.asyncDispose]: () => shards.close(),
+    };
+    return checkpoint;
+  } catch (error) {
+    await shards.close();
+    throw error;
+  }
+}
+
+/** The parsed config.json of a folder. */
+export async function readConfigJson(dir: string): Promise<unknown> {
+  const path = join(dir, "config.json");
+  const text = await readFile(path, "utf8").catch((cause: NodeJS.ErrnoException) =>
+    fail("CONFIG_INVALID", cause.code === "ENOENT" ? `${path}: no such file` : `${path}: ${cause.message}`, cause),
+  );
+  try {
+    return JSON.parse(text) as unknown;
+  } catch (cause) {
+    return fail("CONFIG_INVALID", `${path}: not JSON: ${cause instanceof Error ? cause.message : cause}`, cause);
+  }
+}
+
+/** Rows of block 0's query projection, which decide where an original config does not tell its query heads. */
+export function queryRowsOf(tensors: ReadonlyMap<string, { readonly shape: readonly number[] }>): { queryRows?: number } {
+  const query =
+    tensors.get("model.layers.0.self_attn.qkv.linear_q.weight") ?? tensors.get("model.layers.0.self_attn.qkv_proj.q_proj.weight");
+  const rows = query?.shape[0];
+  return rows === undefined ? {} : { queryRows: rows };
+}
+
+/** Stored bytes as float32. The bytes must start at a multiple of their element's size in their buffer. */
+export function toFloat32(bytes: Uint8Array, dtype: WeightType): Float32Array {
+  if (dtype === "F32") return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+  const halves = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
+  return dtype === "BF16" ? fromBfloat16(halves) : fromFloat16(halves);
+}

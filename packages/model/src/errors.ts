@@ -1,0 +1,17 @@
+import { ZayaError } from "@zaya/kernels";
+
+/** Stable codes of the errors about configurations, checkpoints and tokenizers. */
+export type ModelErrorCode =
+  | "CONFIG_INVALID"
+  | "CHECKPOINT_INVALID"
+  | "CHECKPOINT_EXISTS"
+  | "TOKENIZER_INVALID"
+  | "CHAT_TEMPLATE_MISSING"
+  | "CHAT_TEMPLATE_FAILED"
+  | "INVALID_ARGUMENT"
+  | "DISPOSED";
+
+/** Throws what this package throws about configurations and checkpoints: one clear line, without a trailing full stop. */
+export function fail(code: ModelErrorCode, message: string, cause?: unknown): never {
+  throw new ZayaError(code, message, cause === undefined ? undefined : { cause });
+}

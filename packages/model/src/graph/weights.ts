@@ -1,0 +1,31 @@
+import { type DType, type Graph, type TensorType, tensor, type Value } from "@zaya/kernels";
+import type { ModelConfig } from "../config.js";
+import { type ParameterSpec, parameters } from "../parameters.js";
+
+/** How the parameters lie in the store. */
+export interface WeightStorage {
+  /** Element type of the matrices. Vectors and the whole router are float32 (float64 with float64). */
+  readonly dtype: "float32" | "bfloat16" | "float64";
+  /** Layout of the matrices: "panels" is what generation reads, "plain" what training updates. */
+  readonly encoding: "plain" | "panels";
+}
+
+/** Matrices that run in the computing type; everything else keeps full precision (docs: numerical traps of the router). */
+const computed = new Set<ParameterSpec["kind"]>(["embedding", "head", "matrix", "expert"]);
+
+/** The type under which a parameter is stored: the one rule that loading and the graph share. */
+export function storedType(spec: ParameterSpec, { dtype, encoding }: WeightStorage): TensorType {
+  if (computed.has(spec.kind)) return tensor(dtype, spec.shape, encoding);
+  const precise: DType = dtype === "float64" ? "float64" : "float32";
+  return tensor(precise, spec.shape);
+}
+
+/** Reads parameters of the store by name, as graph values. */
+export function weightReader(graph: Graph, config: ModelConfig, storage: WeightStorage): (name: string) => Value {
+  const specs = new Map(parameters(config).map((spec) => [spec.name, spec]));
+  return (name) => {
+    const spec = specs.get(name);
+    if (!spec) throw new Error(`the model has no parameter ${name}`);
+    return graph.read(name, storedType(spec, storage));
+  };
+}

@@ -1,0 +1,89 @@
+import type { ModelConfig } from "./config.js";
+import { normalQuantiles } from "./normal_quantiles.js";
+import { elements, type ParameterSpec, parameters } from "./parameters.js";
+import { type PhiloxKey, philox, philoxKey } from "./philox.js";
+
+/** A parameter with its values, row by row. */
+export interface NamedTensor {
+  readonly name: string;
+  readonly data: Float32Array;
+}
+
+/**
+ * A new model's parameters, one at a time, in the order and with the rule of `parameters`.
+ * Each depends only on the seed, its name and its shape: the same on every machine and in any order.
+ *
+ * @example for (const { name, data } of initialise(presets["zaya-tiny"], 1)) console.log(name, data.length);
+ */
+export function* initialise(config: ModelConfig, seed: number): Generator<NamedTensor> {
+  const key = philoxKey(seed);
+  for (const spec of parameters(config)) yield { name: spec.name, data: initialValues(spec, key) };
+}
+
+/**
+ * The same values of one parameter in parts of at most so many elements (a multiple of eight), for tensors that are too large to
+ * hold: a part starts at element `begin`. Convolutions and biases come whole.
+ */
+export function* initialiseParts(
+  spec: ParameterSpec,
+  seed: number,
+  maxElements: number,
+): Generator<{ readonly begin: number; readonly data: Float32Array }> {
+  const key = philoxKey(seed);
+  if (spec.init.type !== "normal") {
+    yield { begin: 0, data: initialValues(spec, key) };
+    return;
+  }
+  const total = elements(spec);
+  for (let begin = 0; begin < total; begin += maxElements) {
+    const data = new Float32Array(Math.min(maxElements, total - begin));
+    fillNormal(data, spec.init.std, spec.name, key, begin);
+    yield { begin, data };
+  }
+}
+
+function initialValues(spec: ParameterSpec, key: PhiloxKey): Float32Array {
+  const { init } = spec;
+  const data = new Float32Array(elements(spec));
+  switch (init.type) {
+    case "constant":
+      return data.fill(init.value);
+    case "balancing":
+      data[data.length - 1] = -1; // the skip class
+      return data;
+    case "normal":
+      fillNormal(data, init.std, spec.name, key);
+      return data;
+    case "near-identity": {
+      fillNormal(data, init.std, spec.name, key);
+      const inputs = spec.shape[1] as number;
+      for (let channel = 0; channel * inputs * 2 < data.length; channel++) {
+        const current = (channel * inputs + (channel % inputs)) * 2 + 1; // tap 0 is the column before, tap 1 the current one
+        data[current] = (data[current] as number) + 1;
+      }
+      return data;
+    }
+  }
+}
+
+/** Normal values from the stream of this name: counter = (eight elements a step, hash of the name), 16 bits an element. */
+function fillNormal(data: Float32Array, std: number, name: string, key: PhiloxKey, begin = 0): void {
+  const words = new Uint32Array(4);
+  const stream = fnv1a(name);
+  const quantiles = normalQuantiles();
+  for (let i = 0; i < data.length; i += 8) {
+    const step = (begin + i) / 8;
+    philox(step >>> 0, Math.floor(step / 2 ** 32), stream, 0, key, words);
+    const elements = Math.min(8, data.length - i);
+    for (let e = 0; e < elements; e++) {
+      const word = words[e >>> 1] as number;
+      data[i + e] = std * (quantiles[e & 1 ? word >>> 16 : word & 0xffff] as number);
+    }
+  }
+}
+
+function fnv1a(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  return hash >>> 0;
+}

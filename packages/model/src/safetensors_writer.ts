@@ -1,0 +1,164 @@
+import { type FileHandle, mkdir, open, rename, rm, writeFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fail } from "./errors.js";
+import { type SafetensorsEntry, safetensorsTypes } from "./safetensors.js";
+
+/**
+ * Writes tensors as `model.safetensors`, or, above `shardBytes`, as `model-00001-of-0000n.safetensors` with
+ * `model.safetensors.index.json`. Headers come first, so every tensor's place is known and tensors may arrive in any order.
+ * Files grow under a `.partial` name; `finish` syncs them to the disk and only then gives them their names, the index last.
+ */
+export interface SafetensorsWriter {
+  readonly files: readonly ShardFile[];
+  /** @throws INVALID_ARGUMENT for an unknown name, a second time, or another number of bytes than the entry has */
+  write(name: string, bytes: Uint8Array): Promise<void>;
+  /** @throws INVALID_ARGUMENT naming a tensor that was not written */
+  finish(): Promise<void>;
+  /** Removes what was written so far. */
+  abort(): Promise<void>;
+}
+
+export interface ShardFile {
+  readonly name: string;
+  readonly bytes: number;
+  readonly tensors: readonly SafetensorsEntry[];
+}
+
+/** Hugging Face's habit. */
+const defaultShardBytes = 5e9;
+const maxWriteBytes = 1 << 30;
+
+/** How tensors are split over files, in the order given. A tensor is never split. */
+export function shardFiles(
+  entries: readonly SafetensorsEntry[],
+  { shardBytes = defaultShardBytes }: { readonly shardBytes?: number | undefined } = {},
+): readonly ShardFile[] {
+  const shards: SafetensorsEntry[][] = [];
+  let room = 0;
+  for (const entry of entries) {
+    const bytes = entryBytes(entry);
+    if (shards.length === 0 || bytes > room) {
+      shards.push([]);
+      room = shardBytes;
+    }
+    shards.at(-1)?.push(entry);
+    room -= bytes;
+  }
+  const number = (n: number): string => String(n).padStart(5, "0");
+  return shards.map((tensors, i) => {
+    const name = shards.length === 1 ? "model.safetensors" : `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`;
+    return { name, tensors, bytes: headerOf(tensors).length + tensors.reduce((sum, entry) => sum + entryBytes(entry), 0) };
+  });
+}
+
+/** Starts writing into a folder, which is made if needed. */
+export async function createSafetensors(
+  dir: string,
+  entries: readonly SafetensorsEntry[],
+  options: { readonly shardBytes?: number | undefined } = {},
+): Promise<SafetensorsWriter> {
+  const files = shardFiles(entries, options);
+  await mkdir(dir, { recursive: true });
+  const handles: FileHandle[] = [];
+  const places = new Map<string, { handle: FileHandle; offset: number; bytes: number }>();
+  const missing = new Set<string>(entries.map(({ name }) => name));
+  if (missing.size !== entries.length) fail("INVALID_ARGUMENT", "two tensors of one checkpoint have the same name");
+
+  const partial = (file: ShardFile): string => join(dir, `${file.name}.partial`);
+  const closeAll = async (): Promise<void> => {
+    for (const handle of handles.splice(0)) await handle.close();
+  };
+  const abort = async (): Promise<void> => {
+    await closeAll();
+    for (const file of files) await rm(partial(file), { force: true });
+  };
+  try {
+    for (const file of files) {
+      const handle = await open(partial(file), "w");
+      handles.push(handle);
+      const header = headerOf(file.tensors);
+      await writeAll(handle, header, 0);
+      let offset = header.length;
+      for (const entry of file.tensors) {
+        const bytes = entryBytes(entry);
+        places.set(entry.name, { handle, offset, bytes });
+        offset += bytes;
+      }
+    }
+  } catch (error) {
+    await abort();
+    throw error;
+  }
+
+  return {
+    files,
+    async write(name, bytes) {
+      const place = places.get(name) ?? fail("INVALID_ARGUMENT", `${name} is no tensor of this checkpoint`);
+      if (!missing.has(name)) fail("INVALID_ARGUMENT", `${name} is written twice`);
+      if (bytes.length !== place.bytes) fail("INVALID_ARGUMENT", `${name} takes ${place.bytes} bytes, received ${bytes.length}`);
+      missing.delete(name);
+      await writeAll(place.handle, bytes, place.offset);
+    },
+    async finish() {
+      const [first] = missing;
+      if (first !== undefined)
+        fail("INVALID_ARGUMENT", `${first} was not written (${missing.size} of ${entries.length} tensors are missing)`);
+      for (const handle of handles) await handle.sync();
+      await closeAll();
+      for (const file of files) await rename(partial(file), join(dir, file.name));
+      if (files.length > 1) await writeFileAtomically(join(dir, "model.safetensors.index.json"), indexOf(files));
+      await syncFolder(dir);
+    },
+    abort,
+  };
+}
+
+/** Writes a small file so that it is there wholly or not at all, also after a power failure. */
+export async function writeFileAtomically(path: string, content: string | Uint8Array): Promise<void> {
+  const temporary = `${path}.partial`;
+  await writeFile(temporary, content, { flush: true });
+  await rename(temporary, path);
+  await syncFolder(dirname(path));
+}
+
+function indexOf(files: readonly ShardFile[]): string {
+  const total = files.reduce((sum, file) => sum + file.tensors.reduce((inner, entry) => inner + entryBytes(entry), 0), 0);
+  const names = files.flatMap((file) => file.tensors.map((entry) => [entry.name, file.name] as const));
+  return `${JSON.stringify({ metadata: { total_size: total }, weight_map: Object.fromEntries(names) }, null, 2)}\n`;
+}
+
+/** Length and JSON, padded with spaces so that the elements start at a multiple of 8 bytes. */
+function headerOf(tensors: readonly SafetensorsEntry[]): Uint8Array {
+  const header: Record<string, unknown> = { __metadata__: { format: "pt" } };
+  let offset = 0;
+  for (const entry of tensors) {
+    const end = offset + entryBytes(entry);
+    header[entry.name] = { dtype: entry.dtype, shape: entry.shape, data_offsets: [offset, end] };
+    offset = end;
+  }
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  const bytes = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(bytes.length - 8), true);
+  bytes.set(json, 8);
+  return bytes;
+}
+
+export function entryBytes(entry: SafetensorsEntry): number {
+  return entry.shape.reduce((product, n) => product * n, safetensorsTypes[entry.dtype]);
+}
+
+async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await handle.write(bytes, done, Math.min(bytes.length - done, maxWriteBytes), position + done);
+    done += bytesWritten;
+  }
+}
+
+async function syncFolder(dir: string): Promise<void> {
+  const handle = await open(dir, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

@@ -1,0 +1,81 @@
+import { readdir, readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { fromBfloat16, toBfloat16 } from "./bfloat16.js";
+import { loadCheckpoint } from "./checkpoint.js";
+import { initialise } from "./initialise.js";
+import { presets } from "./presets.js";
+import { readTokenizerFiles, saveCheckpoint } from "./save.js";
+import { miniature, temporaryFolder } from "./testing.js";
+
+describe("saveCheckpoint", () => {
+  it("rounds weights to bfloat16 where asked, but keeps balancing biases float32", async () => {
+    await using dir = await temporaryFolder();
+    await saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 1), dtype: "bfloat16" });
+    await using checkpoint = await loadCheckpoint(dir.path);
+    for (const { name, data } of initialise(miniature, 1)) {
+      const balancing = name.endsWith("balancing_biases");
+      expect(checkpoint.tensors.get(name)?.dtype).toBe(balancing ? "F32" : "BF16");
+      expect(await checkpoint.readFloat32(name)).toEqual(balancing ? data : fromBfloat16(toBfloat16(data)));
+    }
+    expect(JSON.parse(await readFile(join(dir.path, "config.json"), "utf8"))).toMatchObject({ model_type: "zaya", dtype: "bfloat16" });
+  });
+
+  it("saves the dense twin as a Llama", async () => {
+    await using dir = await temporaryFolder();
+    const config = {
+      ...presets["dense-512"],
+      vocabSize: 16,
+      hiddenSize: 8,
+      numLayers: 1,
+      headDim: 4,
+      rope: { theta: 1e4, rotaryDim: 4 },
+      ffnSize: 8,
+    };
+    await saveCheckpoint(dir.path, { config, tensors: initialise(config, 1) });
+    await using checkpoint = await loadCheckpoint(dir.path);
+    expect(checkpoint.config).toEqual(config);
+  });
+
+  it("writes tokenizer files as they are, and reads them back to carry them on", async () => {
+    await using dir = await temporaryFolder();
+    const tokenizerFiles = { "tokenizer.json": "{}", "chat_template.jinja": Uint8Array.of(1, 2, 3) };
+    await saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 1), tokenizerFiles });
+    expect(await readTokenizerFiles(dir.path)).toEqual({
+      "tokenizer.json": Buffer.from("{}"),
+      "chat_template.jinja": Buffer.from([1, 2, 3]),
+    });
+  });
+
+  it("gives the same bytes again, and refuses to mix with another checkpoint unless asked to overwrite", async () => {
+    await using dir = await temporaryFolder();
+    const save = (seed: number, options: object = {}) =>
+      saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, seed), ...options });
+    await save(1, { shardBytes: 4000 });
+    await expect(save(2)).rejects.toMatchObject({
+      code: "CHECKPOINT_EXISTS",
+      message: `${dir.path} holds a checkpoint already (config.json); choose another folder or ask to overwrite it`,
+    });
+    await save(2, { overwrite: true });
+    expect(await readdir(dir.path)).toEqual(["config.json", "model.safetensors"]);
+    const first = await readFile(join(dir.path, "model.safetensors"));
+    await save(2, { overwrite: true });
+    expect(Buffer.compare(first, await readFile(join(dir.path, "model.safetensors")))).toBe(0);
+  });
+
+  it("leaves no weights and no config behind when a tensor is missing, unknown or of the wrong size", async () => {
+    await using dir = await temporaryFolder();
+    const [first, ...others] = [...initialise(miniature, 1)];
+    const save = (tensors: { name: string; data: Float32Array | Uint16Array }[]) =>
+      saveCheckpoint(dir.path, { config: miniature, tensors });
+    await expect(save(others)).rejects.toThrow("model.embed_tokens.weight was not written (1 of 69 tensors are missing)");
+    await expect(save([{ name: "nonsense", data: new Float32Array(1) }])).rejects.toThrow("nonsense is no tensor of this checkpoint");
+    await expect(save([{ name: first?.name as string, data: new Float32Array(1) }])).rejects.toThrow(
+      "model.embed_tokens.weight takes 2560 bytes, received 4",
+    );
+    await expect(save([{ name: first?.name as string, data: new Uint16Array(640) }])).rejects.toThrow(
+      "is saved as float32 and needs a Float32Array",
+    );
+    expect(await readdir(dir.path)).toEqual([]);
+  });
+});

@@ -1,0 +1,106 @@
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { toBfloat16 } from "./bfloat16.js";
+import type { ModelConfig } from "./config.js";
+import { configJson } from "./config_json.js";
+import { fail } from "./errors.js";
+import { parameters } from "./parameters.js";
+import type { SafetensorsEntry } from "./safetensors.js";
+import { createSafetensors, writeFileAtomically } from "./safetensors_writer.js";
+import { exists } from "./shards.js";
+
+/** Files beside the weights that a tokenizer needs, by name. */
+export type TokenizerFiles = Readonly<Record<string, string | Uint8Array>>;
+
+export interface SaveOptions {
+  readonly config: ModelConfig;
+  /** Every parameter once, in any order: float32 values, or bfloat16 as its 16 bits. */
+  readonly tensors: Iterable<SavedTensor> | AsyncIterable<SavedTensor>;
+  /** Written into the folder as they are; see `readTokenizerFiles`. */
+  readonly tokenizerFiles?: TokenizerFiles | undefined;
+  /** Type of the weights in the file; balancing biases are always float32. Default float32. */
+  readonly dtype?: "float32" | "bfloat16";
+  /** Files are cut above this size. Default 5 GB. */
+  readonly shardBytes?: number;
+  /** Replaces a checkpoint that is there. Its config.json goes first, so what is left half way never looks like a checkpoint. */
+  readonly overwrite?: boolean;
+}
+
+interface SavedTensor {
+  readonly name: string;
+  readonly data: Float32Array | Uint16Array;
+}
+
+/**
+ * Writes a checkpoint in the `transformers` layout: safetensors, config.json and the tokenizer's files. Each file appears
+ * wholly or not at all, config.json last: a folder that has one is complete. The same values give the same bytes.
+ *
+ * @throws CHECKPOINT_EXISTS when the folder holds a checkpoint, INVALID_ARGUMENT naming a tensor that is unknown, missing or of the wrong size
+ * @example await saveCheckpoint("runs/new", { config: presets["zaya-tiny"], tensors: initialise(presets["zaya-tiny"], 1) });
+ */
+export async function saveCheckpoint(dir: string, options: SaveOptions): Promise<void> {
+  const { config, tensors, tokenizerFiles = {}, dtype = "float32", shardBytes, overwrite = false } = options;
+  await makeRoom(dir, overwrite);
+  const entries = parameters(config).map(
+    ({ name, shape, kind }): SafetensorsEntry => ({ name, shape, dtype: dtype === "float32" || kind === "balancing" ? "F32" : "BF16" }),
+  );
+  const types = new Map(entries.map((entry) => [entry.name, entry.dtype]));
+  const writer = await createSafetensors(dir, entries, { shardBytes });
+  try {
+    for await (const { name, data } of tensors) await writer.write(name, storedBytes(name, data, types.get(name)));
+    await writer.finish();
+  } catch (error) {
+    await writer.abort();
+    throw error;
+  }
+  await writeSideFiles(dir, config, dtype, tokenizerFiles);
+}
+
+/** The files that make up the tokenizer of a checkpoint, with their content; absent ones are left out. */
+export async function readTokenizerFiles(dir: string): Promise<Record<string, Uint8Array>> {
+  const files: Record<string, Uint8Array> = {};
+  for (const name of tokenizerFileNames) {
+    if (await exists(join(dir, name))) files[name] = await readFile(join(dir, name));
+  }
+  return files;
+}
+
+const tokenizerFileNames = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "tokenizer.model",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+  "generation_config.json",
+];
+
+/** Makes the folder, and makes sure that no other checkpoint is mixed with the new one. */
+export async function makeRoom(dir: string, overwrite: boolean): Promise<void> {
+  await mkdir(dir, { recursive: true });
+  const old = (await readdir(dir)).filter(
+    (name) => name === "config.json" || /^model.*\.safetensors(\.index\.json)?(\.partial)?$/.test(name),
+  );
+  if (old.some((name) => !name.endsWith(".partial")) && !overwrite) {
+    fail("CHECKPOINT_EXISTS", `${dir} holds a checkpoint already (${old[0]}); choose another folder or ask to overwrite it`);
+  }
+  for (const name of old.sort()) await rm(join(dir, name)); // "config.json" sorts before "model…"
+}
+
+/** The last step of a save: tokenizer first, config.json last. */
+export async function writeSideFiles(
+  dir: string,
+  config: ModelConfig,
+  dtype: "float32" | "bfloat16" | "float16",
+  tokenizerFiles: TokenizerFiles,
+): Promise<void> {
+  for (const [name, content] of Object.entries(tokenizerFiles)) await writeFileAtomically(join(dir, name), content);
+  await writeFileAtomically(join(dir, "config.json"), `${JSON.stringify(configJson(config, { dtype }), null, 2)}\n`);
+}
+
+function storedBytes(name: string, data: Float32Array | Uint16Array, dtype: string | undefined): Uint8Array {
+  if (data instanceof Uint16Array && dtype === "F32")
+    fail("INVALID_ARGUMENT", `${name} is saved as float32 and needs a Float32Array, received a Uint16Array`);
+  const stored = data instanceof Float32Array && dtype === "BF16" ? toBfloat16(data) : data;
+  return new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength);
+}

@@ -1,0 +1,99 @@
+import { openDevice, type Store, type TensorData, type TensorType } from "@zaya/kernels";
+import { describe, expect, it } from "vitest";
+import { toBfloat16 } from "./bfloat16.js";
+import { loadCheckpoint } from "./checkpoint.js";
+import { initialise } from "./initialise.js";
+import { parameters } from "./parameters.js";
+import { saveCheckpoint } from "./save.js";
+import { miniature, temporaryFolder } from "./testing.js";
+import { loadWeights } from "./weights.js";
+
+/** Keeps what is written. */
+function recordingStore() {
+  const written = new Map<string, { type: TensorType; data: TensorData }>();
+  const write: Store["write"] = async (name, type, data) => {
+    written.set(name, { type, data: data.slice() }); // what is passed in may be overwritten afterwards
+  };
+  return { written, store: { write } as Store };
+}
+
+const values = new Map([...initialise(miniature, 3)].map(({ name, data }) => [name, data]));
+
+describe("loadWeights", () => {
+  it.each(["float32", "bfloat16"] as const)(
+    "writes every parameter of a %s checkpoint under its name, matrices in the asked type",
+    async (stored) => {
+      await using dir = await temporaryFolder();
+      await saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 3), dtype: stored });
+      await using checkpoint = await loadCheckpoint(dir.path);
+      const { store, written } = recordingStore();
+      await loadWeights(store, checkpoint, { dtype: "bfloat16", encoding: "panels" });
+      expect([...written.keys()]).toEqual(parameters(miniature).map(({ name }) => name));
+      for (const spec of parameters(miniature)) {
+        const { type, data } = written.get(spec.name) ?? {};
+        const precise = ["vector", "balancing", "router"].includes(spec.kind);
+        expect(type, spec.name).toMatchObject({
+          dtype: precise ? "float32" : "bfloat16",
+          shape: spec.shape,
+          encoding: precise ? "plain" : "panels",
+        });
+        if (precise) expect(data).toBeInstanceOf(Float32Array);
+        else if (stored === "float32")
+          expect(data, spec.name).toEqual(values.get(spec.name)); // rounded while it is packed
+        else expect(data, spec.name).toEqual(toBfloat16(values.get(spec.name) as Float32Array));
+      }
+    },
+  );
+
+  it("gives float32 and float64 stores the checkpoint's values exactly", async () => {
+    await using dir = await temporaryFolder();
+    await saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 3) });
+    await using checkpoint = await loadCheckpoint(dir.path);
+    for (const dtype of ["float32", "float64"] as const) {
+      const { store, written } = recordingStore();
+      await loadWeights(store, checkpoint, { dtype, encoding: "plain" });
+      for (const [name, data] of values) {
+        expect(written.get(name)?.type.dtype).toBe(dtype);
+        expect(written.get(name)?.data).toEqual(dtype === "float32" ? data : Float64Array.from(data));
+      }
+    }
+  });
+
+  it("maps tensors that lie in the file as the store wants them, and copies the others", async () => {
+    await using dir = await temporaryFolder();
+    await saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 3), dtype: "bfloat16" });
+    await using checkpoint = await loadCheckpoint(dir.path);
+    const { store, written } = recordingStore();
+    const mapped = new Map<string, TensorType>();
+    store.map = (name, type) => mapped.set(name, type);
+    await loadWeights(store, checkpoint, { dtype: "bfloat16", encoding: "plain", map: true });
+    const balancing = parameters(miniature).filter(({ kind }) => kind === "balancing");
+    for (const { name } of balancing) expect(mapped.get(name)?.dtype).toBe("float32");
+    expect(mapped.get("model.layers.0.mlp.experts.down_proj")?.dtype).toBe("bfloat16");
+    expect(written.get("model.norm.weight")?.type.dtype).toBe("float32");
+    expect(mapped.size + written.size).toBe(parameters(miniature).length);
+  });
+
+  it("fills a device's store, mapped or copied, with the same values", async () => {
+    await using dir = await temporaryFolder();
+    await saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 3) });
+    await using checkpoint = await loadCheckpoint(dir.path);
+    for (const map of [false, true]) {
+      await using device = await openDevice("cpu", { threads: 1 });
+      await using store = device.createStore();
+      await loadWeights(store, checkpoint, { dtype: "float32", encoding: "plain", map });
+      for (const [name, data] of values) expect(store.read(name), name).toEqual(data);
+      if (map) expect(store.bytes()).toBe(0);
+    }
+  });
+
+  it("stops between tensors with the signal's reason", async () => {
+    await using dir = await temporaryFolder();
+    await saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 3) });
+    await using checkpoint = await loadCheckpoint(dir.path);
+    const { store, written } = recordingStore();
+    const options = { dtype: "float32", encoding: "plain", signal: AbortSignal.abort(new Error("enough")) } as const;
+    await expect(loadWeights(store, checkpoint, options)).rejects.toThrow("enough");
+    expect(written.size).toBe(0);
+  });
+});

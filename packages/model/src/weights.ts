@@ -1,0 +1,54 @@
+import type { DType, Store, TensorData, TensorType } from "@zaya/kernels";
+import { toBfloat16 } from "./bfloat16.js";
+import { type Checkpoint, toFloat32 } from "./checkpoint.js";
+import { fail } from "./errors.js";
+import { storedType, type WeightStorage } from "./graph/weights.js";
+import type { WeightType } from "./layout.js";
+import { parameters } from "./parameters.js";
+
+export interface LoadWeightsOptions extends WeightStorage {
+  /**
+   * Whether tensors that lie in the file just as the store wants them are memory-mapped (and so cannot be written), not copied.
+   * The file must then stay as it is. Default false.
+   */
+  readonly map?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Puts every parameter of a checkpoint into a store under its transformers name, as `storedType` says, a tensor at a time.
+ *
+ * @throws CHECKPOINT_INVALID naming a tensor that holds NaN, or the signal's reason
+ */
+export async function loadWeights(store: Store, checkpoint: Checkpoint, options: LoadWeightsOptions): Promise<void> {
+  const buffer = new Uint8Array(largestTensor(checkpoint));
+  for (const spec of parameters(checkpoint.config)) {
+    options.signal?.throwIfAborted();
+    const type = storedType(spec, options);
+    const { dtype } = checkpoint.tensors.get(spec.name) ?? fail("CHECKPOINT_INVALID", `missing tensor ${spec.name}`);
+    const bytes = await checkpoint.read(spec.name, buffer);
+    const place = options.map ? checkpoint.placeOf(spec.name) : null;
+    if (place && type.encoding === "plain" && type.dtype === names[dtype] && place.offset % bytesPerElement === 0) {
+      store.map(spec.name, type, place.path, place.offset);
+    } else {
+      await store.write(spec.name, type, elementsFor(type, bytes, dtype));
+    }
+  }
+}
+
+/** Bytes of the largest tensor of a checkpoint: a buffer that all can be read into, one after the other. */
+export function largestTensor({ tensors }: Checkpoint): number {
+  return [...tensors.values()].reduce((largest, { bytes }) => Math.max(largest, bytes), 0);
+}
+
+const names: Readonly<Record<WeightType, DType | null>> = { F32: "float32", BF16: "bfloat16", F16: null };
+/** No element is larger, so what starts at a multiple of it is aligned. */
+const bytesPerElement = 4;
+
+/** What the store takes for this type: panels are packed from float32 as well as from their own type. */
+function elementsFor(type: TensorType, bytes: Uint8Array, stored: WeightType): TensorData {
+  if (type.dtype === "bfloat16" && stored === "BF16") return new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 2);
+  const values = toFloat32(bytes, stored);
+  if (type.dtype === "float64" && type.encoding === "plain") return Float64Array.from(values);
+  return type.dtype === "bfloat16" && type.encoding === "plain" ? toBfloat16(values) : values;
+}
