@@ -1,0 +1,52 @@
+import { type ConversionEstimate, convertCheckpoint } from "@zaya/model";
+import type { Command } from "commander";
+import { printJson } from "./commands.js";
+import { exitCode } from "./exit.js";
+import { formatBytes } from "./format.js";
+import { createProgressLine } from "./progress.js";
+
+export function addConvertCommand(program: Command): void {
+  program
+    .command("convert")
+    .summary("a checkpoint in either layout to the transformers layout")
+    .description(
+      "Reads a ZAYA checkpoint in the original or the transformers layout and writes it in the transformers layout, a tensor at a time.",
+    )
+    .argument("<from>", "folder of the checkpoint")
+    .argument("<to>", "new folder")
+    .option("--dry-run", "only check, from configuration, index and headers, and say what would be written")
+    .option("--json", "print every event as a line of JSON")
+    .action(async (from: string, to: string, { dryRun = false, json = false }) => {
+      const controller = new AbortController();
+      const interrupt = () => controller.abort(new Error("interrupted; nothing was left in the new folder that looks like a checkpoint"));
+      process.once("SIGINT", interrupt);
+      const progress = createProgressLine();
+      try {
+        for await (const event of convertCheckpoint({ from, to, dryRun, signal: controller.signal })) {
+          if (json) printJson(event);
+          if (event.type === "convert-start") {
+            if (!json) process.stdout.write(`${describe(event.estimate)}\n`);
+            if (dryRun && event.estimate.problems.length > 0) process.exitCode = exitCode.badInput;
+          } else if (json) {
+            // printed above
+          } else if (event.type === "tensor-end") {
+            progress.update(`${formatBytes(event.doneBytes)} of ${formatBytes(event.totalBytes)}  ${event.name}`);
+          } else {
+            progress.end();
+            if (!event.dryRun) process.stdout.write(`${event.dir}: ${event.files.length} files, ${formatBytes(event.bytes)}\n`);
+          }
+        }
+      } finally {
+        process.off("SIGINT", interrupt);
+      }
+    });
+}
+
+function describe({ layout, tensors, files, bytes, exact, missingFiles, problems }: ConversionEstimate): string {
+  return [
+    `${layout} layout, ${tensors.before} tensors → transformers layout, ${tensors.after} tensors, ${files.length} files, ${formatBytes(bytes)}`,
+    ...(exact ? [] : ["sizes are from the configuration, as weight files are missing"]),
+    ...missingFiles.map((file) => `missing: ${file}`),
+    ...problems.map((problem) => `problem: ${problem}`),
+  ].join("\n");
+}

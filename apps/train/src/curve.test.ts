@@ -1,0 +1,38 @@
+import { mkdtemp, readFile, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { drawChart, drawSvg, saveCurve } from "./curve.js";
+
+const points = Array.from({ length: 200 }, (_, i) => ({ step: i + 1, loss: 5 * Math.exp(-i / 50) }));
+
+test("draws a falling loss as a falling chart with its bounds", () => {
+  const lines = drawChart(points, { columns: 20, rows: 4 }).split("\n");
+  expect(lines.length).toBe(6);
+  expect(lines[0]).toMatch(/^ +4\.\d+ │█▂? +$/);
+  expect(lines[3]).toMatch(/^ +0\.\d+ │█.*▁$/);
+  expect(lines[5]).toMatch(/1 +200$/);
+});
+
+test("draws a single point, equal points and none", () => {
+  expect(drawChart([{ step: 1, loss: 2 }])).toContain("2.000");
+  expect(
+    drawChart([
+      { step: 1, loss: 2 },
+      { step: 2, loss: 2 },
+    ]),
+  ).not.toContain("NaN");
+  expect(drawChart([])).toBe("");
+});
+
+test("draws a picture without NaN, also of one point", () => {
+  expect(drawSvg(points, [{ step: 100, loss: 1 }])).toMatch(/^<svg [\s\S]*<circle [\s\S]*<\/svg>\n$/);
+  expect(drawSvg([{ step: 1, loss: 2 }], [])).not.toContain("NaN");
+});
+
+test("reads both curves from the metrics", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "curve-"));
+  await writeFile(join(folder, "metrics.jsonl"), '{"step":1,"loss":2}\n{"step":1,"evaluationLoss":2.5}\n');
+  await saveCurve(join(folder, "metrics.jsonl"), join(folder, "loss.svg"));
+  expect(await readFile(join(folder, "loss.svg"), "utf8")).toContain("2.50");
+});

@@ -1,0 +1,39 @@
+import { type EvaluateOptions, evaluate } from "@zaya/train";
+import type { Command } from "commander";
+import { dtypeOption, given, printJson, wholeNumber } from "./commands.js";
+import { formatCount } from "./format.js";
+import { createProgressLine } from "./progress.js";
+
+export function addEvaluateCommand(program: Command): void {
+  program
+    .command("eval")
+    .summary("the loss of a checkpoint on text")
+    .description("Nats a token and bits a UTF-8 byte of a checkpoint on files. Every token but a document's first is predicted once.")
+    .argument("<checkpoint>", "folder of a checkpoint with its tokenizer")
+    .argument("<files...>", "text and .jsonl files")
+    .option("--fields <names>", "comma-separated keys of a JSONL record (default text)", (text) => text.split(","))
+    .option("--context <tokens>", "tokens of a window (default 512)", wholeNumber())
+    .option("--windows <n>", "windows at a time (default 4)", wholeNumber())
+    .addOption(dtypeOption("type of the matrices (default bfloat16)"))
+    .option("--threads <n>", "threads (default: all)", wholeNumber())
+    .option("--cache <dir>", "folder in which tokenised data is kept (default: it is not kept)")
+    .option("--json", "print the result as JSON")
+    .action(async (checkpoint: string, data: string[], { json, ...rest }) => {
+      const progress = createProgressLine();
+      for await (const event of evaluate(given({ ...rest, checkpoint, data }) as EvaluateOptions)) {
+        if (event.type === "batch-end") {
+          if (!json)
+            progress.update(`${formatCount(event.tokens)} of ${formatCount(event.totalTokens)} tokens  loss ${event.loss.toFixed(4)}`);
+          continue;
+        }
+        progress.end();
+        if (json) printJson(event);
+        else {
+          const load = event.maxMeanExpertLoad === null ? "" : `; max/mean expert load ${event.maxMeanExpertLoad.toFixed(2)}`;
+          process.stdout.write(
+            `${event.loss.toFixed(4)} nats a token, ${event.bitsPerByte.toFixed(4)} bits a byte over ${event.tokens} tokens, ${event.bytes} bytes${load}\n`,
+          );
+        }
+      }
+    });
+}

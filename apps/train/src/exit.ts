@@ -1,0 +1,26 @@
+import { isZayaError } from "@zaya/kernels";
+
+/** What the program's exit codes mean. */
+export const exitCode = { done: 0, failed: 1, badInput: 2, blocked: 3, partial: 4, locked: 5 } as const;
+
+const codes: Readonly<Record<string, number>> = {
+  RUN_LOCKED: exitCode.locked,
+  NATIVE_UNAVAILABLE: exitCode.blocked,
+  LOSS_NOT_FINITE: exitCode.failed,
+  KERNEL_FAILED: exitCode.failed,
+  DISPOSED: exitCode.failed,
+  GUARD_OVERWRITTEN: exitCode.failed,
+};
+
+/** Problems of the file system that are the caller's to solve. */
+const inputProblems = new Set(["ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "EROFS", "EEXIST"]);
+
+/** One line for a person, and the exit code. Errors of the packages come from what was asked, unless listed otherwise. */
+export function describeError(error: unknown): { readonly line: string; readonly code: number } {
+  if (isZayaError(error)) return { line: error.message.replaceAll("\n", " "), code: codes[error.code] ?? exitCode.badInput };
+  if (error instanceof Error) {
+    const { code } = error as NodeJS.ErrnoException;
+    return { line: error.message, code: code !== undefined && inputProblems.has(code) ? exitCode.badInput : exitCode.failed };
+  }
+  return { line: String(error), code: exitCode.failed };
+}

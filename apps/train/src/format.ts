@@ -1,0 +1,28 @@
+/** "1.23 M", "456 k": three digits that matter. */
+export function formatCount(n: number): string {
+  for (const [size, unit] of [
+    [1e12, "T"],
+    [1e9, "G"],
+    [1e6, "M"],
+    [1e3, "k"],
+  ] as const) {
+    if (Math.abs(n) >= size) return `${(n / size).toPrecision(3)} ${unit}`;
+  }
+  return String(Math.round(n));
+}
+
+/** "1.23 GB" (powers of ten). */
+export function formatBytes(n: number): string {
+  const text = formatCount(n);
+  return `${text}${text.includes(" ") ? "" : " "}B`;
+}
+
+/** "42 s", "3 min 05 s", "2 h 07 min". */
+export function formatSeconds(seconds: number): string {
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  const two = (n: number) => String(n).padStart(2, "0");
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  if (whole < 48 * 3600) return `${Math.floor(whole / 3600)} h ${two(Math.floor((whole % 3600) / 60))} min`;
+  return `${Math.round(whole / 86400)} days`;
+}

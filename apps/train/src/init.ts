@@ -1,0 +1,40 @@
+import { presets } from "@zaya/model";
+import { type CreateOptions, createCheckpoint } from "@zaya/train";
+import type { Command } from "commander";
+import { dtypeOption, given, printJson, wholeNumber } from "./commands.js";
+import { formatBytes, formatCount } from "./format.js";
+import { createProgressLine } from "./progress.js";
+
+export function addInitCommand(program: Command): void {
+  program
+    .command("init")
+    .summary("a random checkpoint of a preset")
+    .description(
+      `Writes a random checkpoint, a tensor at a time, with balancing biases under which experts are evenly used: up to 5e8 parameters found by
+running the model on random tokens, above by simulating its routers on normal inputs.`,
+    )
+    .argument("<preset>", `one of ${Object.keys(presets).join(", ")}`)
+    .requiredOption("-o, --out <dir>", "folder of the checkpoint")
+    .option("--tokenizer <dir>", "folder with tokenizer.json to put into it; decides the vocabulary")
+    .addOption(dtypeOption("type of the weights in the file (default bfloat16)"))
+    .option("--seed <n>", "(default 1)", wholeNumber(0))
+    .option("--threads <n>", "threads (default: all)", wholeNumber())
+    .option("--overwrite", "replace a checkpoint that is there")
+    .option("--json", "print every event as a line of JSON")
+    .action(async (model: string, { json, ...rest }) => {
+      const progress = createProgressLine();
+      for await (const event of createCheckpoint(given({ ...rest, model }) as CreateOptions)) {
+        if (json) printJson(event);
+        else if (event.type === "create-start") progress.print(`${formatCount(event.parameters)} parameters, ${formatBytes(event.bytes)}`);
+        else if (event.type === "tensor-end")
+          progress.update(`${formatBytes(event.doneBytes)} of ${formatBytes(event.bytes)}  ${event.name}`);
+        else if (event.type === "create-end") {
+          progress.end();
+          process.stdout.write(`${event.out}: ${formatBytes(event.bytes)}\n`);
+        } else if (event.method !== "none") {
+          const load = event.maxMeanExpertLoad === null ? "" : `, max/mean load ${event.maxMeanExpertLoad.toFixed(2)}`;
+          progress.print(`experts balanced (${event.method === "forward" ? "by forward passes" : "by simulated routers"}${load})`);
+        }
+      }
+    });
+}

@@ -1,0 +1,71 @@
+import { mkdir, mkdtemp, writeFile } from "node:fs/promises";
+import { hostname, tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { main } from "./program.js";
+
+let folder: string;
+let errors: string;
+let output: string;
+
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "app-"));
+  errors = "";
+  output = "";
+  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    errors += text;
+    return true;
+  });
+  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
+    output += text;
+    return true;
+  });
+});
+afterEach(() => {
+  vi.restoreAllMocks();
+  process.exitCode = undefined;
+});
+
+const run = (...args: string[]) => main(args, "0.0.0");
+
+test.each([
+  ["a file that is not there", ["train", "/nowhere/a.txt", "--out", "OUT", "--steps", "1"], /a\.txt: no such file/],
+  [
+    "an unknown preset",
+    ["train", "TEXT", "--out", "OUT", "--steps", "1", "--model", "zaya-huge"],
+    /no preset "zaya-huge"; there are zaya1-8b/,
+  ],
+  ["no length", ["train", "TEXT", "--out", "OUT"], /steps or seconds/],
+  ["a number that is none", ["train", "TEXT", "--out", "OUT", "--steps", "many"], /--steps.*whole number/],
+  ["an unknown option", ["train", "TEXT", "--out", "OUT", "--stepz", "1"], /unknown option '--stepz'/],
+  ["a folder without a run", ["resume", "/nowhere"], /there is no run\.json/],
+  ["malformed JSONL", ["train", "JSONL", "--out", "OUT", "--steps", "1"], /bad\.jsonl:1: not JSON/],
+  ["a checkpoint that is none", ["eval", "/nowhere", "TEXT"], /config\.json: no such file/],
+  ["an unknown preset to make", ["init", "zaya-huge", "--out", "OUT"], /no preset "zaya-huge"/],
+  [
+    "a tokenizer that is too small to be one",
+    ["tokenizer", "train", "TEXT", "--out", "OUT", "--vocab-size", "100"],
+    /whole number from 262/,
+  ],
+  ["nothing to convert", ["convert", "/nowhere", "OUT"], /config\.json: no such file/],
+])("answers %s with a clear line and exit code 2", async (_what, args, message) => {
+  await writeFile(join(folder, "text.txt"), "Some text. ".repeat(100));
+  await writeFile(join(folder, "bad.jsonl"), '{"text": ');
+  const places: Record<string, string> = { OUT: join(folder, "out"), TEXT: join(folder, "text.txt"), JSONL: join(folder, "bad.jsonl") };
+  expect(await run(...args.map((arg) => places[arg] ?? arg))).toBe(2);
+  expect(errors).toMatch(message);
+  expect(errors).not.toMatch(/^ {4}at /m);
+});
+
+test("answers a locked folder with exit code 5", async () => {
+  await mkdir(join(folder, "out"));
+  await writeFile(join(folder, "text.txt"), "Some text.");
+  await writeFile(join(folder, "out", "lock"), JSON.stringify({ pid: 1, host: `not-${hostname()}`, started: null }));
+  expect(await run("train", join(folder, "text.txt"), "--out", join(folder, "out"), "--steps", "1")).toBe(5);
+  expect(errors).toMatch(/process 1 on not-/);
+});
+
+test.each(["train", "resume", "estimate", "eval", "tokenizer", "convert", "init"])("explains %s", async (command) => {
+  expect(await run(command, "--help")).toBe(0);
+  expect(output).toContain(`zaya-train ${command}`);
+});

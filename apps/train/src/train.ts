@@ -1,0 +1,146 @@
+import { join } from "node:path";
+import { presets } from "@zaya/model";
+import { type ResumeOptions, resume, type TrainEvent, type TrainOptions, train } from "@zaya/train";
+import { type Command, Option } from "commander";
+import pc from "picocolors";
+import { addStepOptions, given, number, printJson, wholeNumber } from "./commands.js";
+import { saveCurve } from "./curve.js";
+import { exitCode } from "./exit.js";
+import { formatBytes, formatCount, formatSeconds } from "./format.js";
+import { createProgressLine, progressLine } from "./progress.js";
+
+export function addTrainCommands(program: Command): void {
+  const command = program
+    .command("train")
+    .summary("train a model on text")
+    .description("Trains a model on text files (one document each) and .jsonl files (one document a line) and saves it in a folder.")
+    .argument("<files...>", "text and .jsonl files")
+    .requiredOption("-o, --out <dir>", "folder of the run: checkpoints, metrics, loss curve")
+    .option("-m, --model <preset>", `one of ${Object.keys(presets).join(", ")} (default zaya-small)`);
+  addStepOptions(command)
+    .option("--seconds <n>", "training time instead of --steps; such a run is not reproducible to the bit", number())
+    .option("--fields <names>", "comma-separated keys of a JSONL record, joined by newlines (default text)", (text) => text.split(","))
+    .option("--held-out <share>", "share of the documents kept for evaluation (default 0.05)", number({ zero: true }))
+    .option("--lr <rate>", "peak learning rate (default 1e-3)", number())
+    .option("--final-lr <share>", "what the cosine leaves of it (default 0.1)", number({ zero: true }))
+    .option("--warmup <steps>", "steps of linear warm-up (default 20)", wholeNumber(0))
+    .option("--weight-decay <rate>", "(default 0.1)", number({ zero: true }))
+    .addOption(new Option("--decay <what>", "what decays (default matrices)").choices(["matrices", "all"]))
+    .option("--clip <norm>", "largest gradient norm, 0 = none (default 1)", number({ zero: true }))
+    .option("--balance-rate <rate>", "learning rate of the balancing biases (default 1e-2)", number({ zero: true }))
+    .option("--seed <n>", "(default 1)", wholeNumber(0));
+  addLimitOptions(command)
+    .option("--resume", "go on with the run in --out if there is one")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ zaya-train train corpus.txt --out runs/first --steps 400
+  $ zaya-train train a.jsonl b.jsonl --fields question,answer --model zaya-512 --out runs/qa --seconds 600
+Ctrl-C saves after the step in progress; a second Ctrl-C stops at once, and the checkpoint before stays.
+Exit codes: 0 done, 1 failed, 2 bad input, 3 cannot run here, 4 stopped and saved, 5 another process works in the folder.`,
+    )
+    .action(async (files: string[], options) => {
+      const { json, lr, finalLr, optimizer, weightDecay, decay, clip, heldOut, model, from, ...rest } = options;
+      const trainOptions = given({
+        ...rest,
+        data: files,
+        from,
+        model: model ?? (from === undefined ? "zaya-small" : undefined),
+        learningRate: lr,
+        finalLearningRate: finalLr,
+        heldOut,
+        optimizer: given({ name: optimizer, weightDecay, decay, clip }),
+      }) as TrainOptions;
+      await follow((signal) => train({ ...trainOptions, signal }), options.out, json === true);
+    });
+
+  const resumeCommand = program
+    .command("resume")
+    .summary("go on with a run that was stopped")
+    .description(
+      "Goes on with a run from its newest checkpoint, bit for bit as if it had not been stopped (unless it is limited by --seconds).",
+    )
+    .argument("<dir>", "folder of the run")
+    .option("--steps <n>", "another number of updates of the whole run", wholeNumber())
+    .option("--seconds <n>", "another training time of the whole run", number())
+    .option("--threads <n>", "threads (default: all)", wholeNumber());
+  addLimitOptions(resumeCommand).action(async (dir: string, { json, ...rest }) => {
+    await follow((signal) => resume(dir, { ...(given(rest) as ResumeOptions), signal }), dir, json === true);
+  });
+}
+
+function addLimitOptions(command: Command): Command {
+  return command
+    .option("--evaluate-every <steps>", "(default 100)", wholeNumber())
+    .option("--evaluate-tokens <n>", "held-out tokens of one evaluation (default 32768)", wholeNumber())
+    .option("--save-every <steps>", "(default 500)", wholeNumber())
+    .option("--keep <n>", "checkpoints kept (default 2)", wholeNumber())
+    .option("--cache <dir>", "folder of tokenised data (default: tokens in the run's folder)")
+    .option("--json", "print every event as a line of JSON");
+}
+
+/** Runs a training, shows it, and turns Ctrl-C into a save. */
+async function follow(start: (signal: AbortSignal) => AsyncIterable<TrainEvent>, out: string, json: boolean): Promise<void> {
+  const controller = new AbortController();
+  const progress = createProgressLine();
+  const interrupt = () => {
+    if (controller.signal.aborted) process.exit(exitCode.partial);
+    if (!json) progress.print("stopping after this step; Ctrl-C again stops at once");
+    controller.abort(new Error("interrupted"));
+  };
+  process.on("SIGINT", interrupt);
+  process.on("SIGTERM", interrupt);
+  let steps: number | null = null;
+  try {
+    if (!json) progress.update("reading and tokenising");
+    for await (const event of start(controller.signal)) {
+      if (event.type === "run-start") steps = event.steps;
+      if (json) printJson(event);
+      else show(event, steps, progress);
+    }
+    const chart = await saveCurve(join(out, "metrics.jsonl"), join(out, "loss.svg"));
+    if (!json)
+      process.stdout.write(`\n${chart}\n\nloss curve: ${join(out, "loss.svg")}\nserve it:   npx zaya-serve ${join(out, "latest")}\n`);
+  } catch (error) {
+    progress.end();
+    if (!controller.signal.aborted || error !== controller.signal.reason) throw error;
+    process.exitCode = exitCode.partial;
+    if (!json) process.stderr.write(`stopped and saved; go on with: zaya-train resume ${out}\n`);
+  } finally {
+    process.off("SIGINT", interrupt);
+    process.off("SIGTERM", interrupt);
+  }
+}
+
+function show(event: TrainEvent, steps: number | null, progress: ReturnType<typeof createProgressLine>): void {
+  switch (event.type) {
+    case "run-start": {
+      const { parameters, data, memory } = event;
+      if (event.resumedFrom !== null) progress.print(`going on from step ${event.resumedFrom}`);
+      progress.print(
+        `${formatCount(parameters.total)} parameters, ${formatCount(parameters.active)} active a token; vocabulary ${event.vocabSize}`,
+      );
+      progress.print(
+        `${formatCount(data.trainingTokens)} training and ${formatCount(data.heldOutTokens)} held-out tokens in ${data.documents} documents`,
+      );
+      progress.print(
+        `${event.tokensPerStep} tokens and ${formatCount(event.flopsPerStep)}FLOP a step; memory ${formatBytes(memory.storeBytes + memory.arenaBytes)}`,
+      );
+      return;
+    }
+    case "step-end":
+      progress.update(progressLine(event, steps));
+      return;
+    case "evaluation-end":
+      progress.print(
+        `step ${event.step}  ${pc.bold("held out")}: ${event.loss.toFixed(4)} nats a token, ${event.bitsPerByte.toFixed(4)} bits a byte`,
+      );
+      return;
+    case "checkpoint-end":
+      progress.print(`step ${event.step}  saved ${event.path} (${formatBytes(event.bytes)}, ${formatSeconds(event.seconds)})`);
+      return;
+    case "train-end":
+      progress.end();
+  }
+}

@@ -1,0 +1,224 @@
+// A checkpoint of a run is a folder that any loader of the transformers layout opens, with what training needs beside the weights:
+//   checkpoints/step-00000500/config.json, model.safetensors, tokenizer.json …   the weights, float32
+//   checkpoints/step-00000500/training/state.bin                                  the optimizer's tensors, one after the other
+//   checkpoints/step-00000500/training/accumulate.graph.pb, apply.graph.pb        what was run, as decodeGraph of @zaya/kernels reads it
+//   checkpoints/step-00000500/manifest.json                                       step, position, seed, every file's size and sha256
+// It is written under another name, each file synced, the manifest last, and then renamed: a folder called step-… is complete.
+// No time or machine is in it: the same steps give the same bytes.
+import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { join, relative } from "node:path";
+import { encodeGraph, type Graph, type Store, tensor } from "@zaya/kernels";
+import { loadCheckpoint, loadWeights, type ModelConfig, parameters, saveCheckpoint, type TokenizerFiles } from "@zaya/model";
+import { z } from "zod";
+import type { ClockState } from "./clock.js";
+import { fail } from "./errors.js";
+import { linkAtomically, openFile, runPaths, sha256OfFile, syncFolder, writeAtomically } from "./files.js";
+import { stateNames } from "./optimizer.js";
+import type { RunOptions } from "./options.js";
+
+const formatVersion = 1;
+
+/** A tensor of state.bin: the part `slice` (begin and end of the first dimension) of a tensor of this global shape. */
+const SavedTensor = z.object({
+  name: z.string(),
+  shape: z.array(z.int()),
+  slice: z.tuple([z.int(), z.int()]),
+  offset: z.int(),
+});
+
+const Manifest = z.object({
+  formatVersion: z.literal(formatVersion),
+  /** Updates done. */
+  step: z.int().min(0),
+  /** Labels trained on so far. */
+  tokens: z.int().min(0),
+  seed: z.int(),
+  /** Fingerprint of the corpus from which the next batch is drawn, by step. */
+  data: z.string(),
+  /** Training time so far, only in runs that are limited by time. */
+  clock: z.object({ elapsed: z.number(), warmed: z.number() }).optional(),
+  files: z.record(z.string(), z.object({ bytes: z.int(), sha256: z.string() })),
+  tensors: z.array(SavedTensor),
+});
+
+/** Where a run is, without its tensors. */
+export type RunState = Pick<z.output<typeof Manifest>, "step" | "tokens" | "seed" | "data"> & { readonly clock?: ClockState };
+
+export interface RunCheckpoint {
+  readonly path: string;
+  readonly state: RunState;
+  readonly bytes: number;
+}
+
+interface Tensors {
+  readonly store: Store;
+  readonly config: ModelConfig;
+  readonly optimizer: RunOptions["optimizer"];
+}
+
+/** Saves a checkpoint, points `latest` at it and removes all but the newest `keep`. */
+export async function saveRun(
+  out: string,
+  state: RunState,
+  { store, config, optimizer, graphs }: Tensors & { readonly graphs: Readonly<Record<string, Graph>> },
+  tokenizerFiles: TokenizerFiles,
+  keep: number,
+): Promise<RunCheckpoint> {
+  const paths = runPaths(out);
+  const name = stepName(state.step);
+  const path = join(paths.checkpoints, name);
+  const temporary = join(paths.checkpoints, `partial-${name}`);
+  await rm(temporary, { recursive: true, force: true });
+  await mkdir(join(temporary, "training"), { recursive: true });
+  const weights = parameters(config).map((spec) => spec.name);
+  await saveCheckpoint(temporary, { config, tensors: readEach(store, weights), tokenizerFiles });
+  const tensors = await writeState(join(temporary, "training", "state.bin"), store, optimizerTensors(config, optimizer));
+  for (const [graph, description] of Object.entries(graphs)) {
+    await writeAtomically(join(temporary, "training", `${graph}.graph.pb`), encodeGraph(description));
+  }
+  await syncFolder(join(temporary, "training"));
+
+  const files: Record<string, { bytes: number; sha256: string }> = {};
+  let bytes = 0;
+  for (const file of await filesUnder(temporary)) {
+    const found = { bytes: (await stat(join(temporary, file))).size, sha256: await sha256OfFile(join(temporary, file)) };
+    files[file] = found;
+    bytes += found.bytes;
+  }
+  const manifest: z.input<typeof Manifest> = { formatVersion, ...state, files, tensors };
+  await writeAtomically(join(temporary, "manifest.json"), `${JSON.stringify(manifest, null, 1)}\n`);
+  await rename(temporary, path);
+  await syncFolder(paths.checkpoints);
+  await linkAtomically(relative(out, path), paths.latest);
+  await keepNewest(paths.checkpoints, keep);
+  return { path, state, bytes };
+}
+
+/** The newest checkpoint of a run, or null. Finishes what a killed save left: its folder, the link, checkpoints too many. */
+export async function findLatest(out: string, keep: number): Promise<{ readonly path: string; readonly state: RunState } | null> {
+  const { checkpoints, latest } = runPaths(out);
+  await mkdir(checkpoints, { recursive: true });
+  for (const name of await readdir(checkpoints)) {
+    if (name.startsWith("partial-")) await rm(join(checkpoints, name), { recursive: true });
+  }
+  await keepNewest(checkpoints, keep);
+  const newest = (await stepFolders(checkpoints)).at(-1);
+  if (!newest) return null;
+  const path = join(checkpoints, newest);
+  await linkAtomically(relative(out, path), latest);
+  const { step, tokens, seed, data, clock } = await readManifest(path);
+  return { path, state: { step, tokens, seed, data, ...(clock ? { clock } : {}) } };
+}
+
+/**
+ * Fills a store with a checkpoint's weights and optimizer tensors.
+ * @throws CHECKPOINT_DAMAGED naming the file, when a file is not what was saved
+ */
+export async function loadRun(path: string, { store, config, optimizer }: Tensors): Promise<void> {
+  const manifest = await readManifest(path);
+  const damaged = (file: string, how: string) =>
+    fail("CHECKPOINT_DAMAGED", `${join(path, file)} ${how}; remove ${path} to go on from the checkpoint before it`);
+  for (const [file, { bytes, sha256 }] of Object.entries(manifest.files)) {
+    const size = (await stat(join(path, file)).catch(() => null))?.size;
+    if (size === undefined) damaged(file, "is missing");
+    if (size !== bytes) damaged(file, `has ${size} bytes where ${bytes} were saved`);
+    if ((await sha256OfFile(join(path, file))) !== sha256) damaged(file, "does not have the content that was saved");
+  }
+  await using checkpoint = await loadCheckpoint(path);
+  await loadWeights(store, checkpoint, { dtype: "float32", encoding: "plain" });
+  const saved = new Map(manifest.tensors.map((entry) => [entry.name, entry]));
+  await using file = await openFile(join(path, "training", "state.bin"), "r");
+  for (const { name, shape } of optimizerTensors(config, optimizer)) {
+    const entry = saved.get(name);
+    if (entry?.shape.join() !== shape.join()) damaged("training/state.bin", `does not hold ${name} of shape [${shape}]`);
+    const data = new Float32Array(elementsOf(shape));
+    await readAll(file, new Uint8Array(data.buffer), entry?.offset ?? 0);
+    await store.write(name, tensor("float32", shape), data);
+  }
+}
+
+function stepName(step: number): string {
+  return `step-${String(step).padStart(8, "0")}`;
+}
+
+async function stepFolders(checkpoints: string): Promise<string[]> {
+  return (await readdir(checkpoints)).filter((name) => /^step-\d+$/.test(name)).sort();
+}
+
+/** Removes all but the newest checkpoints, each in two moves, so that a folder called step-… is never half a checkpoint. */
+async function keepNewest(checkpoints: string, keep: number): Promise<void> {
+  for (const name of (await stepFolders(checkpoints)).slice(0, -keep)) {
+    const aside = join(checkpoints, `partial-remove-${name}`);
+    await rename(join(checkpoints, name), aside);
+    await rm(aside, { recursive: true });
+  }
+}
+
+async function readManifest(path: string): Promise<z.output<typeof Manifest>> {
+  const text = await readFile(join(path, "manifest.json"), "utf8").catch((cause) =>
+    fail("CHECKPOINT_DAMAGED", `${path} has no manifest.json`, cause),
+  );
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (cause) {
+    fail("CHECKPOINT_DAMAGED", `${join(path, "manifest.json")} is not JSON`, cause);
+  }
+  const version = (json as { formatVersion?: unknown }).formatVersion;
+  if (version !== formatVersion)
+    fail("FORMAT_UNSUPPORTED", `${path} has format version ${String(version)}; this program reads ${formatVersion}`);
+  const parsed = Manifest.safeParse(json);
+  if (!parsed.success)
+    fail("CHECKPOINT_DAMAGED", `${join(path, "manifest.json")} is not a manifest of a run: ${parsed.error.issues[0]?.path.join(".")}`);
+  return parsed.data;
+}
+
+function optimizerTensors(config: ModelConfig, optimizer: RunOptions["optimizer"]): { name: string; shape: readonly number[] }[] {
+  return parameters(config).flatMap((spec) => stateNames(spec, optimizer).map((name) => ({ name, shape: spec.shape })));
+}
+
+function* readEach(store: Store, names: readonly string[]): Generator<{ name: string; data: Float32Array }> {
+  for (const name of names) yield { name, data: store.read(name) as Float32Array };
+}
+
+async function writeState(
+  path: string,
+  store: Store,
+  tensors: readonly { name: string; shape: readonly number[] }[],
+): Promise<z.input<typeof SavedTensor>[]> {
+  await using file = await openFile(path, "w");
+  const entries: z.input<typeof SavedTensor>[] = [];
+  let offset = 0;
+  for (const { name, data } of readEach(
+    store,
+    tensors.map((each) => each.name),
+  )) {
+    const shape = [...(tensors[entries.length]?.shape ?? [])];
+    entries.push({ name, shape, slice: [0, shape[0] ?? 1], offset });
+    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    for (let done = 0; done < bytes.length; ) done += (await file.write(bytes, done, bytes.length - done, offset + done)).bytesWritten;
+    offset += bytes.length;
+  }
+  await file.sync();
+  return entries;
+}
+
+async function readAll(file: Awaited<ReturnType<typeof openFile>>, into: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < into.length; ) {
+    const { bytesRead } = await file.read(into, done, into.length - done, position + done);
+    if (bytesRead === 0) fail("CHECKPOINT_DAMAGED", "training/state.bin ends too early");
+    done += bytesRead;
+  }
+}
+
+async function filesUnder(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
+    .sort();
+}
+
+function elementsOf(shape: readonly number[]): number {
+  return shape.reduce((product, n) => product * n, 1);
+}

@@ -1,0 +1,97 @@
+import { mkdtemp, readdir, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { type CorpusOptions, openCorpus } from "./corpus.js";
+import { cutWindows, sampleWindows, splitDocuments } from "./windows.js";
+
+/** One token a UTF-8 byte, ids from 3. */
+const byteTokenizer = {
+  vocabSize: 259,
+  bosTokenId: 2,
+  eosTokenId: 1,
+  encode: (text: string) => [...Buffer.from(text)].map((byte) => byte + 3),
+};
+
+async function corpusOf(texts: readonly string[], options: Partial<CorpusOptions> = {}) {
+  const folder = await mkdtemp(join(tmpdir(), "corpus-"));
+  await writeFile(join(folder, "data.jsonl"), texts.map((text) => JSON.stringify(text)).join("\n"));
+  const all: CorpusOptions = {
+    files: [join(folder, "data.jsonl")],
+    tokenizer: byteTokenizer,
+    tokenizerFingerprint: "bytes",
+    fields: ["text"],
+    maxLength: 1000,
+    cache: join(folder, "tokens"),
+    ...options,
+  };
+  return { corpus: await openCorpus(all), all, folder };
+}
+
+test("keeps ids, document boundaries and bytes, and finds them again", async () => {
+  const { corpus, all, folder } = await corpusOf(["abc", "é"]);
+  expect([...(await corpus.read(0, corpus.numTokens))]).toEqual([2, 100, 101, 102, 1, 2, 0xc3 + 3, 0xa9 + 3, 1]);
+  expect([...corpus.starts]).toEqual([0, 5, 9]);
+  expect([...corpus.documentBytes]).toEqual([3, 2]);
+  expect(corpus.cached).toBe(false);
+  const again = await openCorpus(all);
+  expect(again.cached).toBe(true);
+  expect(again.fingerprint).toBe(corpus.fingerprint);
+  expect((await readdir(join(folder, "tokens"))).length).toBe(1);
+});
+
+test("stores ids above 65535 in four bytes", async () => {
+  const wide = { ...byteTokenizer, vocabSize: 300_000, encode: (text: string) => [...text].map(() => 299_999) };
+  const { corpus } = await corpusOf(["ab"], { tokenizer: wide });
+  expect([...(await corpus.read(0, 4))]).toEqual([2, 299_999, 299_999, 1]);
+});
+
+test("tokenises again when a file changes", async () => {
+  const { all, corpus } = await corpusOf(["abc"]);
+  await writeFile(all.files[0] as string, '"abcd"');
+  const changed = await openCorpus(all);
+  expect(changed.cached).toBe(false);
+  expect(changed.fingerprint).not.toBe(corpus.fingerprint);
+});
+
+test("refuses files without text", async () => {
+  await expect(corpusOf([])).rejects.toThrow(/no text in/);
+});
+
+test("predicts every token but the first of each document once, within its document", async () => {
+  const texts = ["abcdefgh", "x", "ijklmnopqrstuvwxyz", "12"];
+  const { corpus } = await corpusOf(texts);
+  const windows = cutWindows(corpus, [0, 1, 2, 3], 7);
+  const seen: number[] = [];
+  for (let first = 0; first < windows.count; first += 2) {
+    const batch = await windows.batch(Array.from({ length: Math.min(2, windows.count - first) }, (_, i) => first + i));
+    expect(batch.cuSeqlens.at(-1)).toBe(batch.ids.length);
+    for (let s = 0; s + 1 < batch.cuSeqlens.length; s++) {
+      const [begin, end] = [batch.cuSeqlens[s] as number, batch.cuSeqlens[s + 1] as number];
+      expect([...batch.positions.subarray(begin, end)]).toEqual(Array.from({ length: end - begin }, (_, i) => i));
+      // Inside a sequence a label is the next input, and no sequence holds a document's end as an input.
+      expect([...batch.labels.subarray(begin, end - 1)]).toEqual([...batch.ids.subarray(begin + 1, end)]);
+      expect([...batch.ids.subarray(begin, end)]).not.toContain(1);
+    }
+    seen.push(...batch.labels);
+  }
+  expect(seen).toEqual(texts.flatMap((text) => [...byteTokenizer.encode(text), 1]));
+  expect(windows.numPairs).toBe(seen.length);
+  expect(windows.numBytes).toBe(29);
+});
+
+test("holds out a fixed share of the documents, at least one of two", () => {
+  const { training, heldOut } = splitDocuments(100, 0.05);
+  expect(heldOut.length).toBe(5);
+  expect([...training, ...heldOut].sort((a, b) => a - b)).toEqual(Array.from({ length: 100 }, (_, i) => i));
+  expect(splitDocuments(2, 0.01).heldOut.length).toBe(1);
+  expect(splitDocuments(1, 0.5)).toEqual({ training: [0], heldOut: [] });
+  expect(splitDocuments(100, 0).heldOut).toEqual([]);
+});
+
+test("draws every window once an epoch, whatever the microbatches", () => {
+  const drawn = [0, 1, 2, 3].flatMap((microbatch) => sampleWindows(3, 8, microbatch, 2));
+  expect([...drawn].sort()).toEqual([0, 1, 2, 3, 4, 5, 6, 7]);
+  expect([0, 1].flatMap((microbatch) => sampleWindows(3, 8, microbatch, 4))).toEqual(drawn);
+  expect([4, 5, 6, 7].flatMap((microbatch) => sampleWindows(3, 8, microbatch, 2))).not.toEqual(drawn);
+});

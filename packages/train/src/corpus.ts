@@ -1,0 +1,191 @@
+// Tokenised text on disk, so that a run starts at once the second time:
+//   <cache>/<key>/tokens-00000.bin …   ids, uint16 or uint32 little-endian, at most 2^26 a file
+//   <cache>/<key>/documents.bin        uint32 pairs (tokens, UTF-8 bytes), one a document
+//   <cache>/<key>/manifest.json        written last; the folder gets its name only when it is complete
+// The key is a hash of the files (path, size, time of change), the tokenizer and how documents are cut.
+import { createHash } from "node:crypto";
+import { mkdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import type { Tokenizer } from "@zaya/model";
+import { readDocuments } from "./documents.js";
+import { fail } from "./errors.js";
+import { openFile, readJson, writeAtomically } from "./files.js";
+
+const formatVersion = 1;
+const shardTokens = 2 ** 26;
+
+/** The tokens of all documents, one after the other, and where each document lies. */
+export interface Corpus extends AsyncDisposable {
+  readonly numDocuments: number;
+  readonly numTokens: number;
+  /** UTF-8 bytes of the text. */
+  readonly numBytes: number;
+  /** Document d owns the tokens from starts[d] to starts[d + 1]. */
+  readonly starts: Float64Array;
+  /** UTF-8 bytes of each document. */
+  readonly documentBytes: Uint32Array;
+  /** sha256 of tokens and documents: equal exactly for equal corpora. */
+  readonly fingerprint: string;
+  /** Whether the tokens were there already. */
+  readonly cached: boolean;
+  read(begin: number, end: number): Promise<Int32Array>;
+}
+
+export interface CorpusOptions {
+  readonly files: readonly string[];
+  readonly tokenizer: Pick<Tokenizer, "encode" | "vocabSize" | "bosTokenId" | "eosTokenId">;
+  /** Tells tokenizers apart. */
+  readonly tokenizerFingerprint: string;
+  readonly fields: readonly string[];
+  /** Characters after which a long text goes on in another document. */
+  readonly maxLength: number;
+  /** Folder of the cache. */
+  readonly cache: string;
+  readonly signal?: AbortSignal | undefined;
+}
+
+interface Manifest {
+  readonly formatVersion: number;
+  readonly dtype: "uint16" | "uint32";
+  readonly tokens: number;
+  readonly documents: number;
+  readonly bytes: number;
+  readonly sha256: string;
+}
+
+/**
+ * Tokenises files, or opens the tokens made before. A document is [bos] text [eos]; one that was cut has no eos, its continuation has bos.
+ *
+ * @throws INVALID_DATA when a file cannot be read or the files hold no text
+ */
+export async function openCorpus(options: CorpusOptions): Promise<Corpus> {
+  const folder = join(options.cache, await keyOf(options));
+  const known = await readManifest(folder);
+  if (!known) await tokenise(options, folder);
+  const manifest =
+    known ?? (await readManifest(folder)) ?? fail("INVALID_DATA", `${folder}: the token cache was removed while it was being opened`);
+  return await openTokens(folder, manifest, known !== null);
+}
+
+async function keyOf({ files, tokenizerFingerprint, fields, maxLength }: CorpusOptions): Promise<string> {
+  const described: unknown[] = [];
+  for (const file of files) {
+    const found = await stat(file).catch((cause) => fail("INVALID_DATA", `${file}: no such file`, cause));
+    described.push([resolve(file), found.size, found.mtimeMs]);
+  }
+  const key = JSON.stringify({ formatVersion, tokenizerFingerprint, fields, maxLength, described });
+  return createHash("sha256").update(key).digest("hex").slice(0, 16);
+}
+
+async function readManifest(folder: string): Promise<Manifest | null> {
+  const manifest = (await readJson(join(folder, "manifest.json"))) as Manifest | null;
+  return manifest?.formatVersion === formatVersion ? manifest : null;
+}
+
+function shardName(index: number): string {
+  return `tokens-${String(index).padStart(5, "0")}.bin`;
+}
+
+async function tokenise(options: CorpusOptions, folder: string): Promise<void> {
+  const { tokenizer, signal, files } = options;
+  const dtype = tokenizer.vocabSize <= 65536 ? "uint16" : "uint32";
+  const temporary = `${folder}.partial-${process.pid}`;
+  await rm(temporary, { recursive: true, force: true });
+  await mkdir(temporary, { recursive: true });
+  const hash = createHash("sha256");
+  const documents: number[] = [];
+  let tokens = 0;
+  let bytes = 0;
+  let buffered: number[] = [];
+  try {
+    const flush = async (all: boolean) => {
+      while (buffered.length > 0 && (all || buffered.length >= 1 << 20)) {
+        const written = tokens - buffered.length;
+        const room = shardTokens - (written % shardTokens);
+        const part = buffered.slice(0, room);
+        buffered = buffered.slice(room);
+        const data = Buffer.from((dtype === "uint16" ? Uint16Array.from(part) : Uint32Array.from(part)).buffer);
+        hash.update(data);
+        await using shard = await openFile(join(temporary, shardName(Math.floor(written / shardTokens))), "a");
+        await shard.writeFile(data);
+        await shard.sync();
+      }
+    };
+    for await (const { text, complete } of readDocuments(files, options)) {
+      signal?.throwIfAborted();
+      const before = tokens;
+      const add = (id: number) => {
+        buffered.push(id);
+        tokens++;
+      };
+      if (tokenizer.bosTokenId !== null) add(tokenizer.bosTokenId);
+      for (const id of tokenizer.encode(text, { addSpecialTokens: false })) add(id);
+      if (complete && tokenizer.eosTokenId !== null) add(tokenizer.eosTokenId);
+      const size = Buffer.byteLength(text);
+      documents.push(tokens - before, size);
+      bytes += size;
+      await flush(false);
+      await yieldToEvents();
+    }
+    await flush(true);
+    if (documents.length === 0) fail("INVALID_DATA", `no text in ${files.join(", ")}`);
+    const index = Buffer.from(Uint32Array.from(documents).buffer);
+    hash.update(index);
+    await writeAtomically(join(temporary, "documents.bin"), index);
+    const manifest: Manifest = { formatVersion, dtype, tokens, documents: documents.length / 2, bytes, sha256: hash.digest("hex") };
+    await writeAtomically(join(temporary, "manifest.json"), `${JSON.stringify(manifest)}\n`);
+    await rename(temporary, folder).catch(async (cause: NodeJS.ErrnoException) => {
+      // Another run made the same tokens meanwhile, or a cache of an older format is there.
+      if (cause.code !== "ENOTEMPTY" && cause.code !== "EEXIST") throw cause;
+      if (await readManifest(folder)) return;
+      await rm(folder, { recursive: true });
+      await rename(temporary, folder);
+    });
+  } finally {
+    await rm(temporary, { recursive: true, force: true });
+  }
+}
+
+async function openTokens(folder: string, manifest: Manifest, cached: boolean): Promise<Corpus> {
+  const width = manifest.dtype === "uint16" ? 2 : 4;
+  const pairs = await readFile(join(folder, "documents.bin"));
+  const counts = new Uint32Array(pairs.buffer.slice(pairs.byteOffset, pairs.byteOffset + pairs.byteLength));
+  const starts = new Float64Array(manifest.documents + 1);
+  const documentBytes = new Uint32Array(manifest.documents);
+  for (let d = 0; d < manifest.documents; d++) {
+    starts[d + 1] = (starts[d] as number) + (counts[2 * d] as number);
+    documentBytes[d] = counts[2 * d + 1] as number;
+  }
+  const shards: (Awaited<ReturnType<typeof openFile>> | undefined)[] = [];
+  return {
+    numDocuments: manifest.documents,
+    numTokens: manifest.tokens,
+    numBytes: manifest.bytes,
+    starts,
+    documentBytes,
+    fingerprint: manifest.sha256,
+    cached,
+    async read(begin, end) {
+      const out = new Int32Array(end - begin);
+      for (let at = begin; at < end; ) {
+        const index = Math.floor(at / shardTokens);
+        const stop = Math.min(end, (index + 1) * shardTokens);
+        shards[index] ??= await openFile(join(folder, shardName(index)), "r");
+        const bytes = new Uint8Array((stop - at) * width);
+        const { bytesRead } = await shards[index].read(bytes, 0, bytes.length, (at % shardTokens) * width);
+        if (bytesRead !== bytes.length)
+          fail("INVALID_DATA", `${join(folder, shardName(index))} is shorter than its manifest says; remove ${folder} to tokenise again`);
+        out.set(width === 2 ? new Uint16Array(bytes.buffer) : new Uint32Array(bytes.buffer), at - begin);
+        at = stop;
+      }
+      return out;
+    },
+    async [Symbol.asyncDispose]() {
+      for (const shard of shards.splice(0)) await shard?.close();
+    },
+  };
+}
+
+function yieldToEvents(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}

@@ -1,0 +1,66 @@
+import { mkdtemp, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { beforeAll, expect, test } from "vitest";
+import { type Document, readDocuments } from "./documents.js";
+
+let folder: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "documents-"));
+});
+
+async function read(
+  name: string,
+  content: string | Uint8Array,
+  options: Partial<Parameters<typeof readDocuments>[1]> = {},
+): Promise<Document[]> {
+  await writeFile(join(folder, name), content);
+  const documents: Document[] = [];
+  for await (const document of readDocuments([join(folder, name)], { fields: ["text"], maxLength: 1000, ...options }))
+    documents.push(document);
+  return documents;
+}
+
+test("reads a text file as one document", async () => {
+  expect(await read("a.txt", "Once upon\na time.")).toEqual([{ text: "Once upon\na time.", complete: true }]);
+});
+
+test("reads no document from an empty file", async () => {
+  expect(await read("empty.txt", "")).toEqual([]);
+});
+
+test("cuts a long text at paragraphs and loses nothing", async () => {
+  const text = Array.from({ length: 200 }, (_, i) => `Paragraph ${i} with some words.\nIts second line.\n\n`).join("");
+  const documents = await read("long.txt", text);
+  expect(documents.map((document) => document.text).join("")).toBe(text);
+  expect(documents.every((document) => document.text.length <= 1000)).toBe(true);
+  expect(documents.slice(0, -1).every((document) => document.text.endsWith("\n\n") && !document.complete)).toBe(true);
+  expect(documents.at(-1)?.complete).toBe(true);
+});
+
+test("cuts no character in half where there is no space", async () => {
+  const documents = await read("long.txt", "x".repeat(9) + "😀".repeat(100), { maxLength: 20 });
+  expect(documents.every(({ text }) => !text.includes("\ufffd") && Buffer.from(text).toString() === text)).toBe(true);
+  expect(documents.map(({ text }) => text).join("")).toBe("x".repeat(9) + "😀".repeat(100));
+});
+
+test("reads the chosen fields of JSONL records and plain strings", async () => {
+  const lines = [{ question: "1+1?", answer: "2" }].map((record) => JSON.stringify(record)).join("\n");
+  expect(await read("a.jsonl", `${lines}\n\n"a string"`, { fields: ["question", "answer"] })).toEqual([
+    { text: "1+1?\n2", complete: true },
+    { text: "a string", complete: true },
+  ]);
+});
+
+test.each([
+  ["bad.jsonl", '{"text": "a"}\n{"text": ', /bad\.jsonl:2: not JSON/],
+  ["field.jsonl", '{"body": "a"}', /field\.jsonl:1: expected a text in field "text", the record has body/],
+  ["latin.txt", new Uint8Array([0x61, 0xe9, 0x62]), /latin\.txt: is not UTF-8 text/],
+])("refuses %s in one line", async (name, content, message) => {
+  await expect(read(name, content)).rejects.toThrow(message);
+});
+
+test("names a file that is not there", async () => {
+  const reading = readDocuments([join(folder, "none.txt")], { fields: ["text"], maxLength: 10 });
+  await expect(reading.next()).rejects.toThrow(/none\.txt: no such file/);
+});

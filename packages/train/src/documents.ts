@@ -1,0 +1,116 @@
+import { createReadStream } from "node:fs";
+import { extname } from "node:path";
+import { fail } from "./errors.js";
+
+/** A stretch of text that is read from its own beginning: nothing before it is seen by attention, convolutions or value delay. */
+export interface Document {
+  readonly text: string;
+  /** False where a long source was cut and goes on in the next document. */
+  readonly complete: boolean;
+}
+
+export interface ReadDocumentsOptions {
+  /** Keys of a JSONL record that make up a document, joined by a newline. */
+  readonly fields: readonly string[];
+  /** Longer texts are cut here, at a paragraph or line where there is one. In characters. */
+  readonly maxLength: number;
+}
+
+/**
+ * Reads documents from files: a `.jsonl` file holds one a line (an object with the fields, or a string); any other file is one UTF-8 text.
+ *
+ * Throws INVALID_DATA for a file that is missing, is not UTF-8, or has a malformed line (with file and line number).
+ */
+export async function* readDocuments(files: readonly string[], options: ReadDocumentsOptions): AsyncGenerator<Document> {
+  for (const file of files) {
+    const documents = extname(file) === ".jsonl" ? readRecords(file, options.fields) : readText(file);
+    yield* cut(documents, options.maxLength);
+  }
+}
+
+/** Chunks of a source text; `end` marks the last chunk of a source. */
+interface Chunk {
+  readonly text: string;
+  readonly end: boolean;
+}
+
+async function* readText(file: string): AsyncGenerator<Chunk> {
+  for await (const text of decode(file)) yield { text, end: false };
+  yield { text: "", end: true };
+}
+
+async function* readRecords(file: string, fields: readonly string[]): AsyncGenerator<Chunk> {
+  let rest = "";
+  let line = 0;
+  for await (const text of decode(file)) {
+    const lines = (rest + text).split("\n");
+    rest = lines.pop() ?? "";
+    for (const record of lines) {
+      line++;
+      if (record.trim() !== "") yield { text: recordText(record, fields, file, line), end: true };
+    }
+  }
+  if (rest.trim() !== "") yield { text: recordText(rest, fields, file, line + 1), end: true };
+}
+
+function recordText(line: string, fields: readonly string[], file: string, number: number): string {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch (cause) {
+    fail("INVALID_DATA", `${file}:${number}: not JSON (${(cause as Error).message})`, cause);
+  }
+  if (typeof value === "string") return value;
+  const parts = fields.map((field) => {
+    const part = typeof value === "object" && value !== null ? (value as Record<string, unknown>)[field] : undefined;
+    if (typeof part !== "string") {
+      const keys = typeof value === "object" && value !== null ? Object.keys(value).join(", ") : typeof value;
+      fail(
+        "INVALID_DATA",
+        `${file}:${number}: expected a text in field "${field}", the record has ${keys || "no fields"}; choose with fields`,
+      );
+    }
+    return part;
+  });
+  return parts.join("\n");
+}
+
+async function* decode(file: string): AsyncGenerator<string> {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  try {
+    for await (const bytes of createReadStream(file, { highWaterMark: 1 << 20 })) yield decoder.decode(bytes as Buffer, { stream: true });
+    yield decoder.decode();
+  } catch (cause) {
+    const code = (cause as NodeJS.ErrnoException).code;
+    if (code === "ENOENT") fail("INVALID_DATA", `${file}: no such file`, cause);
+    if (code === "EISDIR") fail("INVALID_DATA", `${file}: is a folder; name the files`, cause);
+    if (code === "ERR_ENCODING_INVALID_ENCODED_DATA") fail("INVALID_DATA", `${file}: is not UTF-8 text`, cause);
+    throw cause;
+  }
+}
+
+async function* cut(chunks: AsyncIterable<Chunk>, maxLength: number): AsyncGenerator<Document> {
+  let text = "";
+  for await (const chunk of chunks) {
+    text += chunk.text;
+    while (text.length > maxLength) {
+      const at = cutPosition(text, maxLength);
+      yield { text: text.slice(0, at), complete: false };
+      text = text.slice(at);
+    }
+    if (chunk.end) {
+      if (text !== "") yield { text, complete: true };
+      text = "";
+    }
+  }
+}
+
+/** After the last paragraph, else line, in the second half of the allowed length; else anywhere but inside a surrogate pair. */
+function cutPosition(text: string, maxLength: number): number {
+  for (const separator of ["\n\n", "\n", " "]) {
+    const at = text.lastIndexOf(separator, maxLength - separator.length);
+    if (at >= maxLength / 2) return at + separator.length;
+  }
+  const last = text.charCodeAt(maxLength - 1);
+  return last >= 0xd800 && last < 0xdc00 ? maxLength - 1 : maxLength;
+}

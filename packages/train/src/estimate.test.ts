@@ -1,0 +1,27 @@
+import { describe as describeModel, presets } from "@zaya/model";
+import { expect, test } from "vitest";
+import { estimate } from "./estimate.js";
+
+test("counts parameters, memory and operations without running a step", async () => {
+  const result = await estimate({ model: "zaya-512", measure: false, steps: 100, windows: 4, context: 512 });
+  const { total } = describeModel(presets["zaya-512"]).parameters;
+  expect(Object.values(result.parametersByKind).reduce((sum, n) => sum + n, 0)).toBe(total);
+  // Weights, gradients and two moments, all float32; the biases have no gradient.
+  expect(result.memory.storeBytes).toBeGreaterThan(16 * total - 10_000);
+  expect(result.memory.storeBytes).toBeLessThan(16 * total + 10_000);
+  expect(result.memory.arenaBytes).toBeGreaterThan(0);
+  expect(result.tokensPerStep).toBe(2048);
+  expect(result.measured).toBe(false);
+});
+
+test("measures a few steps of a small model", async () => {
+  const result = await estimate({ model: "zaya-tiny", context: 64, windows: 1, steps: 10 });
+  if (result.peakFlops === null) return;
+  expect(result.measured).toBe(true);
+  expect(result.totalSeconds).toBeCloseTo(10 * (result.secondsPerStep ?? 0), 6);
+});
+
+test("plans the 8B model without memory for it", async () => {
+  const result = await estimate({ model: "zaya1-8b", context: 4096, windows: 1, measure: false });
+  expect(result.memory.storeBytes).toBeGreaterThan(16 * 8.8e9);
+});

@@ -1,0 +1,143 @@
+import { freemem } from "node:os";
+import { type Device, openDevice, tensor } from "@zaya/kernels";
+import {
+  type Description,
+  describe,
+  initialise,
+  type ModelConfig,
+  type ParameterKind,
+  type PresetName,
+  parameters,
+  readTokenizerFiles,
+} from "@zaya/model";
+import { z } from "zod";
+import { randomBatch } from "./create.js";
+import { fail } from "./errors.js";
+import { allocateTrainingState } from "./optimizer.js";
+import { describeIssues, RunOptions } from "./options.js";
+import { resolveConfig } from "./prepare.js";
+import { compileStep } from "./step.js";
+
+/** Without a measured step this share of the measured peak is assumed. */
+const assumedUtilisation = 0.5;
+
+const Options = z.strictObject({
+  ...RunOptions.pick({
+    model: true,
+    from: true,
+    tokenizer: true,
+    context: true,
+    windows: true,
+    accumulation: true,
+    optimizer: true,
+    dtype: true,
+    balanceRate: true,
+  }).shape,
+  vocabSize: z.int().min(1).optional(),
+  steps: z.int().min(1).optional(),
+  threads: z.int().min(1).optional(),
+  /** Run a few steps on random tokens where memory allows. Otherwise half of the measured peak is assumed. */
+  measure: z.boolean().default(true),
+});
+export type EstimateOptions = Omit<z.input<typeof Options>, "model"> & {
+  readonly model?: PresetName | ModelConfig | (string & {}) | undefined;
+};
+
+/** What a run would take. */
+export interface TrainEstimate {
+  readonly config: ModelConfig;
+  readonly description: Description;
+  readonly parametersByKind: Readonly<Partial<Record<ParameterKind, number>>>;
+  readonly tokensPerStep: number;
+  readonly memory: {
+    /** Float32 weights, gradients and the optimizer's tensors. */
+    readonly storeBytes: number;
+    /** Activations and gradients of one microbatch; kernels' workspaces are in it when a step was measured. */
+    readonly arenaBytes: number;
+    readonly freeBytes: number;
+  };
+  readonly flopsPerStep: number;
+  /** FLOP/s of this machine now, both in the computing type; null where no device can be opened. */
+  readonly peakFlops: number | null;
+  /** Seconds a step, and whether steps were run to find it. */
+  readonly secondsPerStep: number | null;
+  readonly measured: boolean;
+  readonly tokensPerSecond: number | null;
+  readonly utilisation: number | null;
+  readonly totalSeconds: number | null;
+}
+
+/** What a run with these options would be: parameters, memory, operations, and time at the speed of this machine now. Writes nothing. */
+export async function estimate(options: EstimateOptions): Promise<TrainEstimate> {
+  const parsed = Options.safeParse(options);
+  if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
+  const { from, model, tokenizer, vocabSize, context, windows, accumulation, dtype, steps, threads, measure } = parsed.data;
+  if (model === undefined && from === undefined)
+    fail("INVALID_OPTIONS", "say what to train: model (a preset or a configuration) or from (a checkpoint)");
+  const resolved = await resolveConfig({ model, from, context }, tokenizer === undefined ? null : await readTokenizerFiles(tokenizer));
+  const config: ModelConfig = vocabSize === undefined ? resolved : { ...resolved, vocabSize };
+  const description = describe(config, { context, batchTokens: context * windows });
+  const tokensPerStep = context * windows * accumulation;
+  const flopsPerStep = description.flops.training.total * tokensPerStep;
+  const byKind: Partial<Record<ParameterKind, number>> = {};
+  for (const { kind, shape } of parameters(config)) byKind[kind] = (byKind[kind] ?? 0) + shape.reduce((product, n) => product * n, 1);
+
+  const memory = { ...(await planMemory(config, parsed.data)), freeBytes: freemem() };
+  const device = await openDevice("cpu", threads === undefined ? {} : { threads }).catch(() => null);
+  const base = { config, description, parametersByKind: byKind, tokensPerStep, flopsPerStep, memory };
+  if (!device)
+    return {
+      ...base,
+      peakFlops: null,
+      secondsPerStep: null,
+      measured: false,
+      tokensPerSecond: null,
+      utilisation: null,
+      totalSeconds: null,
+    };
+  await using _device = device;
+  const peakFlops = 1e9 * (await device.measure(dtype, 200));
+  const assumed = flopsPerStep / (peakFlops * assumedUtilisation);
+  const fits = memory.storeBytes + memory.arenaBytes < memory.freeBytes / 2;
+  const measured = measure && fits && assumed < 20;
+  const secondsPerStep = measured ? await timeSteps(device, config, parsed.data) : assumed;
+  return {
+    ...base,
+    peakFlops,
+    secondsPerStep,
+    measured,
+    tokensPerSecond: tokensPerStep / secondsPerStep,
+    utilisation: flopsPerStep / secondsPerStep / peakFlops,
+    totalSeconds: steps === undefined ? null : steps * secondsPerStep,
+  };
+}
+
+type StepOptions = Parameters<typeof compileStep>[3];
+
+async function planMemory(config: ModelConfig, options: StepOptions): Promise<{ storeBytes: number; arenaBytes: number }> {
+  await using device = await openDevice("null");
+  const store = device.createStore();
+  for (const { name, shape } of parameters(config)) store.allocate(name, tensor("float32", shape));
+  allocateTrainingState(store, config, options.optimizer);
+  await using step = compileStep(device, store, config, options);
+  return { storeBytes: store.bytes(), arenaBytes: step.arenaBytes };
+}
+
+/** Seconds of the faster of two steps on random tokens, after one to warm up. */
+async function timeSteps(device: Device, config: ModelConfig, options: StepOptions): Promise<number> {
+  await using store = device.createStore();
+  allocateTrainingState(store, config, options.optimizer);
+  const shapes = new Map(parameters(config).map(({ name, shape }) => [name, shape]));
+  for (const { name, data } of initialise(config, 1)) await store.write(name, tensor("float32", shapes.get(name) ?? [data.length]), data);
+  await using step = compileStep(device, store, config, options);
+  const seconds: number[] = [];
+  for (let number = 1; number <= 3; number++) {
+    const started = performance.now();
+    for (let part = 0; part < options.accumulation; part++) {
+      await step.accumulate(randomBatch(config.vocabSize, options.context, options.windows, number, part), part === 0);
+    }
+    await step.apply(number, 1e-4);
+    seconds.push((performance.now() - started) / 1000);
+  }
+  return Math.min(...seconds.slice(1));
+}

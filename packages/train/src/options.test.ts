@@ -1,0 +1,22 @@
+import { expect, test } from "vitest";
+import { parseOptions } from "./options.js";
+
+const good = { model: "zaya-tiny", data: ["corpus.txt"], out: "run", steps: 10 };
+
+test("fills in what is not given", () => {
+  expect(parseOptions(good)).toMatchObject({ context: 512, windows: 4, seed: 1, dtype: "bfloat16", optimizer: { name: "adamw", clip: 1 } });
+});
+
+test.each([
+  [{ ...good, steps: undefined }, /how long to train/],
+  [{ ...good, seconds: 5 }, /choose one/],
+  [{ ...good, model: undefined }, /what to train/],
+  [{ ...good, from: "dir" }, /choose one/],
+  [{ ...good, data: [] }, /data: name at least one file/],
+  [{ ...good, steps: 0 }, /^steps: /],
+  [{ ...good, lerningRate: 1 }, /lerningRate/],
+  [{ ...good, optimizer: { name: "sgd" } }, /^optimizer.name: /],
+])("refuses %j with one line", (options, message) => {
+  expect(() => parseOptions(options)).toThrow(message);
+  expect(() => parseOptions(options)).toThrow(expect.objectContaining({ code: "INVALID_OPTIONS" }));
+});

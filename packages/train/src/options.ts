@@ -1,0 +1,113 @@
+import type { ModelConfig, PresetName } from "@zaya/model";
+import { z } from "zod";
+import { fail } from "./errors.js";
+
+const whole = z.int().min(1);
+
+/** AdamW for everything, or Muon for the matrices with AdamW for embedding, head and vectors. */
+const OptimizerOptions = z.strictObject({
+  name: z.enum(["adamw", "muon"]).default("adamw"),
+  beta1: z.number().min(0).lt(1).default(0.9),
+  beta2: z.number().min(0).lt(1).default(0.95),
+  eps: z.number().positive().default(1e-8),
+  weightDecay: z.number().min(0).default(0.1),
+  /** What decays: "matrices" = everything with rows and columns, or "all". Balancing biases never do. */
+  decay: z.enum(["matrices", "all"]).default("matrices"),
+  /** Muon's momentum (Nesterov). */
+  momentum: z.number().min(0).lt(1).default(0.95),
+  /** Largest norm of the mean gradient; 0 = no clipping. */
+  clip: z.number().min(0).default(1),
+});
+
+/** Everything that decides what a run computes; kept in run.json. */
+export const RunOptions = z.strictObject({
+  /** Name of a preset, or a configuration. With a preset the vocabulary is the tokenizer's. */
+  model: z.union([z.string(), z.custom<ModelConfig>((value) => typeof value === "object" && value !== null && "kind" in value)]).optional(),
+  /** Checkpoint to start from, with its tokenizer. */
+  from: z.string().optional(),
+  /** Text files (one document each) and .jsonl files (one a line). */
+  data: z.array(z.string()).min(1, "name at least one file"),
+  /** Keys of a JSONL record that make up a document. */
+  fields: z.array(z.string()).min(1).default(["text"]),
+  /** Share of the documents kept for evaluation. */
+  heldOut: z.number().min(0).lt(1).default(0.05),
+  /** Folder with tokenizer.json. Default: that of `from`, else one is trained on the data. */
+  tokenizer: z.string().optional(),
+  /** Vocabulary of the tokenizer that is trained. */
+  vocabSize: whole.default(4096),
+  /** Tokens of a window. */
+  context: whole.default(512),
+  /** Windows of a microbatch. */
+  windows: whole.default(4),
+  /** Microbatches whose gradients are summed for one update. */
+  accumulation: whole.default(1),
+  learningRate: z.number().positive().default(1e-3),
+  /** Steps of linear warm-up. */
+  warmup: z.int().min(0).default(20),
+  /** What the cosine leaves of the learning rate. */
+  finalLearningRate: z.number().min(0).max(1).default(0.1),
+  optimizer: OptimizerOptions.default(() => OptimizerOptions.parse({})),
+  /** Learning rate of the balancing biases, constant. */
+  balanceRate: z.number().min(0).default(1e-2),
+  seed: z.int().min(0).default(1),
+  /** What matrix products round their operands to. Weights, moments and accumulation are float32 either way. */
+  dtype: z.enum(["float32", "bfloat16"]).default("bfloat16"),
+});
+
+/** What may differ from one part of a run to the next. */
+export const LimitOptions = z.strictObject({
+  steps: whole.optional(),
+  /** Training time instead of steps; such a run is not reproducible to the bit. */
+  seconds: z.number().positive().optional(),
+  evaluateEvery: whole.default(100),
+  /** Held-out tokens of one evaluation (whole documents, at least one). */
+  evaluateTokens: whole.default(32768),
+  saveEvery: whole.default(500),
+  /** Checkpoints kept. */
+  keep: whole.default(2),
+});
+
+const SessionOptions = z.strictObject({
+  /** Folder of the run. */
+  out: z.string().min(1),
+  /** Goes on with the run in `out`, or starts it when there is none. */
+  resume: z.boolean().default(false),
+  /** Threads of the CPU. Results do not depend on it. */
+  threads: whole.optional(),
+  /** Folder of the tokenised data. Default: `tokens` in `out`. */
+  cache: z.string().optional(),
+  /** Aborting saves after the step in progress and rejects with the signal's reason. */
+  signal: z.instanceof(AbortSignal).optional(),
+});
+
+const Options = z.strictObject({ ...RunOptions.shape, ...LimitOptions.shape, ...SessionOptions.shape });
+
+export type TrainOptions = Omit<z.input<typeof Options>, "model"> & {
+  /** Name of a preset, or a configuration. With a preset the vocabulary is the tokenizer's. Either this or `from`. */
+  readonly model?: PresetName | ModelConfig | (string & {}) | undefined;
+};
+export type ParsedOptions = z.output<typeof Options>;
+export type RunOptions = z.output<typeof RunOptions>;
+export type LimitOptions = z.output<typeof LimitOptions>;
+
+/** @throws INVALID_OPTIONS with one line naming the option */
+export function parseOptions(options: unknown): ParsedOptions {
+  const parsed = Options.safeParse(options);
+  if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
+  const { steps, seconds, model, from } = parsed.data;
+  if (steps === undefined && seconds === undefined) fail("INVALID_OPTIONS", "say how long to train: steps or seconds");
+  if (steps !== undefined && seconds !== undefined) fail("INVALID_OPTIONS", "steps and seconds are both given; choose one");
+  if (model === undefined && from === undefined)
+    fail("INVALID_OPTIONS", "say what to train: model (a preset or a configuration) or from (a checkpoint)");
+  if (model !== undefined && from !== undefined) fail("INVALID_OPTIONS", "model and from are both given; choose one");
+  return parsed.data;
+}
+
+/** The options that belong into run.json, from all. */
+export function runOptionsOf(options: ParsedOptions): RunOptions {
+  return RunOptions.parse(Object.fromEntries(Object.keys(RunOptions.shape).map((key) => [key, options[key as keyof ParsedOptions]])));
+}
+
+export function describeIssues(error: z.ZodError): string {
+  return error.issues.map((issue) => `${issue.path.length > 0 ? `${issue.path.join(".")}: ` : ""}${issue.message}`).join("; ");
+}

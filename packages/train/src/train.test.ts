@@ -1,0 +1,147 @@
+import { mkdtemp, readdir, readFile, readlink, stat, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { loadCheckpoint } from "@zaya/model";
+import { beforeAll, beforeEach, expect, test } from "vitest";
+import { evaluate } from "./evaluate.js";
+import type { TrainEvent } from "./events.js";
+import type { TrainOptions } from "./options.js";
+import { randomText } from "./testing/text.js";
+import { resume, train } from "./train.js";
+
+let data: string;
+let out: string;
+beforeAll(async () => {
+  data = join(await mkdtemp(join(tmpdir(), "train-")), "corpus.jsonl");
+  await writeFile(
+    data,
+    randomText(80)
+      .map((text) => JSON.stringify(text))
+      .join("\n"),
+  );
+});
+beforeEach(async () => {
+  out = join(await mkdtemp(join(tmpdir(), "train-")), "run");
+});
+
+const options = (more: Partial<TrainOptions> = {}): TrainOptions => ({
+  model: "zaya-tiny",
+  data: [data],
+  out,
+  steps: 6,
+  vocabSize: 270,
+  context: 32,
+  windows: 2,
+  warmup: 2,
+  heldOut: 0.1,
+  threads: 2,
+  ...more,
+});
+
+async function collect(events: AsyncIterable<TrainEvent>): Promise<TrainEvent[]> {
+  const all: TrainEvent[] = [];
+  for await (const event of events) all.push(event);
+  return all;
+}
+
+test("trains, evaluates, saves a loadable checkpoint and says so in order", async () => {
+  const events = await collect(train(options()));
+  expect(events.map(({ type }) => type)).toEqual([
+    "run-start",
+    ...new Array(6).fill("step-end"),
+    "evaluation-end",
+    "checkpoint-end",
+    "train-end",
+  ]);
+  expect(await readlink(join(out, "latest"))).toBe("checkpoints/step-00000006");
+  await using checkpoint = await loadCheckpoint(join(out, "latest"));
+  expect(checkpoint.config.vocabSize).toBe(270);
+  await expect(stat(join(out, "lock"))).rejects.toThrow();
+  const evaluated = events.find((event) => event.type === "evaluation-end");
+  expect((await stat(join(out, "held-out.txt"))).size).toBe(evaluated?.bytes);
+
+  // The same loss from the checkpoint and the text alone, one document a line as in the data.
+  for await (const event of evaluate({
+    checkpoint: join(out, "latest"),
+    data: [join(out, "held-out.txt")],
+    context: 32,
+    dtype: "float32",
+  })) {
+    if (event.type === "evaluation-end") expect(Math.abs(event.bitsPerByte - (evaluated?.bitsPerByte ?? 0))).toBeLessThan(0.2);
+  }
+});
+
+test("an interrupted and resumed run equals an uninterrupted one, on other threads", async () => {
+  const whole = options({ saveEvery: 4, evaluateEvery: 2, accumulation: 2 });
+  await collect(train(whole));
+  const parts: TrainOptions = { ...whole, out: `${out}-parts` };
+  const controller = new AbortController();
+  const interrupted: TrainEvent[] = [];
+  const reason = new Error("enough");
+  await expect(async () => {
+    for await (const event of train({ ...parts, signal: controller.signal })) {
+      interrupted.push(event);
+      if (event.type === "step-end" && event.step === 3) controller.abort(reason);
+    }
+  }).rejects.toBe(reason);
+  expect(interrupted.at(-1)).toMatchObject({ type: "checkpoint-end", step: 3 });
+  const events = await collect(resume(parts.out, { threads: 1 }));
+  expect(events[0]).toMatchObject({ type: "run-start", resumedFrom: 3 });
+  expect(await readFile(join(parts.out, "metrics.jsonl"), "utf8")).toBe(await readFile(join(out, "metrics.jsonl"), "utf8"));
+  for (const file of ["model.safetensors", "training/state.bin", "manifest.json"]) {
+    const [one, two] = await Promise.all([out, parts.out].map((folder) => readFile(join(folder, "latest", file))));
+    expect(one?.equals(two as Buffer), file).toBe(true);
+  }
+});
+
+test("breaking out of the loop frees the folder, and keeps the last `keep` checkpoints", async () => {
+  for await (const event of train(options({ saveEvery: 1, keep: 2 }))) if (event.type === "checkpoint-end" && event.step === 4) break;
+  expect((await readdir(join(out, "checkpoints"))).sort()).toEqual(["step-00000003", "step-00000004"]);
+  const events = await collect(train(options({ saveEvery: 1, keep: 2, resume: true })));
+  expect(events.at(-1)).toMatchObject({ type: "train-end", step: 6 });
+});
+
+test("refuses a folder that holds a run, other options, and damage", async () => {
+  await collect(train(options({ steps: 2 })));
+  await expect(collect(train(options()))).rejects.toMatchObject({ code: "RUN_EXISTS" });
+  await expect(collect(train(options({ resume: true, learningRate: 1, seed: 9 })))).rejects.toThrow(/other values of learningRate, seed/);
+  await expect(collect(resume(`${out}-none`))).rejects.toMatchObject({ code: "NOT_A_RUN" });
+  const model = join(out, "latest", "model.safetensors");
+  await truncate(model, (await stat(model)).size - 1);
+  await expect(collect(resume(out, { steps: 3 }))).rejects.toThrow(/model\.safetensors has \d+ bytes where \d+ were saved/);
+});
+
+test("refuses to go on when the data has changed", async () => {
+  const mine = `${out}.txt`;
+  await writeFile(mine, randomText(20).join("\n"));
+  const same = options({ data: [mine], steps: 2, heldOut: 0 });
+  await collect(train(same));
+  await writeFile(mine, randomText(21).join("\n"));
+  await expect(collect(resume(out, { steps: 3 }))).rejects.toThrow(/its tokens differ/);
+});
+
+test("goes on with more steps than planned, from the weights of another run as well", async () => {
+  await collect(train(options({ steps: 2 })));
+  const more = await collect(resume(out, { steps: 3 }));
+  expect(more.filter(({ type }) => type === "step-end").length).toBe(1);
+  const fine = await collect(
+    train({ from: join(out, "latest"), data: [data], out: `${out}-fine`, steps: 1, context: 32, windows: 2, heldOut: 0 }),
+  );
+  expect(fine.map(({ type }) => type)).toEqual(["run-start", "step-end", "checkpoint-end", "train-end"]);
+  expect(fine[1]).toMatchObject({ step: 1 });
+});
+
+test("stops with an error when the loss is not a number, and keeps what was saved", async () => {
+  const running = collect(train(options({ learningRate: 1e30, warmup: 0, saveEvery: 1, optimizer: { clip: 0 } })));
+  await expect(running).rejects.toMatchObject({ code: "LOSS_NOT_FINITE" });
+  expect(await readdir(join(out, "checkpoints"))).toEqual(["step-00000001"]);
+});
+
+test("trains for a time instead of steps", async () => {
+  const { steps: _steps, ...timed } = options();
+  const events = await collect(train({ ...timed, seconds: 0.5 }));
+  expect(events.at(-1)?.type).toBe("train-end");
+  const rates = events.flatMap((event) => (event.type === "step-end" ? [event.learningRate] : []));
+  expect(rates[0]).toBeCloseTo(5e-4, 9);
+  if (rates.length > 4) expect(rates.at(-1)).toBeLessThan(rates[2] ?? 0);
+});

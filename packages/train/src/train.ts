@@ -1,0 +1,295 @@
+import { mkdir } from "node:fs/promises";
+import { type Device, openDevice, type Store, tensor } from "@zaya/kernels";
+import { describe, initialise, loadCheckpoint, loadWeights, type ModelConfig, parameters } from "@zaya/model";
+import { biasName, simulateRouters } from "./calibrate.js";
+import { findLatest, loadRun, type RunState, saveRun } from "./checkpoint.js";
+import { createClock } from "./clock.js";
+import { fail } from "./errors.js";
+import { compileEvaluator, type Evaluator, type LossSums, lossFigures } from "./evaluate.js";
+import type { EvaluationEnd, RunStart, StepEnd, TrainEvent } from "./events.js";
+import { readJson, runPaths, writeAtomically } from "./files.js";
+import { expertLoad } from "./load.js";
+import { takeLock } from "./lock.js";
+import { openMetrics } from "./metrics.js";
+import { allocateTrainingState } from "./optimizer.js";
+import { LimitOptions, type ParsedOptions, parseOptions, RunOptions, runOptionsOf, type TrainOptions } from "./options.js";
+import { type Prepared, prepare } from "./prepare.js";
+import { learningRateAt } from "./schedule.js";
+import { compileStep, type StepSums, type TrainingStep } from "./step.js";
+import { sampleWindows, type Windows } from "./windows.js";
+
+const formatVersion = 1;
+
+/**
+ * Trains a model and saves it in the folder `out`: checkpoints (and `latest`, a link to the newest), metrics.jsonl, timings.jsonl,
+ * run.json. Nothing happens before the first event is asked for. A run that stops in any way goes on bit for bit with `resume`, except
+ * one that is limited by seconds.
+ *
+ * @throws INVALID_OPTIONS, INVALID_DATA, RUN_EXISTS, RUN_LOCKED, RUN_MISMATCH, CHECKPOINT_DAMAGED, LOSS_NOT_FINITE; the signal's
+ * reason after a save when it is aborted
+ * @example
+ * for await (const event of train({ model: "zaya-tiny", data: ["corpus.txt"], out: "runs/first", steps: 100 })) {
+ *   if (event.type === "step-end") console.log(event.step, event.loss);
+ * }
+ */
+export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent> {
+  const parsed = parseOptions(options);
+  await mkdir(parsed.out, { recursive: true });
+  await using _lock = await takeLock(runPaths(parsed.out).lock);
+  const saved = await readRun(parsed.out);
+  if (saved) checkSame(parsed, saved.run);
+  await using prepared = await prepare(parsed);
+  // Only now, so that options or data that cannot be used leave nothing that looks like a run.
+  if (prepared.heldOut && !saved) await writeAtomically(runPaths(parsed.out).heldOut, await prepared.heldOutText());
+  await writeRun(parsed);
+  yield* runSteps(parsed, prepared);
+}
+
+export type ResumeOptions = Pick<
+  TrainOptions,
+  "threads" | "cache" | "signal" | "steps" | "seconds" | "evaluateEvery" | "evaluateTokens" | "saveEvery" | "keep"
+>;
+
+/**
+ * Goes on with the run in a folder, from its newest checkpoint. Limits may be changed; a longer run also has a longer schedule.
+ *
+ * @throws NOT_A_RUN, and what {@link train} throws
+ */
+export async function* resume(out: string, options: ResumeOptions = {}): AsyncGenerator<TrainEvent> {
+  const saved = await readRun(out);
+  if (!saved) fail("NOT_A_RUN", `${out}: there is no run.json; start a run with train`);
+  const { steps, seconds, ...limits } = saved.limits;
+  const length = options.steps === undefined && options.seconds === undefined ? { steps, seconds } : {};
+  yield* train({ ...saved.run, ...limits, ...length, ...options, out, resume: true } as TrainOptions);
+}
+
+/** What run.json says, or null. */
+export async function readRun(out: string): Promise<{ run: RunOptions; limits: LimitOptions } | null> {
+  const json = (await readJson(runPaths(out).run)) as { formatVersion?: unknown; run?: unknown; limits?: unknown } | null;
+  if (!json) return null;
+  if (json.formatVersion !== formatVersion) {
+    fail(
+      "FORMAT_UNSUPPORTED",
+      `${runPaths(out).run} has format version ${String(json.formatVersion)}; this program reads ${formatVersion}`,
+    );
+  }
+  return { run: RunOptions.parse(json.run), limits: LimitOptions.parse(json.limits) };
+}
+
+/** A run goes on only with the options that decide what it computes. */
+function checkSame(options: ParsedOptions, saved: RunOptions): void {
+  if (!options.resume) fail("RUN_EXISTS", `${options.out} holds a run already; go on with it (resume) or choose another folder`);
+  const run = runOptionsOf(options);
+  const keys = Object.keys(run) as (keyof RunOptions)[];
+  const changed = keys.filter((key) => JSON.stringify(run[key]) !== JSON.stringify(saved[key]));
+  if (changed.length > 0) {
+    fail(
+      "RUN_MISMATCH",
+      `${options.out} was started with other values of ${changed.join(", ")}; resume it with its own or choose another folder`,
+    );
+  }
+}
+
+async function writeRun(options: ParsedOptions): Promise<void> {
+  const run = runOptionsOf(options);
+  const limits = LimitOptions.parse(
+    Object.fromEntries(Object.keys(LimitOptions.shape).map((key) => [key, options[key as keyof ParsedOptions]])),
+  );
+  await writeAtomically(runPaths(options.out).run, `${JSON.stringify({ formatVersion, run, limits }, null, 2)}\n`);
+}
+
+async function* runSteps(options: ParsedOptions, prepared: Prepared): AsyncGenerator<TrainEvent> {
+  const { out, signal, seed, threads, optimizer } = options;
+  const paths = runPaths(out);
+  const { config } = prepared;
+  const latest = await findLatest(out, options.keep);
+  if (latest && latest.state.data !== prepared.corpus.fingerprint) {
+    fail("RUN_MISMATCH", `the data is not what ${out} was trained on: its tokens differ`);
+  }
+  const state: RunState = latest?.state ?? { step: 0, tokens: 0, seed, data: prepared.corpus.fingerprint };
+
+  await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
+  await using store = device.createStore();
+  allocateTrainingState(store, config, optimizer);
+  if (latest) await loadRun(latest.path, { store, config, optimizer });
+  else await startWeights(store, config, options);
+  await using step = compileStep(device, store, config, options);
+  const evaluation = {
+    context: options.context,
+    windows: options.windows,
+    dtype: options.dtype,
+    weights: { dtype: "float32", encoding: "plain" },
+  } as const;
+  await using evaluator = prepared.heldOut ? compileEvaluator(device, store, config, evaluation) : null;
+  await using metrics = await openMetrics(paths.metrics, state.step);
+  await using timings = await openMetrics(paths.timings, state.step);
+
+  const arenaBytes = Math.max(step.arenaBytes, evaluator?.arenaBytes ?? 0);
+  const start = runStart(options, prepared, latest?.state.step ?? null, { storeBytes: store.bytes(), arenaBytes });
+  const { flopsPerStep } = start;
+  const peak = peakMeter(device, options.dtype);
+  yield start;
+
+  const clock = createClock(options, state.clock);
+  const schedule = { peak: options.learningRate, warmup: options.warmup, final: options.finalLearningRate };
+  let { step: number, tokens } = state;
+  let savedAt = latest ? number : -1;
+  let checkpoint = latest?.path ?? "";
+  let loss: number | null = null;
+  let evaluatedAt = Math.max(-1, ...metrics.kept.flatMap((line) => (line.evaluationLoss === undefined ? [] : [Number(line.step)])));
+
+  async function* save(): AsyncGenerator<TrainEvent> {
+    if (savedAt === number) return;
+    const started = performance.now();
+    await metrics.sync();
+    const at: RunState = { ...state, step: number, tokens, ...clock.state() };
+    const saved = await saveRun(out, at, { store, config, optimizer, graphs: step.graphs }, prepared.tokenizerFiles, options.keep);
+    savedAt = number;
+    checkpoint = saved.path;
+    yield { type: "checkpoint-end", step: number, path: saved.path, bytes: saved.bytes, seconds: (performance.now() - started) / 1000 };
+  }
+  async function* evaluateNow(): AsyncGenerator<TrainEvent> {
+    if (!evaluator || !prepared.heldOut || evaluatedAt === number) return;
+    evaluatedAt = number;
+    const result = await evaluateRun(evaluator, prepared.heldOut, number);
+    await metrics.append({ step: number, evaluationLoss: result.loss, bitsPerByte: result.bitsPerByte });
+    yield result;
+  }
+
+  while (!clock.isOver(number)) {
+    if (signal?.aborted) {
+      yield* save();
+      throw signal.reason;
+    }
+    number++;
+    const learningRate = learningRateAt(schedule, number, clock.progress(number), clock.warmed());
+    const started = performance.now();
+    const sums = await runStep(step, prepared, options, number, learningRate);
+    const seconds = (performance.now() - started) / 1000;
+    clock.add(seconds, number);
+    const utilisation = flopsPerStep / seconds / (await peak());
+    tokens += sums.labels;
+    const ended = stepEnd(number, sums, learningRate, { seconds, utilisation, secondsLeft: clock.secondsLeft(number) });
+    if (!Number.isFinite(ended.loss) || !Number.isFinite(ended.gradNorm)) {
+      fail(
+        "LOSS_NOT_FINITE",
+        `step ${number}: loss ${ended.loss}, gradient norm ${ended.gradNorm}; ${lastSaved(savedAt)}. Try a lower learning rate`,
+      );
+    }
+    loss = ended.loss;
+    const { type: _type, tokensPerSecond, utilisation: _utilisation, secondsLeft: _secondsLeft, ...computed } = ended;
+    await metrics.append(computed);
+    await timings.append({ step: number, seconds, tokensPerSecond, utilisation });
+    yield ended;
+    // Always the evaluation first: a checkpoint of a step has every line of that step before it.
+    const last = clock.isOver(number);
+    if (last || number % options.evaluateEvery === 0) yield* evaluateNow();
+    if (last || number % options.saveEvery === 0) yield* save();
+  }
+  // For a run that goes on at its end.
+  yield* evaluateNow();
+  yield* save();
+  yield { type: "train-end", step: number, checkpoint, loss };
+}
+
+/** The machine's peak in FLOP/s, measured again when the last time is some seconds ago: it changes with what else runs. */
+function peakMeter(device: Device, dtype: "float32" | "bfloat16"): () => Promise<number> {
+  let measuredAt = Number.NEGATIVE_INFINITY;
+  let flops = 0;
+  return async () => {
+    if (performance.now() - measuredAt > 5000) {
+      flops = 1e9 * (await device.measure(dtype, 20));
+      measuredAt = performance.now();
+    }
+    return flops;
+  };
+}
+
+/** Weights of a new run: those of the checkpoint it starts from, or random ones. */
+async function startWeights(store: Store, config: ModelConfig, { from, seed, signal }: ParsedOptions): Promise<void> {
+  if (from !== undefined) {
+    await using checkpoint = await loadCheckpoint(from);
+    await loadWeights(store, checkpoint, { dtype: "float32", encoding: "plain", ...(signal ? { signal } : {}) });
+    return;
+  }
+  const shapes = new Map(parameters(config).map(({ name, shape }) => [name, shape]));
+  for (const { name, data } of initialise(config, seed))
+    await store.write(name, tensor("float32", shapes.get(name) ?? [data.length]), data);
+  if (config.kind !== "zaya") return;
+  const router = (layer: number, name: string) => store.read(`model.layers.${layer}.mlp.gate.${name}`) as Float32Array;
+  for (const [layer, biases] of simulateRouters(config, router, seed).entries()) {
+    await store.write(biasName(layer), tensor("float32", [biases.length]), biases);
+  }
+}
+
+async function runStep(
+  step: TrainingStep,
+  { training }: Prepared,
+  options: ParsedOptions,
+  number: number,
+  learningRate: number,
+): Promise<StepSums> {
+  for (let part = 0; part < options.accumulation; part++) {
+    const microbatch = (number - 1) * options.accumulation + part;
+    const batch = await training.batch(sampleWindows(options.seed, training.trainable, microbatch, options.windows));
+    await step.accumulate(batch, part === 0);
+  }
+  return await step.apply(number, learningRate);
+}
+
+async function evaluateRun(evaluator: Evaluator, heldOut: Windows, step: number): Promise<EvaluationEnd> {
+  let sums: LossSums = { lossSum: 0, labels: 0, counts: [] };
+  for await (sums of evaluator.run(heldOut));
+  return { type: "evaluation-end", step, ...lossFigures(sums, heldOut.numBytes), tokens: sums.labels, bytes: heldOut.numBytes };
+}
+
+function stepEnd(
+  step: number,
+  sums: StepSums,
+  learningRate: number,
+  { seconds, utilisation, secondsLeft }: { seconds: number; utilisation: number; secondsLeft: number | null },
+): StepEnd {
+  return {
+    type: "step-end",
+    step,
+    loss: sums.lossSum / sums.labels,
+    learningRate,
+    gradNorm: sums.gradNorm,
+    ...expertLoad(sums.counts),
+    tokensPerSecond: sums.labels / seconds,
+    utilisation,
+    secondsLeft,
+  };
+}
+
+function runStart(
+  options: ParsedOptions,
+  { config, corpus, training, heldOut }: Prepared,
+  resumedFrom: number | null,
+  memory: RunStart["memory"],
+): RunStart {
+  const { context, windows, accumulation } = options;
+  const { parameters: counts, flops } = describe(config, { context });
+  const tokensPerStep = context * windows * accumulation;
+  return {
+    type: "run-start",
+    out: options.out,
+    resumedFrom,
+    steps: options.steps ?? null,
+    parameters: { total: counts.total, active: counts.active },
+    tokensPerStep,
+    data: {
+      documents: corpus.numDocuments,
+      trainingTokens: training.numPairs,
+      heldOutTokens: heldOut?.numPairs ?? 0,
+      cached: corpus.cached,
+    },
+    vocabSize: config.vocabSize,
+    memory,
+    flopsPerStep: flops.training.total * tokensPerStep,
+  };
+}
+
+function lastSaved(step: number): string {
+  return step > 0 ? `the checkpoint of step ${step} is from before` : "nothing was saved yet";
+}
