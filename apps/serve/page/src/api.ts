@@ -1,0 +1,105 @@
+/** The server's model. */
+export interface Model {
+  readonly id: string;
+  readonly contextTokens: number;
+  /** Whether the checkpoint has a chat template. */
+  readonly chats: boolean;
+}
+
+export interface Message {
+  readonly role: "system" | "user" | "assistant";
+  readonly content: string;
+}
+
+export interface Settings {
+  readonly temperature: number;
+  readonly topP: number;
+  readonly maxTokens: number;
+}
+
+/** What to continue: a conversation, or a text. */
+export type Prompt = { readonly messages: readonly Message[] } | { readonly prompt: string };
+
+/** A piece of an answer: text that came free, and how many tokens it took. */
+export interface Piece {
+  readonly text: string;
+  readonly tokens: number;
+  readonly finishReason: string | null;
+}
+
+/** Asks the server which model it has. */
+export async function fetchModel(): Promise<Model> {
+  const [models, info] = await Promise.all([getJson("v1/models"), getJson("tokenizer_info")]);
+  const [model] = (models as { data: { id: string; max_model_len: number }[] }).data;
+  if (!model) throw new Error("the server has no model");
+  return { id: model.id, contextTokens: model.max_model_len, chats: (info as { chat_template: string | null }).chat_template !== null };
+}
+
+/** Streams the continuation of a prompt. Aborting the signal closes the connection, which stops the server. */
+export async function* generate(
+  model: Model,
+  prompt: Prompt,
+  settings: Settings,
+  signal: AbortSignal,
+): AsyncGenerator<Piece, void, undefined> {
+  const response = await fetch("messages" in prompt ? "v1/chat/completions" : "v1/completions", {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({
+      model: model.id,
+      ...prompt,
+      temperature: settings.temperature,
+      top_p: settings.topP,
+      max_tokens: settings.maxTokens,
+      stream: true,
+      return_token_ids: true,
+    }),
+    signal,
+  });
+  if (!response.ok || !response.body) throw new Error(messageOf(await response.json()));
+  let buffered = "";
+  for await (const text of readText(response.body)) {
+    const frames = (buffered + text).split("\n\n");
+    buffered = frames.pop() ?? "";
+    for (const frame of frames) {
+      if (!frame.startsWith("data: ") || frame === "data: [DONE]") continue;
+      const data = JSON.parse(frame.slice(6)) as { error?: unknown; choices?: Choice[] };
+      if (data.error) throw new Error(messageOf(data));
+      const choice = data.choices?.[0];
+      if (choice)
+        yield {
+          text: choice.text ?? choice.delta?.content ?? "",
+          tokens: choice.token_ids?.length ?? 0,
+          finishReason: choice.finish_reason,
+        };
+    }
+  }
+}
+
+interface Choice {
+  readonly text?: string;
+  readonly delta?: { readonly content?: string };
+  readonly token_ids?: readonly number[];
+  readonly finish_reason: string | null;
+}
+
+async function* readText(body: ReadableStream<Uint8Array>): AsyncGenerator<string, void, undefined> {
+  const reader = body.getReader();
+  const decoder = new TextDecoder();
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    yield decoder.decode(value, { stream: true });
+  }
+}
+
+async function getJson(path: string): Promise<unknown> {
+  const response = await fetch(path);
+  const body: unknown = await response.json();
+  if (!response.ok) throw new Error(messageOf(body));
+  return body;
+}
+
+function messageOf(body: unknown): string {
+  return (body as { error?: { message?: string } }).error?.message ?? "the server gave no reason";
+}

@@ -1,0 +1,79 @@
+import { useState } from "preact/hooks";
+import type { Generation } from "./generation.js";
+
+export interface Action {
+  readonly label: string;
+  readonly disabled: boolean;
+  readonly run: () => void;
+}
+
+export interface ComposerProps {
+  readonly placeholder: string;
+  readonly generation: Generation;
+  readonly onSend: (text: string) => void;
+  readonly actions: readonly Action[];
+}
+
+/** The box to type in: Enter sends, Shift+Enter breaks the line, Escape stops an answer. */
+export function Composer({ placeholder, generation, onSend, actions }: ComposerProps) {
+  const [text, setText] = useState("");
+  function send(): void {
+    if (generation.running || text.trim() === "") return;
+    onSend(text);
+    setText("");
+  }
+  return (
+    <footer class="composer">
+      <textarea
+        rows={Math.min(8, text.split("\n").length + 1)}
+        placeholder={placeholder}
+        aria-label={placeholder}
+        value={text}
+        onInput={(event) => setText(event.currentTarget.value)}
+        onKeyDown={(event) => {
+          if (event.key === "Escape") generation.stop();
+          if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+          event.preventDefault();
+          send();
+        }}
+      />
+      <div class="row">
+        <Actions actions={actions} generation={generation} />
+        <StartStop label="Send" disabled={text.trim() === ""} generation={generation} onStart={send} />
+      </div>
+    </footer>
+  );
+}
+
+/** Small buttons, out of reach while an answer is coming. */
+export function Actions({ actions, generation }: { readonly actions: readonly Action[]; readonly generation: Generation }) {
+  return (
+    <div class="actions">
+      {actions.map(({ label, disabled, run }) => (
+        <button key={label} type="button" class="quiet" disabled={disabled || generation.running} onClick={run}>
+          {label}
+        </button>
+      ))}
+    </div>
+  );
+}
+
+export interface StartStopProps {
+  readonly label: string;
+  readonly disabled: boolean;
+  readonly generation: Generation;
+  readonly onStart: () => void;
+}
+
+/** The main button: starts an answer, and stops it while it is coming. */
+export function StartStop({ label, disabled, generation, onStart }: StartStopProps) {
+  return generation.running ? (
+    <button type="button" class="stop" onClick={generation.stop}>
+      Stop
+    </button>
+  ) : (
+    <button type="button" class="primary" disabled={disabled} onClick={onStart}>
+      {label}
+    </button>
+  );
+}

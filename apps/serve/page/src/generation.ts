@@ -1,0 +1,69 @@
+import { useRef, useState } from "preact/hooks";
+import { generate, type Model, type Prompt, type Settings } from "./api.js";
+
+/** How fast an answer is coming. */
+export interface Speed {
+  readonly tokens: number;
+  /** From the request to the first token. */
+  readonly firstTokenSeconds: number;
+  /** After the first token; null until there are two. */
+  readonly tokensPerSecond: number | null;
+}
+
+export interface Generation {
+  readonly running: boolean;
+  readonly speed: Speed | null;
+  readonly error: string | null;
+  /** Streams an answer, calling `onText` with each piece; resolves when it is complete, stopped or failed. */
+  start(prompt: Prompt, settings: Settings, onText: (text: string) => void): Promise<void>;
+  stop(): void;
+}
+
+/** One answer at a time, with its speed and what went wrong. */
+export function useGeneration(model: Model): Generation {
+  const controller = useRef<AbortController | null>(null);
+  const [running, setRunning] = useState(false);
+  const [speed, setSpeed] = useState<Speed | null>(null);
+  const [error, setError] = useState<string | null>(null);
+
+  async function start(prompt: Prompt, settings: Settings, onText: (text: string) => void): Promise<void> {
+    const current = new AbortController();
+    controller.current = current;
+    setRunning(true);
+    setError(null);
+    setSpeed(null);
+    const begin = performance.now();
+    let first = begin;
+    let tokens = 0;
+    let text = "";
+    let frame = 0;
+    // What comes between two frames of the screen is shown at once.
+    const show = () => {
+      frame = 0;
+      if (text !== "") onText(text);
+      text = "";
+      const seconds = (performance.now() - first) / 1000;
+      if (tokens > 0)
+        setSpeed({
+          tokens,
+          firstTokenSeconds: (first - begin) / 1000,
+          tokensPerSecond: tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : null,
+        });
+    };
+    try {
+      for await (const piece of generate(model, prompt, settings, current.signal)) {
+        if (tokens === 0 && piece.tokens > 0) first = performance.now();
+        tokens += piece.tokens;
+        text += piece.text;
+        frame ||= requestAnimationFrame(show);
+      }
+    } catch (thrown) {
+      if (!current.signal.aborted) setError(thrown instanceof Error ? thrown.message : String(thrown));
+    } finally {
+      cancelAnimationFrame(frame);
+      show();
+      setRunning(false);
+    }
+  }
+  return { running, speed, error, start, stop: () => controller.current?.abort() };
+}

@@ -1,0 +1,63 @@
+import { text as ask, intro, isCancel, log, outro } from "@clack/prompts";
+import type { ChatMessage } from "@zaya/model";
+import { createEngine, type Engine } from "@zaya/serve";
+import pc from "picocolors";
+import { exitCodes, InputError } from "./exit.js";
+import { engineOptions, type LoadFlags, type SamplingFlags, samplingOptions } from "./options.js";
+import { describeEngine } from "./report.js";
+
+export interface ChatFlags extends LoadFlags, SamplingFlags {
+  readonly system?: string;
+}
+
+/** A conversation in the terminal. Ctrl-C while an answer comes stops the answer; at the prompt it ends the conversation. */
+export async function chat(dir: string, flags: ChatFlags): Promise<number> {
+  if (!process.stdin.isTTY || !process.stdout.isTTY) throw new InputError("chat needs a terminal; use `zaya-serve complete` in scripts");
+  await using engine = await createEngine(dir, { ...engineOptions(flags), maxSequences: 1 });
+  if (engine.tokenizer.chatTemplate === null) throw new InputError(`${dir} has no chat template; use \`zaya-serve complete\``);
+  intro(describeEngine(engine));
+  const messages: ChatMessage[] = flags.system === undefined ? [] : [{ role: "system", content: flags.system }];
+  for (;;) {
+    const content = await ask({ message: pc.bold("You"), placeholder: "/clear begins again, Ctrl-C ends" });
+    if (isCancel(content)) break;
+    if (content === "/clear") {
+      messages.length = flags.system === undefined ? 0 : 1;
+      continue;
+    }
+    if (!content?.trim()) continue;
+    messages.push({ role: "user", content });
+    const answer = await say(engine, messages, flags);
+    if (answer === null) messages.pop();
+    else messages.push({ role: "assistant", content: answer });
+  }
+  outro("bye");
+  return exitCodes.done;
+}
+
+/** Writes one answer as it comes and returns it; null where it failed, which is told. */
+async function say(engine: Engine, messages: readonly ChatMessage[], flags: ChatFlags): Promise<string | null> {
+  const controller = new AbortController();
+  const stop = () => controller.abort(new Error("stopped"));
+  process.once("SIGINT", stop);
+  const begin = performance.now();
+  let answer = "";
+  let tokens = 0;
+  try {
+    for await (const event of engine.generate({ messages, ...samplingOptions(flags) }, { signal: controller.signal })) {
+      if (event.type !== "token") continue;
+      tokens++;
+      answer += event.text;
+      process.stdout.write(event.text);
+    }
+  } catch (error) {
+    if (!controller.signal.aborted) {
+      log.error(error instanceof Error ? error.message : String(error));
+      return null;
+    }
+  } finally {
+    process.off("SIGINT", stop);
+  }
+  const rate = (tokens / ((performance.now() - begin) / 1000)).toFixed(1);
+  process.stdout.write(`\n${pc.dim(`${tokens} tokens, ${rate} a second`)}\n`);
+  return answer;
+}

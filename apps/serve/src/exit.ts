@@ -1,0 +1,33 @@
+import { isZayaError } from "@zaya/kernels";
+
+/** What the program's exit codes mean; README.md lists them. */
+export const exitCodes = { done: 0, failed: 1, badInput: 2, blocked: 3, partial: 4 } as const;
+
+const badInput = new Set([
+  "CHECKPOINT_INVALID",
+  "CONFIG_INVALID",
+  "TOKENIZER_INVALID",
+  "INVALID_ARGUMENT",
+  "INVALID_REQUEST",
+  "CONTEXT_LENGTH_EXCEEDED",
+  "CHAT_TEMPLATE_MISSING",
+  "CHAT_TEMPLATE_FAILED",
+  "NON_FINITE_LOGITS",
+  // Of the system: a port that is taken or not allowed, a host that is not here.
+  "EADDRINUSE",
+  "EACCES",
+  "EADDRNOTAVAIL",
+  "ENOTFOUND",
+]);
+
+/** A mistake of the caller, told in one line. */
+export class InputError extends Error {}
+
+/** The one line and the exit code for what was thrown. */
+export function describeFailure(error: unknown): { readonly line: string; readonly code: number } {
+  const message = error instanceof Error ? error.message : String(error);
+  const code = (error as { code?: unknown } | null)?.code;
+  if (error instanceof InputError || (typeof code === "string" && badInput.has(code))) return { line: message, code: exitCodes.badInput };
+  if (code === "NATIVE_UNAVAILABLE") return { line: message, code: exitCodes.blocked };
+  return { line: isZayaError(error) || !(error instanceof Error) ? message : (error.stack ?? message), code: exitCodes.failed };
+}

@@ -1,0 +1,66 @@
+import type { EngineOptions, GenerateRequest } from "@zaya/serve";
+import { type Command, InvalidArgumentError, Option } from "commander";
+
+/** Options of every command that loads a model. */
+export interface LoadFlags {
+  readonly dtype: "float32" | "bfloat16";
+  readonly threads?: number;
+  readonly context?: number;
+}
+
+/** Options of every command that generates. */
+export interface SamplingFlags {
+  readonly temperature: number;
+  readonly topP: number;
+  readonly topK: number;
+  readonly maxTokens?: number;
+  readonly seed?: number;
+}
+
+/** A whole number from `min` to `max`, else the command ends with one line. */
+export function wholeNumber(min: number, max = Number.MAX_SAFE_INTEGER): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === "" || !Number.isInteger(value) || value < min || value > max) {
+      throw new InvalidArgumentError(`Expected a whole number ${max === Number.MAX_SAFE_INTEGER ? `≥ ${min}` : `from ${min} to ${max}`}.`);
+    }
+    return value;
+  };
+}
+
+/** A number from `min` to `max`. */
+export function numberWithin(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() === "" || !(value >= min && value <= max)) throw new InvalidArgumentError(`Expected a number from ${min} to ${max}.`);
+    return value;
+  };
+}
+
+export function addLoadOptions(command: Command): Command {
+  return command
+    .addOption(
+      new Option("--dtype <type>", "type of the weights and of cached keys and values")
+        .choices(["float32", "bfloat16"])
+        .default("bfloat16"),
+    )
+    .option("--threads <n>", "threads of the CPU (default: all)", wholeNumber(1, 1024))
+    .option("--context <tokens>", "longest prompt and answer together (default: the model's, at most 4096)", wholeNumber(1));
+}
+
+export function addSamplingOptions(command: Command): Command {
+  return command
+    .option("--max-tokens <n>", "most tokens to generate (default: what the context leaves)", wholeNumber(1))
+    .option("--temperature <t>", "0 takes the most probable token", numberWithin(0, 100), 0.8)
+    .option("--top-p <p>", "draw from this much of the probability", numberWithin(0, 1), 0.95)
+    .option("--top-k <k>", "draw from the k most probable tokens, 0 from all", wholeNumber(0), 0)
+    .option("--seed <n>", "the same seed gives the same text", wholeNumber(Number.MIN_SAFE_INTEGER));
+}
+
+export function engineOptions({ dtype, threads, context }: LoadFlags): EngineOptions {
+  return { dtype, ...(threads === undefined ? {} : { threads }), ...(context === undefined ? {} : { contextTokens: context }) };
+}
+
+export function samplingOptions({ temperature, topP, topK, maxTokens, seed }: SamplingFlags): GenerateRequest {
+  return { temperature, topP, topK, maxTokens, seed };
+}

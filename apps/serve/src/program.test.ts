@@ -1,0 +1,141 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { initialise, presets, saveCheckpoint, trainTokenizer } from "@zaya/model";
+import { CommanderError } from "commander";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { describeFailure } from "./exit.js";
+import { createProgram, usageExitCode } from "./program.js";
+
+let dir: string;
+let checkpoint: string;
+let stdout: string;
+let stderr: string;
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), "zaya-serve-"));
+  checkpoint = join(dir, "tiny");
+  const tokenizerFiles = await trainTokenizer(["the quick brown fox jumps over the lazy dog"], { vocabSize: 280 });
+  const config = { ...presets["zaya-tiny"], vocabSize: 280 };
+  await saveCheckpoint(checkpoint, { config, tensors: initialise(config, 1), tokenizerFiles });
+});
+afterAll(() => rm(dir, { recursive: true }));
+beforeEach(() => {
+  stdout = "";
+  stderr = "";
+  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
+    stdout += text;
+    return true;
+  });
+  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    stderr += text;
+    return true;
+  });
+});
+afterEach(() => vi.restoreAllMocks());
+
+/** Runs the command line as cli.ts does. */
+async function run(...words: string[]): Promise<number> {
+  let code = -1;
+  try {
+    await createProgram((given) => {
+      code = given;
+    }).parseAsync(words, { from: "user" });
+  } catch (error) {
+    if (error instanceof CommanderError) return usageExitCode(error);
+    const failure = describeFailure(error);
+    stderr += `zaya-serve: ${failure.line}\n`;
+    return failure.code;
+  }
+  return code;
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Streams a completion, calling back at each piece of it, and returns all that came. */
+async function readStream(url: string, maxTokens: number, onPiece: () => void): Promise<string> {
+  const body = JSON.stringify({ prompt: "the", max_tokens: maxTokens, stream: true, ignore_eos: true });
+  const response = await fetch(`${url}/v1/completions`, { method: "POST", headers: { "content-type": "application/json" }, body });
+  const decoder = new TextDecoder();
+  let text = "";
+  for await (const piece of response.body as ReadableStream<Uint8Array>) {
+    text += decoder.decode(piece, { stream: true });
+    onPiece();
+  }
+  return text;
+}
+
+test("completes a prompt on stdout, the same for the same seed", async () => {
+  const words = ["complete", checkpoint, "the", "fox", "--max-tokens", "12", "--seed", "5"];
+  expect(await run(...words)).toBe(0);
+  const text = stdout;
+  stdout = "";
+  expect(await run(...words, "--json")).toBe(0);
+  const answer = JSON.parse(stdout) as Record<string, unknown>;
+  expect(`${answer.text}\n`).toBe(text);
+  expect(answer).toMatchObject({
+    model: "tiny",
+    prompt: "the fox",
+    seconds: { prompt: expect.any(Number), generation: expect.any(Number) },
+  });
+  expect((answer.tokenIds as number[]).length).toBeLessThanOrEqual(12);
+});
+
+test("serves by default, tells what to open, and finishes what runs when it is told to stop", async () => {
+  const ended = run(checkpoint, "--port", "0", "--threads", "1", "--context", "1024");
+  await until(() => stdout.includes("curl"));
+  expect(stdout).toMatch(/tiny {2}[\d.]+ K parameters, [\d.]+ K active · bfloat16/);
+  expect(stdout).toMatch(/memory [\d.]+ MB .* context 1024 tokens, 16 requests at once/);
+  const url = /http:\/\/127\.0\.0\.1:\d+/.exec(stdout)?.[0] as string;
+  expect(await (await fetch(`${url}/v1/models`)).json()).toMatchObject({ data: [{ id: "tiny" }] });
+  let told = 0;
+  const text = await readStream(url, 400, () => {
+    if (told++ === 0) process.emit("SIGTERM");
+  });
+  expect(text).toContain('"finish_reason":"length"');
+  expect(text.endsWith("data: [DONE]\n\n")).toBe(true);
+  expect(await ended).toBe(0);
+  expect(stderr).toContain("finishing 1 request;");
+});
+
+test("stops at once when it is told twice", async () => {
+  const ended = run("serve", checkpoint, "--port", "0", "--json");
+  await until(() => stdout.includes("listening"));
+  const { url } = JSON.parse(stdout) as { url: string };
+  let told = 0;
+  const text = await readStream(url, 2000, () => {
+    if (told++ < 2) process.emit("SIGINT");
+  });
+  expect(text).toContain('data: {"error":{"message":"the engine was disposed');
+  expect(await ended).toBe(4);
+  expect(stdout).toContain('"outcome":"again"');
+});
+
+test.each([
+  { words: ["complete", "nowhere", "x"], line: "nowhere" },
+  { words: ["nowhere", "--port", "0"], line: "nowhere" },
+  { words: ["serve", "x", "--port", "many"], line: "Expected a whole number from 0 to 65535." },
+  { words: ["serve", "x", "--dtype", "int4"], line: "float32, bfloat16" },
+  { words: ["serve"], line: "missing required argument 'dir'" },
+  { words: ["complete", "x", "--top-p", "2"], line: "Expected a number from 0 to 1." },
+])("answers $words with one line and exit code 2", async ({ words, line }) => {
+  expect(await run(...words)).toBe(2);
+  expect(stderr).toContain(line);
+  expect(stderr).not.toContain("    at ");
+});
+
+test("refuses a prompt that does not fit, by exit code 2", async () => {
+  expect(await run("complete", checkpoint, "the fox ".repeat(40), "--context", "64")).toBe(2);
+  expect(stderr).toContain("the context is 64 tokens");
+});
+
+test("explains itself with examples", async () => {
+  expect(await run("--help")).toBe(0);
+  expect(stdout).toContain("zaya-serve complete runs/first");
+  stdout = "";
+  expect(await run("serve", "--help")).toBe(0);
+  expect(stdout).toContain("--max-sequences");
+  expect(stdout).toContain("Examples:");
+});

@@ -1,0 +1,85 @@
+import { readFileSync } from "node:fs";
+import { Command, Option } from "commander";
+import { type ChatFlags, chat } from "./chat.js";
+import { type CompleteFlags, complete } from "./complete.js";
+import { exitCodes } from "./exit.js";
+import { addLoadOptions, addSamplingOptions, numberWithin, wholeNumber } from "./options.js";
+import { type ServeFlags, serve } from "./serve.js";
+
+/** The command line. `onExit` gets the exit code of the command that ran. */
+export function createProgram(onExit: (code: number) => void): Command {
+  const program = new Command("zaya-serve")
+    .description("Serves ZAYA checkpoints over the OpenAI API, and completes and chats in the terminal. CPU only, nothing to set up.")
+    .version((JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }).version)
+    .showHelpAfterError("(zaya-serve --help tells the options)")
+    .exitOverride();
+
+  const serveCommand = program
+    .command("serve", { isDefault: true })
+    .description("serve a checkpoint over HTTP (the default command)")
+    .argument("<dir>", "folder with config.json, *.safetensors and tokenizer.json")
+    .option("--host <host>", "address to listen on", "127.0.0.1")
+    .option("--port <port>", "port, 0 takes a free one", wholeNumber(0, 65535), 8000);
+  addLoadOptions(serveCommand)
+    .option("--max-sequences <n>", "most requests in one batch", wholeNumber(1, 1024), 16)
+    .option("--cache-tokens <n>", "tokens the cache holds for all requests (default: every request's context)", wholeNumber(1))
+    .option("--name <name>", "name of the model in the API (default: the folder's)")
+    .option("--cors <origin>", "let pages of this origin call the server; * for any (default: none)")
+    .option("--drain-seconds <s>", "time that running requests have when the server is stopped", numberWithin(0, 86400), 30)
+    .addOption(
+      new Option("--log-level <level>", "what is logged to stderr").choices(["debug", "info", "warn", "error", "silent"]).default("warn"),
+    )
+    .option("--json", "tell start and stop as JSON lines", false)
+    .addHelpText(
+      "after",
+      `
+Examples:
+  zaya-serve runs/first                       serve it on http://127.0.0.1:8000 with a page to try it
+  zaya-serve runs/first --port 9000 --dtype float32 --threads 2
+  zaya-serve serve runs/first --host 0.0.0.0 --max-sequences 32 --context 2048`,
+    )
+    .action(async (dir: string, flags: ServeFlags) => onExit(await serve(dir, flags)));
+
+  const completeCommand = program
+    .command("complete")
+    .description("continue a prompt on stdout")
+    .argument("<dir>", "folder of the checkpoint")
+    .argument("[prompt...]", "the prompt (default: stdin)");
+  addSamplingOptions(addLoadOptions(completeCommand))
+    .option("--stop <text...>", "end before any of these")
+    .option("--json", "one JSON object at the end instead of text", false)
+    .addHelpText(
+      "after",
+      `
+Examples:
+  zaya-serve complete runs/first "Once upon a time" --max-tokens 100
+  zaya-serve complete runs/first --temperature 0 --json < prompt.txt`,
+    )
+    .action(async (dir: string, prompt: string[], flags: CompleteFlags) => onExit(await complete(dir, prompt, flags)));
+
+  const chatCommand = program.command("chat").description("talk in the terminal").argument("<dir>", "folder of the checkpoint");
+  addSamplingOptions(addLoadOptions(chatCommand))
+    .option("--system <text>", "what the model is told first")
+    .addHelpText("after", "\nExample:\n  zaya-serve chat checkpoints/zaya1-8b --temperature 0.6 --top-k 20")
+    .action(async (dir: string, flags: ChatFlags) => onExit(await chat(dir, flags)));
+
+  program.addHelpText(
+    "after",
+    `
+Examples:
+  zaya-serve runs/first
+  zaya-serve complete runs/first "Once upon a time"
+  zaya-serve chat runs/first
+
+Exit codes: ${Object.entries({ 0: "done", 1: "failed", 2: "bad input", 3: "no native addon for this machine", 4: "stopped before the end" })
+      .map(([code, meaning]) => `${code} ${meaning}`)
+      .join(", ")}.`,
+  );
+  for (const command of program.commands) command.copyInheritedSettings(program);
+  return program;
+}
+
+/** Exit code of what commander threw: help and version are done, everything else is bad input. */
+export function usageExitCode(error: { readonly exitCode: number }): number {
+  return error.exitCode === 0 ? exitCodes.done : exitCodes.badInput;
+}

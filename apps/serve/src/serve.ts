@@ -1,0 +1,68 @@
+import { once } from "node:events";
+import { setFlagsFromString } from "node:v8";
+import { createEngine } from "@zaya/serve";
+import { createServer } from "@zaya/serve/http";
+import pc from "picocolors";
+import { pino } from "pino";
+import { exitCodes } from "./exit.js";
+import { engineOptions, type LoadFlags } from "./options.js";
+import { describeEngine } from "./report.js";
+
+export interface ServeFlags extends LoadFlags {
+  readonly host: string;
+  readonly port: number;
+  readonly maxSequences: number;
+  readonly cacheTokens?: number;
+  readonly name?: string;
+  readonly cors?: string;
+  readonly drainSeconds: number;
+  readonly logLevel: string;
+  readonly json: boolean;
+}
+
+/** Serves a checkpoint until SIGINT or SIGTERM; then finishes what runs, at most `drainSeconds` long. A second signal ends at once. */
+export async function serve(dir: string, flags: ServeFlags): Promise<number> {
+  if (!flags.json) process.stderr.write(`loading ${dir} …\n`);
+  await using engine = await createEngine(dir, {
+    ...engineOptions(flags),
+    maxSequences: flags.maxSequences,
+    ...(flags.cacheTokens === undefined ? {} : { cacheTokens: flags.cacheTokens }),
+    ...(flags.name === undefined ? {} : { name: flags.name }),
+  });
+  // JavaScript's young generation stays as large as loading made it: resident memory is flat from the first requests on (measured: +4 MB from
+  // request 50 to 500, half of them aborted, instead of +25 MB), for somewhat more frequent small collections.
+  setFlagsFromString("--semi-space-growth-factor=1");
+  const logger = pino({ level: flags.logLevel }, pino.destination(2));
+  const server = await createServer(engine, { logger, ...(flags.cors === undefined ? {} : { corsOrigin: flags.cors }) });
+  const address = await server.listen({ host: flags.host, port: flags.port, listenTextResolver: () => "listening" });
+  const url = address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:").replace("//[::1]:", "//localhost:");
+  if (flags.json) {
+    process.stdout.write(`${JSON.stringify({ event: "listening", url, model: engine.model, memory: engine.stats().memory })}\n`);
+  } else {
+    process.stdout.write(
+      `${describeEngine(engine)}\n\n  open  ${pc.cyan(`${url}/`)}\n  curl  ${curlLine(url)}\n\nCtrl-C finishes what runs and stops.\n`,
+    );
+  }
+
+  const signal = await Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]).then(() => engine.stats());
+  const unfinished = signal.running + signal.waiting;
+  if (!flags.json)
+    process.stderr.write(
+      unfinished > 0 ? `\nfinishing ${unfinished} request${unfinished === 1 ? "" : "s"}; the same signal again stops at once\n` : "\n",
+    );
+  const again = Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]).then(() => "again" as const);
+  const timer = new AbortController();
+  const drained = engine.drain().then(() => "drained" as const);
+  const late = once(AbortSignal.any([AbortSignal.timeout(flags.drainSeconds * 1000), timer.signal]), "abort").then(() => "late" as const);
+  const outcome = await Promise.race([drained, again, late]);
+  timer.abort();
+  if (outcome !== "drained") await engine[Symbol.asyncDispose]();
+  await server.close();
+  if (flags.json) process.stdout.write(`${JSON.stringify({ event: "stopped", outcome })}\n`);
+  return outcome === "drained" ? exitCodes.done : exitCodes.partial;
+}
+
+function curlLine(url: string): string {
+  const body = JSON.stringify({ prompt: "Once upon a time", max_tokens: 40, stream: false });
+  return `curl ${url}/v1/completions -H 'content-type: application/json' -d '${body}'`;
+}

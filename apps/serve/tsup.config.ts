@@ -1,0 +1,3 @@
+import { bundle } from "../../tsup.config.js";
+
+export default bundle({ cli: "src/cli.ts" }, { dts: false });

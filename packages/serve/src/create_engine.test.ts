@@ -1,0 +1,149 @@
+import { cp, mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { openDevice } from "@zaya/kernels";
+import { initialise, presets, saveCheckpoint, trainTokenizer } from "@zaya/model";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { createEngine, type EngineOptions } from "./create_engine.js";
+import type { Engine } from "./engine.js";
+import type { GenerateEvent, GenerateRequest } from "./request.js";
+
+let dir: string;
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), "zaya-engine-"));
+  const tokenizerFiles = await trainTokenizer(["the quick brown fox jumps over the lazy dog", "the more the merrier"], { vocabSize: 300 });
+  const config = { ...presets["zaya-tiny"], vocabSize: 300 };
+  await saveCheckpoint(join(dir, "tiny"), { config, tensors: initialise(config, 1), tokenizerFiles });
+});
+afterAll(() => rm(dir, { recursive: true }));
+
+async function read(engine: Engine, request: GenerateRequest): Promise<GenerateEvent[]> {
+  const events: GenerateEvent[] = [];
+  for await (const event of engine.generate(request)) events.push(event);
+  return events;
+}
+
+async function readAlone(request: GenerateRequest, options: EngineOptions = {}): Promise<GenerateEvent[]> {
+  await using engine = await createEngine(join(dir, "tiny"), options);
+  return await read(engine, request);
+}
+
+const ids = (length: number, seed: number) => Array.from({ length }, (_, i) => 5 + ((i * 37 + seed * 101) % 290));
+const scored = { maxTokens: 24, seed: 3, temperature: 0.9, topP: 0.95, ignoreEos: true, logprobs: 2, promptLogprobs: 2 };
+
+for (const dtype of ["float32", "bfloat16"] as const) {
+  test(`gives the same bits batched as alone, chunked as whole and on any number of threads, ${dtype}`, async () => {
+    const requests = [3, 150, 33, 64, 1, 97].map((length, i) => ({ ...scored, prompt: ids(length, i), seed: i, maxTokens: 8 + i * 3 }));
+    await using engine = await createEngine(join(dir, "tiny"), { dtype, maxSequences: 4, maxBatchTokens: 40 });
+    const batched = await Promise.all(requests.map((request) => read(engine, request)));
+    expect(engine.stats()).toMatchObject({ running: 0, pagesUsed: 0, slotsUsed: 0 });
+    for (const [i, request] of requests.entries()) {
+      expect(await readAlone(request, { dtype, maxSequences: 1, maxBatchTokens: 512, threads: 1 + (i % 3) })).toEqual(batched[i]);
+    }
+  });
+
+  test(`decodes with the same bits as it reads, ${dtype}`, async () => {
+    await using engine = await createEngine(join(dir, "tiny"), { dtype });
+    const prompt = ids(45, 7);
+    const decoded = (await read(engine, { ...scored, prompt, maxTokens: 60 })).filter((event) => event.type === "token");
+    const whole = [...prompt, ...decoded.map((event) => event.tokenId)];
+    const [promptEnd] = (await read(engine, { ...scored, prompt: whole, maxTokens: 0 })) as [
+      Extract<GenerateEvent, { type: "prompt-end" }>,
+    ];
+    const generated = promptEnd.logprobs?.slice(prompt.length);
+    expect(generated).toEqual(decoded.map(({ tokenId, logprob, topLogprobs }) => ({ tokenId, logprob, topLogprobs })));
+  });
+}
+
+test("tells what it loaded and holds no more memory after 60 requests of which half are aborted", async () => {
+  await using device = await openDevice("cpu", { threads: 2 });
+  const before = device.memory().currentBytes;
+  {
+    await using engine = await createEngine(join(dir, "tiny"), { device, maxSequences: 8, contextTokens: 512 });
+    expect(engine.model).toMatchObject({ id: "tiny", contextTokens: 512, vocabSize: 300, eosTokenIds: [1], dtype: "float32", threads: 2 });
+    const { weights, cache, step } = engine.stats().memory;
+    const held = device.memory().currentBytes;
+    expect(held - before).toBe(weights + cache + step);
+    const requests = Array.from({ length: 60 }, async (_, i) => {
+      let tokens = 0;
+      for await (const event of engine.generate({ prompt: ids(1 + ((i * 13) % 200), i), maxTokens: 20, seed: i, ignoreEos: true })) {
+        if (event.type === "token" && ++tokens > 5 && i % 2 === 1) break;
+      }
+      return tokens;
+    });
+    expect(await Promise.all(requests)).toEqual(Array.from({ length: 60 }, (_, i) => (i % 2 === 1 ? 6 : 20)));
+    expect(engine.stats()).toMatchObject({ running: 0, waiting: 0, pagesUsed: 0, slotsUsed: 0 });
+    expect(device.memory().currentBytes).toBe(held);
+  }
+  expect(device.memory().currentBytes).toBe(before);
+});
+
+test("takes and gives token ids where the checkpoint has no tokenizer", async () => {
+  await cp(join(dir, "tiny"), join(dir, "bare"), { recursive: true });
+  await rm(join(dir, "bare", "tokenizer.json"));
+  await using engine = await createEngine(join(dir, "bare"));
+  const events = await read(engine, { prompt: [5, 6, 7], maxTokens: 3, temperature: 0, ignoreEos: true });
+  const tokens = events.flatMap((event) => (event.type === "token" ? [event.tokenId] : []));
+  expect(events.at(-1)).toMatchObject({ text: tokens.map((id) => ` ${id}`).join("") });
+  expect(() => engine.generate({ prompt: "text" })).toThrow(
+    expect.objectContaining({ code: "INVALID_REQUEST", message: expect.stringContaining("no tokenizer.json") }),
+  );
+});
+
+test.each([
+  { name: "a folder that is not there", break: async () => {}, path: "nowhere", code: "CONFIG_INVALID" },
+  {
+    name: "truncated weights",
+    break: (path: string) => truncate(join(path, "model.safetensors"), 5000),
+    path: "cut",
+    code: "CHECKPOINT_INVALID",
+  },
+  {
+    name: "a config that is not JSON",
+    break: (path: string) => writeFile(join(path, "config.json"), "{"),
+    path: "config",
+    code: "CONFIG_INVALID",
+  },
+  {
+    name: "a tokenizer that is not JSON",
+    break: (path: string) => writeFile(join(path, "tokenizer.json"), "{"),
+    path: "tok",
+    code: "TOKENIZER_INVALID",
+  },
+])("refuses $name in one line, and holds nothing afterwards", async ({ break: damage, path, code }) => {
+  const place = join(dir, path);
+  if (path !== "nowhere") await cp(join(dir, "tiny"), place, { recursive: true });
+  await damage(place);
+  const error = await createEngine(place).catch((thrown: unknown) => thrown);
+  expect(error).toMatchObject({ code });
+  expect((error as Error).message).not.toContain("\n");
+});
+
+test("names the tensor that holds NaN", async () => {
+  const config = { ...presets["zaya-tiny"], vocabSize: 300 };
+  const tensors = [...initialise(config, 1)];
+  const broken = tensors.find(({ name }) => name.includes("experts.down_proj"))?.data as Float32Array;
+  broken[7] = Number.NaN;
+  await saveCheckpoint(join(dir, "nan"), { config, tensors });
+  await expect(createEngine(join(dir, "nan"))).rejects.toMatchObject({
+    code: "CHECKPOINT_INVALID",
+    message: expect.stringContaining("experts.down_proj"),
+  });
+});
+
+test("generates up to the very end of the context", async () => {
+  const events = await readAlone({ prompt: ids(100, 1), ignoreEos: true, seed: 1 }, { contextTokens: 130 });
+  expect(events.at(-1)).toMatchObject({ finishReason: "length", usage: { promptTokens: 100, completionTokens: 30 } });
+});
+
+test.each([
+  [{ maxSequences: 0 }, "maxSequences must be a whole number ≥ 1"],
+  [{ contextTokens: 4096 }, "the model was made for 2048"],
+  [{ cacheTokens: 64 }, "one context of 2048 tokens must fit"],
+])("refuses %j", async (options, message) => {
+  await expect(createEngine(join(dir, "tiny"), options)).rejects.toMatchObject({
+    code: "INVALID_ARGUMENT",
+    message: expect.stringContaining(message),
+  });
+});

@@ -1,0 +1,109 @@
+import { basename, resolve } from "node:path";
+import { type Device, ZayaError } from "@zaya/kernels";
+import { type Checkpoint, describe, loadCheckpoint, loadTokenizer, readTokenizerFiles, type Tokenizer } from "@zaya/model";
+import { assembleEngine, type Engine } from "./engine.js";
+import { createIdTokenizer } from "./id_tokenizer.js";
+import { openModelRunner } from "./model_runner.js";
+import { pageTokens } from "./runner.js";
+
+export interface EngineOptions {
+  /** The name the model is served under. Default: the folder's name. */
+  readonly name?: string;
+  /** Type of the matrices and of cached keys and values; sums are always float32. Default float32. */
+  readonly dtype?: "float32" | "bfloat16";
+  /** Threads of the CPU. Default: as many as the process may use. Results do not depend on it. */
+  readonly threads?: number;
+  /** Most requests that run at once. Default 16. */
+  readonly maxSequences?: number;
+  /** Longest prompt and answer together. Default: what the model was made for, at most 4096. */
+  readonly contextTokens?: number;
+  /** Tokens the cache has room for, of all requests together; requests wait when it is full. Default: `maxSequences` whole contexts. */
+  readonly cacheTokens?: number;
+  /** Tokens in one step: a long prompt is read in chunks of this size, between which others decode. Default 512. */
+  readonly maxBatchTokens?: number;
+  /** A device to run on, which the engine does not close. Default: a CPU device of its own. */
+  readonly device?: Device;
+}
+
+/** A model that is open already, in place of a folder. */
+export interface EngineSource {
+  readonly checkpoint: Checkpoint;
+  readonly tokenizer: Tokenizer;
+}
+
+/**
+ * Loads a checkpoint and makes it ready to answer many requests at a time. Without a tokenizer.json it takes and gives token ids only. Throws CHECKPOINT_INVALID, CONFIG_INVALID, TOKENIZER_INVALID,
+ * NATIVE_UNAVAILABLE or INVALID_ARGUMENT.
+ *
+ * @example await using engine = await createEngine("./checkpoint", { dtype: "bfloat16", threads: 2 });
+ */
+export async function createEngine(source: string | EngineSource, options: EngineOptions = {}): Promise<Engine> {
+  const ownCheckpoint = typeof source === "string" ? await loadCheckpoint(source) : null;
+  try {
+    const checkpoint = ownCheckpoint ?? (source as EngineSource).checkpoint;
+    const { config } = checkpoint;
+    const tokenizer = typeof source === "string" ? await openTokenizer(source, config.vocabSize, config.eosTokenIds[0]) : source.tokenizer;
+    const { dtype = "float32", threads, device } = options;
+    const { contextTokens, limits } = planLimits(options, config.maxPositions, config.vocabSize);
+    if (tokenizer.vocabSize > config.vocabSize) {
+      const sizes = `the tokenizer has ${tokenizer.vocabSize} tokens, the model ${config.vocabSize}`;
+      throw new ZayaError("CHECKPOINT_INVALID", `${sizes}; the checkpoint's tokenizer.json belongs to another model`);
+    }
+    const eosTokenIds = config.eosTokenIds.length > 0 ? config.eosTokenIds : tokenizer.eosTokenId === null ? [] : [tokenizer.eosTokenId];
+    const { parameters } = describe(config);
+    const runner = await openModelRunner(checkpoint, { limits, dtype, threads, device });
+    return assembleEngine({
+      runner,
+      tokenizer,
+      memory: runner.memory,
+      model: {
+        id: options.name ?? (typeof source === "string" ? basename(resolve(source)) : "zaya"),
+        created: Math.floor(Date.now() / 1000),
+        vocabSize: config.vocabSize,
+        contextTokens,
+        eosTokenIds,
+        totalParameters: parameters.total,
+        activeParameters: parameters.active,
+        dtype,
+        isa: runner.device.isa,
+        threads: runner.device.threads,
+      },
+    });
+  } finally {
+    await ownCheckpoint?.[Symbol.asyncDispose]();
+  }
+}
+
+async function openTokenizer(dir: string, vocabSize: number, eosTokenId = -1): Promise<Tokenizer> {
+  const files = await readTokenizerFiles(dir);
+  return "tokenizer.json" in files ? loadTokenizer(files) : createIdTokenizer(vocabSize, eosTokenId < 0 ? null : eosTokenId);
+}
+
+/** Bytes of logits that one step may give back to score prompts with. */
+const promptLogitBytes = 32 * 1024 * 1024;
+
+function planLimits(options: EngineOptions, maxPositions: number, vocabSize: number) {
+  const { maxSequences = 16, contextTokens = Math.min(maxPositions, 4096) } = options;
+  for (const [name, value] of Object.entries({
+    maxSequences,
+    contextTokens,
+    cacheTokens: options.cacheTokens,
+    maxBatchTokens: options.maxBatchTokens,
+  })) {
+    if (value !== undefined && (!Number.isInteger(value) || value < 1)) {
+      throw new ZayaError("INVALID_ARGUMENT", `${name} must be a whole number ≥ 1, received ${value}`);
+    }
+  }
+  if (contextTokens > maxPositions) {
+    throw new ZayaError("INVALID_ARGUMENT", `contextTokens is ${contextTokens}; the model was made for ${maxPositions}`);
+  }
+  const maxTokens = Math.max(options.maxBatchTokens ?? 512, maxSequences);
+  const pagesPerSequence = Math.ceil(contextTokens / pageTokens);
+  const numPages = options.cacheTokens === undefined ? maxSequences * pagesPerSequence : Math.ceil(options.cacheTokens / pageTokens);
+  if (numPages < pagesPerSequence) {
+    throw new ZayaError("INVALID_ARGUMENT", `cacheTokens is ${options.cacheTokens}; one context of ${contextTokens} tokens must fit`);
+  }
+  const spareRows = Math.max(8, Math.floor(promptLogitBytes / (4 * vocabSize)));
+  const maxLogitRows = Math.min(maxTokens, maxSequences + spareRows);
+  return { contextTokens, limits: { maxTokens, maxSequences, maxLogitRows, numPages, numSlots: maxSequences, pagesPerSequence } };
+}

@@ -1,0 +1,139 @@
+import { randomInt } from "node:crypto";
+import { ZayaError } from "@zaya/kernels";
+import type { Tokenizer } from "@zaya/model";
+import { createGeneration, type PreparedRequest } from "./generation.js";
+import { type GenerateEvent, type GenerateRequest, parseRequest } from "./request.js";
+import type { StepRunner } from "./runner.js";
+import { createScheduler, type SchedulerStats } from "./scheduler.js";
+
+/** What is known of the model that an engine runs. */
+export interface ModelInfo {
+  /** The name it is served under. */
+  readonly id: string;
+  /** Seconds since 1970 when it was loaded. */
+  readonly created: number;
+  readonly vocabSize: number;
+  /** Longest prompt and answer together, in tokens. */
+  readonly contextTokens: number;
+  readonly eosTokenIds: readonly number[];
+  readonly totalParameters: number;
+  readonly activeParameters: number;
+  readonly dtype: "float32" | "bfloat16";
+  /** Instruction set of the kernels. */
+  readonly isa: string;
+  readonly threads: number;
+}
+
+/** Native bytes that an engine holds, all made when it was created. */
+export interface EngineMemory {
+  readonly weights: number;
+  /** Keys, values and states of all requests. */
+  readonly cache: number;
+  /** Intermediate values of a step. */
+  readonly step: number;
+}
+
+export interface EngineStats extends SchedulerStats {
+  /** Whether `drain` was called: nothing new is taken. */
+  readonly draining: boolean;
+  readonly memory: EngineMemory;
+}
+
+/** A loaded model that answers many requests at a time. */
+export interface Engine extends AsyncDisposable {
+  readonly model: ModelInfo;
+  readonly tokenizer: Tokenizer;
+  /**
+   * Continues a prompt or a conversation. Runs beside all others in one batch; the tokens are the same as alone. Bad requests throw at once
+   * (INVALID_REQUEST, CONTEXT_LENGTH_EXCEEDED, CHAT_TEMPLATE_MISSING); leaving the loop or aborting frees the request's memory after the running step,
+   * aborting rejects with `signal.reason`; DISPOSED where the engine goes first.
+   *
+   * @example
+   * for await (const event of engine.generate({ prompt: "Once upon", maxTokens: 40 })) if (event.type === "token") process.stdout.write(event.text);
+   */
+  generate(request: GenerateRequest, options?: { readonly signal?: AbortSignal | undefined }): AsyncIterable<GenerateEvent>;
+  /** The prompt's token ids, as `generate` would run them, after all its checks. */
+  tokenize(request: GenerateRequest): readonly number[];
+  stats(): EngineStats;
+  /** Takes nothing new (DRAINING) and resolves when all running requests have ended. */
+  drain(): Promise<void>;
+}
+
+export interface EngineParts {
+  readonly runner: StepRunner;
+  readonly tokenizer: Tokenizer;
+  readonly model: ModelInfo;
+  readonly memory: EngineMemory;
+}
+
+/** Puts an engine together from a runner, which it then owns, and a tokenizer. */
+export function assembleEngine({ runner, tokenizer, model, memory }: EngineParts): Engine {
+  const scheduler = createScheduler(runner);
+  let draining = false;
+
+  function prepare(given: GenerateRequest): PreparedRequest {
+    if (draining) throw new ZayaError("DRAINING", "the engine is shutting down and takes no new requests");
+    const request = parseRequest(given);
+    const promptIds = promptOf(given, tokenizer);
+    if (promptIds.length === 0) throw new ZayaError("INVALID_REQUEST", "prompt: an empty prompt has no token to start from");
+    const wrong = promptIds.find((id) => id >= model.vocabSize);
+    if (wrong !== undefined)
+      throw new ZayaError("INVALID_REQUEST", `prompt: token ${wrong} is outside the vocabulary of ${model.vocabSize}`);
+    const room = model.contextTokens - promptIds.length;
+    const least = request.maxTokens === 0 ? 0 : 1;
+    if (room < Math.max(least, request.maxTokens ?? 0)) {
+      const wanted = request.maxTokens === undefined ? "" : ` and ${request.maxTokens} to generate`;
+      const field = request.messages ? "messages" : "prompt";
+      throw new ZayaError(
+        "CONTEXT_LENGTH_EXCEEDED",
+        `${field}: the context is ${model.contextTokens} tokens; the request has ${promptIds.length} in the prompt${wanted}`,
+      );
+    }
+    return {
+      request,
+      promptIds,
+      maxTokens: request.maxTokens ?? room,
+      seed: request.seed ?? randomInt(2 ** 47),
+      endTokenIds: new Set([...(request.ignoreEos ? [] : model.eosTokenIds), ...request.stopTokenIds]),
+    };
+  }
+
+  async function* run(prepared: PreparedRequest, signal?: AbortSignal): AsyncGenerator<GenerateEvent, void, undefined> {
+    signal?.throwIfAborted();
+    const generation = createGeneration(prepared, tokenizer);
+    const ticket = scheduler.submit(generation.job);
+    const abort = () => generation.job.fail(signal?.reason);
+    signal?.addEventListener("abort", abort, { once: true });
+    try {
+      for (;;) {
+        const event = await generation.next();
+        signal?.throwIfAborted();
+        yield event;
+        if (event.type === "generate-end") return;
+      }
+    } finally {
+      signal?.removeEventListener("abort", abort);
+      await ticket.cancel();
+    }
+  }
+
+  return {
+    model,
+    tokenizer,
+    generate(request, { signal } = {}) {
+      return run(prepare(request), signal);
+    },
+    tokenize: (request) => prepare(request).promptIds,
+    stats: () => ({ ...scheduler.stats(), draining, memory }),
+    async drain() {
+      draining = true;
+      await scheduler.idle();
+    },
+    [Symbol.asyncDispose]: () => scheduler[Symbol.asyncDispose](),
+  };
+}
+
+function promptOf({ prompt, messages, templateVariables }: GenerateRequest, tokenizer: Tokenizer): readonly number[] {
+  if (messages) return tokenizer.encodeChat(messages, { addGenerationPrompt: true, variables: templateVariables });
+  return typeof prompt === "string" ? tokenizer.encodePrompt(prompt) : (prompt ?? []);
+}

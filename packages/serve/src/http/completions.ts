@@ -1,0 +1,202 @@
+import { randomUUID } from "node:crypto";
+import type { Tokenizer } from "@zaya/model";
+import type { FastifyReply } from "fastify";
+import type { Engine } from "../engine.js";
+import type { ScoredToken } from "../logprobs.js";
+import type { GenerateRequest, Usage } from "../request.js";
+import { checkModel, collect, type PromptEnd, runAll, samplingOf, type TokenEvent, usageOf } from "./answers.js";
+import type { Metrics } from "./metrics.js";
+import type { CompletionBody } from "./schemas.js";
+import { disconnectSignal, openEventStream } from "./stream.js";
+import { tokenText } from "./token_text.js";
+
+/** OpenAI's four parallel lists about tokens. The first token of a prompt has no probability. */
+interface CompletionLogprobs {
+  readonly tokens: string[];
+  readonly token_logprobs: (number | null)[];
+  readonly top_logprobs: (Record<string, number> | null)[];
+  readonly text_offset: number[];
+}
+
+interface Choice {
+  readonly index: number;
+  readonly prompt: number;
+  readonly request: GenerateRequest;
+  /** What `echo` puts before the text, where the prompt was text. */
+  readonly promptText: string | null;
+}
+
+/** POST /v1/completions: continues each prompt n times. Choice i·n + j is the j-th of prompt i. */
+export async function createCompletion(
+  engine: Engine,
+  metrics: Metrics,
+  body: CompletionBody,
+  reply: FastifyReply,
+): Promise<object | undefined> {
+  checkModel(engine, body.model);
+  const { tokenizer } = engine;
+  const choices = choicesOf(body, tokenizer);
+  const controller = disconnectSignal(reply);
+  const generations = choices.map((choice) => ({
+    choice,
+    events: metrics.observe(engine.generate(choice.request, { signal: controller.signal })),
+  }));
+  const head = {
+    id: `cmpl-${randomUUID().replaceAll("-", "")}`,
+    object: "text_completion",
+    created: Math.floor(Date.now() / 1000),
+    model: engine.model.id,
+  };
+  const echoText = (choice: Choice, ids: readonly number[]) =>
+    choice.promptText ?? tokenizer.decode(ids, { skipSpecialTokens: body.skip_special_tokens });
+
+  if (!body.stream) {
+    const results = await runAll(
+      controller,
+      generations.map(
+        ({ events }) =>
+          () =>
+            collect(events),
+      ),
+    );
+    return {
+      ...head,
+      choices: results.map(({ prompt, tokens, end }, index) => {
+        const choice = choices[index] as Choice;
+        const lists = listLogprobs(body, tokenizer);
+        const logprobs = mergeLists(lists.prompt(prompt), lists.tokens(tokens));
+        return {
+          index,
+          text: (body.echo ? echoText(choice, prompt.tokenIds) : "") + end.text,
+          logprobs,
+          finish_reason: end.finishReason,
+          stop_reason: end.stopReason,
+          ...(body.return_token_ids ? { prompt_token_ids: prompt.tokenIds, token_ids: tokens.map((token) => token.tokenId) } : {}),
+        };
+      }),
+      usage: usageOf(
+        promptTokens(
+          choices,
+          results.map(({ end }) => end.usage),
+        ),
+        results.map(({ end }) => end.usage),
+      ),
+    };
+  }
+
+  const stream = openEventStream(reply);
+  const usage = body.stream_options?.include_usage ? { usage: null } : {};
+  const chunk = (index: number, text: string, logprobs: CompletionLogprobs | null, extra: object = {}) =>
+    stream.send({ ...head, choices: [{ index, text, logprobs, finish_reason: null, ...extra }], ...usage });
+  try {
+    const usages = await runAll(
+      controller,
+      generations.map(({ choice, events }) => async () => {
+        const { index } = choice;
+        const lists = listLogprobs(body, tokenizer);
+        for await (const event of events) {
+          if (event.type === "prompt-end" && body.echo) {
+            chunk(
+              index,
+              echoText(choice, event.tokenIds),
+              lists.prompt(event),
+              body.return_token_ids ? { prompt_token_ids: event.tokenIds } : {},
+            );
+          } else if (event.type === "token" && (event.text !== "" || body.logprobs !== undefined || body.return_token_ids)) {
+            chunk(index, event.text, lists.tokens([event]), body.return_token_ids ? { token_ids: [event.tokenId] } : {});
+          } else if (event.type === "generate-end") {
+            chunk(index, "", null, { finish_reason: event.finishReason, stop_reason: event.stopReason });
+            return event.usage;
+          }
+        }
+        throw new Error("a generation ended without its last event");
+      }),
+    );
+    if (body.stream_options?.include_usage) stream.send({ ...head, choices: [], usage: usageOf(promptTokens(choices, usages), usages) });
+    stream.end();
+  } catch (error) {
+    stream.end(error);
+  }
+  return undefined;
+}
+
+function choicesOf(body: CompletionBody, tokenizer: Tokenizer): Choice[] {
+  const isList = Array.isArray(body.prompt) && typeof body.prompt[0] !== "number";
+  const prompts = (isList ? body.prompt : [body.prompt]) as readonly (string | readonly number[])[];
+  const shared: GenerateRequest = {
+    ...samplingOf(body),
+    maxTokens: body.max_tokens,
+    logprobs: body.logprobs,
+    promptLogprobs: body.echo ? body.logprobs : undefined,
+  };
+  return prompts.flatMap((given, prompt) =>
+    Array.from({ length: body.n }, (_, choice) => ({
+      index: prompt * body.n + choice,
+      prompt,
+      request: {
+        ...shared,
+        choice,
+        prompt: typeof given === "string" && !body.add_special_tokens ? tokenizer.encode(given, { addSpecialTokens: false }) : given,
+      },
+      promptText: typeof given === "string" ? given : null,
+    })),
+  );
+}
+
+function promptTokens(choices: readonly Choice[], usages: readonly Usage[]): number[] {
+  const counts: number[] = [];
+  choices.forEach(({ prompt }, i) => {
+    counts[prompt] = usages[i]?.promptTokens ?? 0;
+  });
+  return counts;
+}
+
+/** Builds the lists piece by piece; `text_offset` counts the characters before a token in prompt (where echoed) and text. */
+function listLogprobs(body: CompletionBody, tokenizer: Tokenizer) {
+  const decoder = tokenizer.decodeStream({ skipSpecialTokens: body.skip_special_tokens });
+  let offset = 0;
+
+  function list(scored: readonly { tokenId: number; score: Omit<ScoredToken, "tokenId"> | null }[]): CompletionLogprobs {
+    const lists: CompletionLogprobs = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
+    for (const { tokenId, score } of scored) {
+      lists.tokens.push(tokenText(tokenizer, tokenId));
+      lists.token_logprobs.push(score ? score.logprob : null);
+      lists.top_logprobs.push(score ? topEntries(tokenizer, { tokenId, ...score }) : null);
+      lists.text_offset.push(offset);
+      offset += decoder.push(tokenId).length;
+    }
+    return lists;
+  }
+  return {
+    prompt({ tokenIds, logprobs }: PromptEnd): CompletionLogprobs | null {
+      if (!body.echo || body.logprobs === undefined) return null;
+      return list(tokenIds.map((tokenId, i) => ({ tokenId, score: logprobs?.[i] ?? null })));
+    },
+    tokens(events: readonly TokenEvent[]): CompletionLogprobs | null {
+      if (body.logprobs === undefined) return null;
+      return list(
+        events.map(({ tokenId, logprob, topLogprobs }) => ({
+          tokenId,
+          score: { logprob: logprob as number, topLogprobs: topLogprobs ?? [] },
+        })),
+      );
+    },
+  };
+}
+
+function mergeLists(a: CompletionLogprobs | null, b: CompletionLogprobs | null): CompletionLogprobs | null {
+  if (!a || !b) return a ?? b;
+  return {
+    tokens: a.tokens.concat(b.tokens),
+    token_logprobs: a.token_logprobs.concat(b.token_logprobs),
+    top_logprobs: a.top_logprobs.concat(b.top_logprobs),
+    text_offset: a.text_offset.concat(b.text_offset),
+  };
+}
+
+/** The most probable tokens and the chosen one by their text. Where two tokens read the same, the more probable one stands. */
+function topEntries(tokenizer: Tokenizer, { tokenId, logprob, topLogprobs }: ScoredToken): Record<string, number> {
+  const entries: Record<string, number> = {};
+  for (const entry of [...topLogprobs, { tokenId, logprob }]) entries[tokenText(tokenizer, entry.tokenId)] ??= entry.logprob;
+  return entries;
+}

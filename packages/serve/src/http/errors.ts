@@ -1,0 +1,70 @@
+import { isZayaError } from "@zaya/kernels";
+import type { FastifyError } from "fastify";
+import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
+
+/** OpenAI's error body; `param` and `code` are always there. */
+export interface ErrorBody {
+  readonly error: { readonly message: string; readonly type: string; readonly param: string | null; readonly code: string | null };
+}
+
+/** An error with its status, thrown by routes. */
+export class HttpError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+    readonly param: string | null = null,
+  ) {
+    super(message);
+    this.name = "HttpError";
+  }
+}
+
+export interface ErrorReply {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly body: ErrorBody;
+}
+
+/** Status, headers and body for anything that was thrown. Faults of this side say no more than their message. */
+export function errorReply(error: unknown): ErrorReply {
+  if (error instanceof HttpError) return reply(error.status, error.message, error.code, error.param);
+  if (isZayaError(error)) {
+    switch (error.code) {
+      case "CONTEXT_LENGTH_EXCEEDED":
+      case "INVALID_REQUEST":
+      case "CHAT_TEMPLATE_MISSING":
+      case "CHAT_TEMPLATE_FAILED":
+        return reply(400, error.message, error.code.toLowerCase(), fieldOf(error.message));
+      case "DRAINING":
+      case "DISPOSED":
+        return { ...reply(503, error.message, "unavailable"), headers: { "retry-after": "5", "retry-after-ms": "5000" } };
+      default:
+        return reply(500, error.message, error.code.toLowerCase());
+    }
+  }
+  if (hasZodFastifySchemaValidationErrors(error)) {
+    const issue = error.validation[0];
+    const keys = issue?.keyword === "unrecognized_keys" ? (issue.params as { keys?: string[] }).keys : undefined;
+    if (keys?.[0] !== undefined) return reply(400, `unknown parameter: ${keys.join(", ")}`, "unknown_parameter", keys[0]);
+    const param = issue?.instancePath.slice(1).replaceAll("/", ".") || null;
+    return reply(400, `${param ?? "body"}: ${issue?.message}`, "invalid_value", param);
+  }
+  const { statusCode, code = "", message = "internal error" } = error as Partial<FastifyError>;
+  if (error instanceof SyntaxError || code.endsWith("_JSON_BODY"))
+    return reply(400, `the body is not valid JSON: ${message}`, "invalid_json");
+  if (statusCode !== undefined && statusCode < 500)
+    return reply(statusCode, message, code.replace(/^FST_ERR_(CTP_)?/, "").toLowerCase() || null);
+  return reply(500, message, "internal_error");
+}
+
+function reply(status: number, message: string, code: string | null, param: string | null = null): ErrorReply {
+  const type =
+    status === 503 ? "unavailable_error" : status >= 500 ? "server_error" : status === 404 ? "not_found_error" : "invalid_request_error";
+  return { status, headers: {}, body: { error: { message, type, param, code } } };
+}
+
+/** "prompt: an empty prompt …" is about `prompt`. */
+function fieldOf(message: string): string | null {
+  return /^(\w+): /.exec(message)?.[1] ?? null;
+}

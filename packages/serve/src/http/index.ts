@@ -1,0 +1,2 @@
+export type { ErrorBody } from "./errors.js";
+export { createHandler, createServer, type ServerOptions } from "./server.js";

@@ -1,0 +1,124 @@
+import { z } from "zod";
+import { HttpError } from "./errors.js";
+
+const tokenId = z.int().min(0);
+
+/** What both generating routes take. `null` is the same as leaving a parameter out (see `acceptBody`). */
+const sampling = {
+  model: z.string().optional(),
+  temperature: z.number().min(0).max(100).optional(),
+  top_p: z.number().min(0).max(1).optional(),
+  /** 0 and −1 keep all tokens. */
+  top_k: z.int().min(-1).optional(),
+  min_p: z.number().min(0).max(1).optional(),
+  seed: z.int().min(Number.MIN_SAFE_INTEGER).max(Number.MAX_SAFE_INTEGER).optional(),
+  n: z.int().min(1).max(128).default(1),
+  stop: z
+    .union([z.string().min(1), z.array(z.string().min(1)).max(64)], "expected a text that is not empty, or a list of at most 64")
+    .optional(),
+  stop_token_ids: z.array(tokenId).optional(),
+  ignore_eos: z.boolean().optional(),
+  skip_special_tokens: z.boolean().optional(),
+  return_token_ids: z.boolean().default(false),
+  stream: z.boolean().default(false),
+  stream_options: z
+    .strictObject({ include_usage: z.boolean().default(false), include_obfuscation: z.literal(false).optional() })
+    .optional(),
+  user: z.string().optional(),
+};
+
+/** Body of POST /v1/completions. */
+export const CompletionBody = z.strictObject({
+  ...sampling,
+  prompt: z.union(
+    [z.string(), z.array(z.string()).min(1).max(2048), z.array(tokenId).min(1), z.array(z.array(tokenId).min(1)).min(1).max(2048)],
+    "expected a text, token ids, or a list of texts or of lists of token ids",
+  ),
+  max_tokens: z.int().min(0).default(16),
+  echo: z.boolean().default(false),
+  /** How many of the most probable tokens to list beside each token. */
+  logprobs: z.int().min(0).max(20).optional(),
+  /** Whether a text prompt gets the tokenizer's bos. */
+  add_special_tokens: z.boolean().default(true),
+});
+export type CompletionBody = z.output<typeof CompletionBody>;
+
+const textPart = z.looseObject({ type: z.literal("text"), text: z.string() });
+
+const message = z.looseObject({
+  role: z.enum(["system", "developer", "user", "assistant", "tool"]),
+  content: z.union([z.string(), z.array(textPart)], 'expected text, or parts of type "text"; this server takes no others').nullish(),
+});
+
+/** Body of POST /v1/chat/completions. */
+export const ChatBody = z
+  .strictObject({
+    ...sampling,
+    messages: z.array(message).min(1),
+    max_tokens: z.int().min(1).optional(),
+    max_completion_tokens: z.int().min(1).optional(),
+    logprobs: z.boolean().default(false),
+    top_logprobs: z.int().min(0).max(20).optional(),
+    /** Variables of the chat template, such as `enable_thinking`. */
+    chat_template_kwargs: z.record(z.string(), z.unknown()).optional(),
+  })
+  .refine((body) => body.logprobs || body.top_logprobs === undefined, { path: ["top_logprobs"], message: "needs logprobs: true" });
+export type ChatBody = z.output<typeof ChatBody>;
+
+/** Body of POST /tokenize; `content` and `add_special` are another server's names for the same. */
+export const TokenizeBody = z
+  .strictObject({
+    model: z.string().optional(),
+    prompt: z.string().optional(),
+    content: z.string().optional(),
+    add_special_tokens: z.boolean().optional(),
+    add_special: z.boolean().optional(),
+  })
+  .refine((body) => body.prompt !== undefined || body.content !== undefined, { path: ["prompt"], message: "required" });
+
+/** Body of POST /detokenize. */
+export const DetokenizeBody = z.strictObject({ model: z.string().optional(), tokens: z.array(tokenId) });
+
+const isEmpty = (value: unknown) => Object.keys(Object(value)).length === 0;
+
+/** Parameters of the API that this server does not have, with the values that ask for nothing. */
+const unsupported: Readonly<Record<string, (value: unknown, body: Readonly<Record<string, unknown>>) => boolean>> = {
+  audio: () => false,
+  best_of: (value, body) => value === (body.n ?? 1),
+  frequency_penalty: (value) => value === 0,
+  function_call: (value) => value === "none" || value === "auto",
+  functions: isEmpty,
+  logit_bias: isEmpty,
+  metadata: isEmpty,
+  modalities: (value) => JSON.stringify(value) === '["text"]',
+  parallel_tool_calls: (value) => typeof value === "boolean",
+  prediction: () => false,
+  presence_penalty: (value) => value === 0,
+  reasoning_effort: () => false,
+  repetition_penalty: (value) => value === 1,
+  response_format: (value) => (value as { type?: unknown }).type === "text",
+  service_tier: (value) => value === "auto" || value === "default",
+  store: (value) => value === false,
+  suffix: (value) => value === "",
+  tool_choice: (value) => value === "none" || value === "auto",
+  tools: isEmpty,
+  verbosity: (value) => value === "medium",
+  web_search_options: () => false,
+};
+
+/**
+ * The body without nulls and without parameters that ask for nothing. Throws `unsupported_parameter` for one that asks for something this server
+ * does not do, so that no client believes it was heeded.
+ */
+export function acceptBody(body: unknown): unknown {
+  if (typeof body !== "object" || body === null || Array.isArray(body)) return body;
+  const given = Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null));
+  for (const [name, value] of Object.entries(given)) {
+    const asksForNothing = Object.hasOwn(unsupported, name) ? unsupported[name] : undefined;
+    if (!asksForNothing) continue;
+    if (!asksForNothing(value, given))
+      throw new HttpError(400, "unsupported_parameter", `${name}: ${JSON.stringify(value)} is not supported by this server`, name);
+    delete given[name];
+  }
+  return given;
+}

@@ -1,0 +1,157 @@
+import { randomUUID } from "node:crypto";
+import { once } from "node:events";
+import type { IncomingMessage, ServerResponse } from "node:http";
+import swagger from "@fastify/swagger";
+import { type FastifyBaseLogger, type FastifyInstance, fastify } from "fastify";
+import { jsonSchemaTransform, serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
+import { z } from "zod";
+import type { Engine } from "../engine.js";
+import { checkModel } from "./answers.js";
+import { createChatCompletion } from "./chat.js";
+import { createCompletion } from "./completions.js";
+import { errorReply, HttpError } from "./errors.js";
+import { createMetrics } from "./metrics.js";
+import { pagePolicy, readPage } from "./page.js";
+import { acceptBody, ChatBody, CompletionBody, DetokenizeBody, TokenizeBody } from "./schemas.js";
+import { tokenText } from "./token_text.js";
+
+export interface ServerOptions {
+  /** Where requests are logged (pino or alike). Default: nowhere. */
+  readonly logger?: FastifyBaseLogger;
+  /** Origin whose pages may call the server ("*": any). Default: none but the server's own page. */
+  readonly corsOrigin?: string;
+  /** Whether the playground page is served at "/". Default true. */
+  readonly page?: boolean;
+}
+
+/**
+ * Makes an OpenAI-compatible server over an engine: models, completions, chat completions, tokenizer, health, metrics and the playground page. Call
+ * `listen` on it. Closing it leaves the engine open.
+ *
+ * @example
+ * const server = await createServer(await createEngine("./checkpoint"));
+ * await server.listen({ port: 8000 });
+ */
+export async function createServer(engine: Engine, { logger, corsOrigin, page = true }: ServerOptions = {}): Promise<FastifyInstance> {
+  const app = fastify({
+    ...(logger ? { loggerInstance: logger } : {}),
+    bodyLimit: 64 * 1024 * 1024,
+    forceCloseConnections: true,
+    genReqId: ({ headers: { "x-request-id": given } }) =>
+      typeof given === "string" && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID(),
+  }).withTypeProvider<ZodTypeProvider>();
+  app.removeContentTypeParser("text/plain");
+  app.setValidatorCompiler(validatorCompiler);
+  app.setSerializerCompiler(serializerCompiler);
+  app.setErrorHandler((error, request, reply) => {
+    const { status, headers, body } = errorReply(error);
+    if (status >= 500) request.log.error(error);
+    return reply.status(status).headers(headers).send(body);
+  });
+  app.setNotFoundHandler((request) => {
+    throw new HttpError(404, "unknown_url", `no such route: ${request.method} ${request.url.split("?")[0]}`);
+  });
+  app.addHook("onRequest", async (request, reply) => {
+    reply.header("x-request-id", request.id);
+    if (corsOrigin === undefined) return;
+    reply.headers({
+      "access-control-allow-origin": corsOrigin,
+      "access-control-expose-headers": "x-request-id, retry-after, retry-after-ms",
+      vary: "origin",
+    });
+    if (request.method !== "OPTIONS") return;
+    reply.headers({
+      "access-control-allow-methods": "GET, POST",
+      "access-control-allow-headers": request.headers["access-control-request-headers"] ?? "content-type",
+    });
+    return reply.status(204).send();
+  });
+  const open = new Set<ServerResponse>();
+  app.addHook("onRequest", async (_, { raw }) => {
+    open.add(raw);
+    raw.once("close", () => open.delete(raw));
+  });
+  // Closing cuts connections; answers that are on their way get a second to reach the client.
+  app.addHook("preClose", async () => {
+    const signal = AbortSignal.timeout(1000);
+    await Promise.all([...open].map((raw) => once(raw, "close", { signal }).catch(() => {})));
+  });
+  app.addHook("preValidation", async (request) => {
+    if (request.method === "POST") request.body = acceptBody(request.body);
+  });
+  app.addHook("onSend", async (_, reply) => {
+    reply.header("openai-processing-ms", Math.round(reply.elapsedTime));
+  });
+  await app.register(swagger, { openapi: { info: { title: "zaya-serve", version: "1" } }, transform: jsonSchemaTransform });
+  const files = page ? await readPage() : [];
+  await app.register(async (routes) => addRoutes(routes, engine));
+  for (const file of files) {
+    app.get(file.path, { schema: { hide: true } }, (_, reply) =>
+      reply
+        .headers({
+          "content-type": file.type,
+          "content-security-policy": pagePolicy,
+          "cache-control": file.path === "/" ? "no-cache" : "max-age=31536000, immutable",
+        })
+        .send(file.body),
+    );
+  }
+  await app.ready();
+  return app;
+}
+
+/** The same as a handler for an existing HTTP server. @example createServer((request, response) => handler(request, response)) */
+export async function createHandler(
+  engine: Engine,
+  options?: ServerOptions,
+): Promise<(request: IncomingMessage, response: ServerResponse) => void> {
+  const app = await createServer(engine, options);
+  return (request, response) => app.routing(request, response);
+}
+
+function addRoutes(plain: FastifyInstance, engine: Engine): void {
+  const app = plain.withTypeProvider<ZodTypeProvider>();
+  const { tokenizer } = engine;
+  const metrics = createMetrics(engine);
+  const { id, created, contextTokens } = engine.model;
+  const model = { id, object: "model", created, owned_by: "zaya", max_model_len: contextTokens };
+
+  app.get("/v1/models", async () => ({ object: "list", data: [model] }));
+  app.get("/v1/models/:id", { schema: { params: z.object({ id: z.string() }) } }, async ({ params }) => {
+    checkModel(engine, params.id);
+    return model;
+  });
+  app.post("/v1/completions", { schema: { body: CompletionBody } }, ({ body }, reply) => createCompletion(engine, metrics, body, reply));
+  app.post("/v1/chat/completions", { schema: { body: ChatBody } }, ({ body }, reply) => createChatCompletion(engine, metrics, body, reply));
+
+  app.post("/tokenize", { schema: { body: TokenizeBody } }, async ({ body }) => {
+    const text = body.prompt ?? body.content ?? "";
+    const tokens =
+      (body.add_special_tokens ?? body.add_special ?? true)
+        ? tokenizer.encodePrompt(text)
+        : tokenizer.encode(text, { addSpecialTokens: false });
+    return { tokens, token_strs: tokens.map((token) => tokenText(tokenizer, token)), count: tokens.length, max_model_len: contextTokens };
+  });
+  app.post("/detokenize", { schema: { body: DetokenizeBody } }, async ({ body }) => ({
+    prompt: tokenizer.decode(body.tokens, { skipSpecialTokens: false }),
+  }));
+  app.get("/tokenizer_info", async () => ({
+    tokenizer_class: "PreTrainedTokenizerFast",
+    bos_token: tokenizer.bosToken,
+    eos_token: tokenizer.eosToken,
+    pad_token: tokenizer.padToken,
+    chat_template: tokenizer.chatTemplate,
+    vocab_size: tokenizer.vocabSize,
+    model_max_length: contextTokens,
+  }));
+
+  app.get("/health", async () => ({ status: "ok" }));
+  app.get("/ready", async (_, reply) => {
+    const { draining, running, waiting } = engine.stats();
+    return reply.status(draining ? 503 : 200).send({ ready: !draining, running, waiting });
+  });
+  app.get("/metrics", async (_, reply) =>
+    reply.header("content-type", metrics.registry.contentType).send(await metrics.registry.metrics()),
+  );
+  app.get("/openapi.json", { schema: { hide: true } }, async () => plain.swagger());
+}

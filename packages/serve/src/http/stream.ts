@@ -1,0 +1,43 @@
+import type { FastifyReply } from "fastify";
+import { errorReply } from "./errors.js";
+
+/** Time between comments that keep an idle connection open, in milliseconds. */
+const keepAliveInterval = 15_000;
+
+/** A stream of server-sent events: unnamed `data:` frames of one JSON object each, ended by `data: [DONE]`. */
+export interface EventStream {
+  send(data: object): void;
+  /** Ends with [DONE], or, where something was thrown, with a frame that carries the error. */
+  end(error?: unknown): void;
+}
+
+/** Takes the response over and starts an event stream on it. */
+export function openEventStream(reply: FastifyReply): EventStream {
+  reply.hijack();
+  const { raw } = reply;
+  for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) raw.setHeader(name, value);
+  raw.writeHead(200, { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no" });
+  raw.flushHeaders();
+  const keepAlive = setInterval(() => raw.write(": keep-alive\n\n"), keepAliveInterval);
+  keepAlive.unref();
+  raw.once("close", () => clearInterval(keepAlive));
+  return {
+    send(data) {
+      if (!raw.writableEnded && !raw.destroyed) raw.write(`data: ${JSON.stringify(data)}\n\n`);
+    },
+    end(error) {
+      clearInterval(keepAlive);
+      if (raw.writableEnded || raw.destroyed) return;
+      raw.end(error === undefined ? "data: [DONE]\n\n" : `data: ${JSON.stringify(errorReply(error).body)}\n\n`);
+    },
+  };
+}
+
+/** A signal that aborts when the client goes before its answer is complete. */
+export function disconnectSignal(reply: FastifyReply): AbortController {
+  const controller = new AbortController();
+  reply.raw.once("close", () => {
+    if (!reply.raw.writableFinished) controller.abort(new Error("the client closed the connection"));
+  });
+  return controller;
+}

@@ -1,0 +1,5 @@
+export { createEngine, type EngineOptions, type EngineSource } from "./create_engine.js";
+export { assembleEngine, type Engine, type EngineMemory, type EngineParts, type EngineStats, type ModelInfo } from "./engine.js";
+export type { ScoredToken, TokenLogprob } from "./logprobs.js";
+export { type GenerateEvent, GenerateRequest, type Usage } from "./request.js";
+export { pageTokens, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";

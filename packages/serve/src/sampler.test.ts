@@ -1,0 +1,94 @@
+import { expect, test } from "vitest";
+import { uniform } from "./random.js";
+import { argmax, largest, type Sampling, sampleToken } from "./sampler.js";
+
+const plain: Sampling = { temperature: 1, topK: 0, topP: 1, minP: 0, seed: 1, stream: 0 };
+
+/** Logits with many values and some ties. */
+function logitsOf(n: number, seed: number): Float32Array {
+  return Float32Array.from({ length: n }, (_, i) => Math.round(uniform(seed, 9, i) * 400 - 200) / 20);
+}
+
+/** The set that top-k, top-p and min-p leave, by sorting everything. */
+function allowedBySorting(logits: Float32Array, { temperature, topK, topP, minP }: Sampling): Set<number> {
+  let ids = [...logits.keys()].sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b);
+  const top = logits[ids[0] as number] as number;
+  const weight = (id: number) => Math.exp(((logits[id] as number) - top) / temperature);
+  if (topK > 0) ids = ids.slice(0, topK);
+  const total = ids.reduce((sum, id) => sum + weight(id), 0);
+  let mass = 0;
+  if (topP < 1) {
+    const kept: number[] = [];
+    for (const id of ids) {
+      kept.push(id);
+      mass += weight(id);
+      if (mass >= topP * total) break;
+    }
+    ids = kept;
+  }
+  return new Set(ids.filter((id) => weight(id) >= minP));
+}
+
+test("takes the arg-max at temperature 0, the lowest id where two tie", () => {
+  expect(sampleToken(Float32Array.of(1, 3, 2, 3), { ...plain, temperature: 0 }, 0)).toBe(1);
+});
+
+test("refuses logits that are not finite, by code", () => {
+  for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
+    expect(() => argmax(Float32Array.of(0, bad, 1))).toThrow(expect.objectContaining({ code: "NON_FINITE_LOGITS" }));
+  }
+});
+
+test("lists the k largest as a full sort does", () => {
+  for (const [n, k] of [
+    [1, 1],
+    [7, 3],
+    [100, 10],
+    [100, 100],
+    [50, 80],
+    [9, 0],
+  ] as const) {
+    const logits = logitsOf(n, n + k);
+    const sorted = [...logits.keys()].sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b);
+    expect(largest(logits, k)).toEqual(sorted.slice(0, k));
+  }
+});
+
+test.each([
+  { topK: 5 },
+  { topP: 0.5 },
+  { topP: 0.9, topK: 20 },
+  { topP: 0.999999 },
+  { minP: 0.2 },
+  { topP: 0.95, temperature: 3 },
+  { topP: 0.3, temperature: 0.2 },
+  { topP: 0.8, minP: 0.05, topK: 30 },
+])("draws only from what $topK $topP $minP leave, and all of it", (cuts) => {
+  const sampling = { ...plain, ...cuts };
+  const logits = logitsOf(60, 5);
+  const allowed = allowedBySorting(logits, sampling);
+  const drawn = new Set<number>();
+  for (let i = 0; i < 300; i++) drawn.add(sampleToken(logits, sampling, i));
+  for (const id of drawn) expect(allowed).toContain(id);
+});
+
+test("draws each token as often as its probability says", () => {
+  const logits = Float32Array.of(0, 1, 2, -1, 0.5);
+  const sampling = { ...plain, temperature: 0.8, seed: 11 };
+  const weights = Array.from(logits, (l) => Math.exp(l / 0.8));
+  const total = weights.reduce((a, b) => a + b, 0);
+  const n = 20_000;
+  const counts = [0, 0, 0, 0, 0];
+  for (let i = 0; i < n; i++) counts[sampleToken(logits, sampling, i)]! += 1;
+  counts.forEach((count, id) => {
+    const p = (weights[id] as number) / total;
+    expect(Math.abs(count - n * p)).toBeLessThan(5 * Math.sqrt(n * p * (1 - p)));
+  });
+});
+
+test("repeats itself for one seed and differs for another", () => {
+  const logits = logitsOf(200, 3);
+  const draw = (seed: number) => Array.from({ length: 20 }, (_, i) => sampleToken(logits, { ...plain, temperature: 2, seed }, i));
+  expect(draw(5)).toEqual(draw(5));
+  expect(draw(5)).not.toEqual(draw(6));
+});

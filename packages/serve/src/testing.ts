@@ -1,0 +1,133 @@
+import { loadTokenizer, type Tokenizer, trainTokenizer } from "@zaya/model";
+import { assembleEngine, type Engine } from "./engine.js";
+import { pageTokens, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
+
+/** What a toy runner was asked, for tests to look at. */
+export interface ToyRunner extends StepRunner {
+  readonly batches: StepBatch[];
+  disposed: boolean;
+  /** Makes the next step fail. */
+  failNext: Error | null;
+}
+
+/**
+ * A deterministic stand-in for a model, for tests of scheduling: it keeps tokens in pages and a running hash in slots exactly as a model keeps keys and
+ * states, and its logits are a hash of all tokens up to the row. A wrong page, slot, position or length changes every later token.
+ */
+export function createToyRunner(limits: Partial<RunnerLimits> = {}): ToyRunner {
+  const all: RunnerLimits = {
+    maxTokens: 64,
+    maxSequences: 8,
+    maxLogitRows: 16,
+    numPages: 64,
+    numSlots: 8,
+    pagesPerSequence: 8,
+    vocabSize: 50,
+    ...limits,
+  };
+  const pages = new Int32Array(all.numPages * pageTokens).fill(-1);
+  const slots = new Int32Array(all.numSlots);
+  const runner: ToyRunner = {
+    limits: all,
+    batches: [],
+    disposed: false,
+    failNext: null,
+    async run(batch) {
+      await new Promise((resolve) => setImmediate(resolve));
+      runner.batches.push(batch);
+      const failure = runner.failNext;
+      runner.failNext = null;
+      if (failure) throw failure;
+      check(batch, all);
+      const hashes = new Int32Array(batch.ids.length);
+      for (let s = 0; s < batch.slots.length; s++) {
+        const slot = batch.slots[s] as number;
+        const from = batch.cuSeqlens[s] as number;
+        const cached = batch.cached[s] as number;
+        const place = (position: number) =>
+          (batch.pageTable[s * all.pagesPerSequence + Math.floor(position / pageTokens)] as number) * pageTokens + (position % pageTokens);
+        for (let t = from; t < (batch.cuSeqlens[s + 1] as number); t++) {
+          const position = batch.positions[t] as number;
+          if (position !== cached + t - from) throw new Error(`sequence ${s}: position ${position}, expected ${cached + t - from}`);
+          pages[place(position)] = batch.ids[t] as number;
+          let hash = 17;
+          for (let p = 0; p <= position; p++) hash = mix(hash, pages[place(p)] as number);
+          slots[slot] = mix(position === 0 ? 17 : (slots[slot] as number), batch.ids[t] as number);
+          if (slots[slot] !== hash) throw new Error(`sequence ${s}: its pages and its slot disagree at position ${position}`);
+          hashes[t] = hash;
+        }
+      }
+      const logits = new Float32Array(batch.logitRows.length * all.vocabSize);
+      batch.logitRows.forEach((row, r) => {
+        for (let v = 0; v < all.vocabSize; v++) logits[r * all.vocabSize + v] = ((mix(hashes[row] as number, v) >>> 8) % 4096) / 512;
+      });
+      return logits;
+    },
+    async [Symbol.asyncDispose]() {
+      runner.disposed = true;
+    },
+  };
+  return runner;
+}
+
+function mix(hash: number, token: number): number {
+  let mixed = Math.imul(hash ^ (token + 0x9e3779b9), 0x85ebca6b);
+  mixed ^= mixed >>> 13;
+  return Math.imul(mixed, 0xc2b2ae35) ^ (mixed >>> 16);
+}
+
+function check(batch: StepBatch, limits: RunnerLimits): void {
+  const sequences = batch.slots.length;
+  const within = (what: string, value: number, max: number) => {
+    if (value > max) throw new Error(`${what}: ${value} is more than ${max}`);
+  };
+  within("tokens", batch.ids.length, limits.maxTokens);
+  within("sequences", sequences, limits.maxSequences);
+  within("logit rows", batch.logitRows.length, limits.maxLogitRows);
+  if (new Set(batch.slots).size !== sequences) throw new Error("two sequences share a slot");
+  const owner = new Map<number, number>();
+  for (let s = 0; s < sequences; s++) {
+    const length = (batch.cached[s] as number) + (batch.cuSeqlens[s + 1] as number) - (batch.cuSeqlens[s] as number);
+    for (const page of batch.pageTable.subarray(
+      s * limits.pagesPerSequence,
+      s * limits.pagesPerSequence + Math.ceil(length / pageTokens),
+    )) {
+      if (owner.has(page)) throw new Error(`sequences ${owner.get(page)} and ${s} share page ${page}`);
+      owner.set(page, s);
+    }
+  }
+}
+
+/** A small byte-level tokenizer with a chat template; the same each time. */
+async function createToyTokenizer(): Promise<Tokenizer> {
+  return loadTokenizer(await trainTokenizer(["the quick brown fox jumps over the lazy dog", "the more the merrier"], { vocabSize: 270 }));
+}
+
+export interface ToyEngine {
+  readonly engine: Engine;
+  readonly runner: ToyRunner;
+}
+
+/** An engine over a toy runner and the toy tokenizer, for tests of everything above the model. */
+export async function createToyEngine(limits: Partial<RunnerLimits> = {}, contextTokens = 256): Promise<ToyEngine> {
+  const tokenizer = await createToyTokenizer();
+  const runner = createToyRunner({ vocabSize: tokenizer.vocabSize, pagesPerSequence: contextTokens / pageTokens, ...limits });
+  const engine = assembleEngine({
+    runner,
+    tokenizer,
+    memory: { weights: 0, cache: 0, step: 0 },
+    model: {
+      id: "toy",
+      created: 1_700_000_000,
+      vocabSize: tokenizer.vocabSize,
+      contextTokens,
+      eosTokenIds: [tokenizer.eosTokenId as number],
+      totalParameters: 0,
+      activeParameters: 0,
+      dtype: "float32",
+      isa: "none",
+      threads: 1,
+    },
+  });
+  return { engine, runner };
+}
