@@ -1,0 +1,106 @@
+import { expect, test } from "vitest";
+import { parseSpecification } from "./specification.js";
+
+const cluster = {
+  formatVersion: 1,
+  kind: "cluster",
+  name: "first",
+  region: "us-east",
+  zone: "us-east-wdc07-a",
+  nodes: { source: "virtual", profile: "gx3d-208x1792x8mi300x", count: 2, image: "ibm-ubuntu-24-04-amd64-1" },
+  access: { kind: "bastion", from: ["203.0.113.0/24"], sshKey: "laptop" },
+};
+const job = {
+  formatVersion: 1,
+  kind: "job",
+  name: "run",
+  cluster: "first",
+  arguments: ["train", "--model", "zaya1-8b"],
+  nodes: 2,
+  output: "s3://runs/first",
+};
+const deployment = { formatVersion: 1, kind: "deployment", name: "chat", cluster: "first", checkpoint: "s3://models/zaya1-8b" };
+
+test("fills in defaults", () => {
+  expect(parseSpecification(cluster)).toMatchObject({
+    fabric: { kind: "discover" },
+    resourceGroup: "Default",
+    protect: false,
+    nodes: { availability: "standard" },
+  });
+  expect(parseSpecification(job)).toMatchObject({ processesPerNode: 8, restarts: 3, limit: {} });
+  expect(parseSpecification({ ...deployment, loadBalancer: { from: ["10.0.0.0/8"] } })).toMatchObject({
+    dtype: "bfloat16",
+    replicas: 1,
+    loadBalancer: { public: false, idleTimeoutSeconds: 600 },
+  });
+});
+
+test("gives plain data that parses to itself", () => {
+  for (const specification of [cluster, job, deployment]) {
+    const parsed = parseSpecification(specification);
+    expect(parseSpecification(JSON.parse(JSON.stringify(parsed)))).toEqual(parsed);
+  }
+});
+
+test("takes machines that are there already", () => {
+  const hosts = [{ address: "10.1.2.3", user: "root", hostKey: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5" }];
+  expect(parseSpecification({ ...cluster, nodes: { source: "existing", hosts } })).toMatchObject({ nodes: { hosts: [{ port: 22 }] } });
+});
+
+test.each([
+  ["a name IBM would refuse", { ...cluster, name: "First_One" }, "cluster: name: expected lower-case letters, digits and hyphens"],
+  ["a reserved name", { ...cluster, name: "ibm-first" }, 'names that start with "ibm-" are reserved'],
+  ["a zone of another region", { ...cluster, region: "eu-de" }, "cluster: zone: is not a zone of eu-de"],
+  ["no nodes", { ...cluster, nodes: { ...cluster.nodes, count: 0 } }, "cluster: nodes.count: "],
+  [
+    "spot servers of a reservation",
+    { ...cluster, nodes: { ...cluster.nodes, availability: "spot", reservation: "r" } },
+    "nodes.reservation: spot servers cannot use a reservation",
+  ],
+  [
+    "more servers than can be spread",
+    { ...cluster, nodes: { ...cluster.nodes, count: 5, spread: "power" } },
+    "nodes.count: at most 4 servers",
+  ],
+  [
+    "SSH open to everyone by accident",
+    { ...cluster, access: { ...cluster.access, from: ["0.0.0.0/0"] } },
+    "access.from.0: opens SSH to everyone",
+  ],
+  [
+    "bare metal in a cluster network",
+    {
+      ...cluster,
+      nodes: { ...cluster.nodes, source: "bare-metal" },
+      fabric: { kind: "cluster-network", profile: "hopper-1", attachments: 8 },
+    },
+    "fabric: only virtual servers",
+  ],
+  ["a misspelt field", { ...job, restart: 1 }, 'job: Unrecognized key: "restart"'],
+  ["an output that is not in object storage", { ...job, output: "/tmp/out" }, "job: output: expected s3://bucket"],
+  ["a kind nobody knows", { kind: "pod" }, 'pod: kind: expected "cluster", "job" or "deployment"'],
+  ["a version nobody knows", { ...deployment, formatVersion: 2 }, "deployment: formatVersion: "],
+  ["nothing", undefined, "specification: "],
+])("refuses %s in one line", (_, value, message) => {
+  expect(() => parseSpecification(value)).toThrow(
+    expect.objectContaining({ code: "SPECIFICATION_INVALID", message: expect.stringContaining(message) }),
+  );
+  expect(() => parseSpecification(value)).toThrow(/^[^\n]+$/);
+});
+
+test("names every fault at once", () => {
+  const wrong = { ...cluster, region: "eu-de", access: { ...cluster.access, from: ["0.0.0.0/0"] } };
+  expect(() => parseSpecification(wrong)).toThrow(
+    'cluster: access.from.0: opens SSH to everyone; use access kind "open-bastion" if that is meant; zone: is not a zone of eu-de',
+  );
+});
+
+test("marks its errors as all packages do", () => {
+  try {
+    parseSpecification({});
+    expect.unreachable();
+  } catch (error) {
+    expect((error as Record<symbol, unknown>)[Symbol.for("zaya.error")]).toBe(true);
+  }
+});

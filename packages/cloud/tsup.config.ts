@@ -1,0 +1,3 @@
+import { bundle } from "../../tsup.config.js";
+
+export default bundle({ index: "src/index.ts" });
