@@ -43,7 +43,6 @@ async function open(device: Device, config: ModelConfig, options: ParsedOptions,
 const config = { ...presets["zaya-tiny"], vocabSize: 97 };
 
 describe("a training step", () => {
-  if (cases.length === 0) test.skip("no reference case is at hand", () => {});
   test.each(cases)("follows the reference's eight AdamW losses: %s", async (path) => {
     const expected = JSON.parse(readFileSync(join(path, "expected.json"), "utf8"));
     const { adamw } = expected;

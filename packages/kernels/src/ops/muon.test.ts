@@ -75,7 +75,6 @@ const largest = (x: ArrayLike<number>) => Array.from(x).reduce((most, value) => 
 const apart = (a: ArrayLike<number>, b: ArrayLike<number>) => largest(Array.from(a, (value, i) => value - b[i]!));
 
 describe("muon", () => {
-  if (cases.length === 0) test.skip("no reference case is at hand", () => {});
   for (const path of cases) {
     const read = openTensors(path);
     for (const tag of ["wide", "tall", "square"]) {
