@@ -5,21 +5,28 @@
 namespace zaya {
 namespace {
 
+struct InstructionSet {
+  const char* name;
+  const char* needs;  // what a processor must have
+};
+constexpr InstructionSet sets[num_isas] = {{"portable", "nothing"}, {"avx2", "AVX2 with FMA (x86-64-v3)"}, {"avx512", "AVX-512 with BF16 and VNNI"}};
+
 std::vector<OperationEntry>& table(Isa isa) {
-  static std::vector<OperationEntry> tables[2];
+  static std::vector<OperationEntry> tables[num_isas];
   return tables[static_cast<int>(isa)];
 }
 
-bool has_avx512() {
+bool processor_has([[maybe_unused]] Isa isa) {
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("fma") &&
-         __builtin_cpu_supports("avx2");
-#else
-  return false;
+  if (isa == Isa::avx512)
+    return __builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
+  if (isa == Isa::avx2) return __builtin_cpu_supports("x86-64-v3");
 #endif
+  return isa == Isa::portable;
 }
+
+bool available(Isa isa) { return processor_has(isa) && num_operations(isa) > 0; }
 
 }  // namespace
 
@@ -34,17 +41,21 @@ const OperationEntry* find_operation(Isa isa, const char* name) {
 int num_operations(Isa isa) { return static_cast<int>(table(isa).size()); }
 const OperationEntry& operation_at(Isa isa, int index) { return table(isa)[static_cast<size_t>(index)]; }
 
-const char* name_of(Isa isa) { return isa == Isa::avx512 ? "avx512" : "portable"; }
+const char* name_of(Isa isa) { return sets[static_cast<int>(isa)].name; }
 
 Isa choose_isa(const char* wanted, Status* status) {
-  const bool avx512 = has_avx512() && num_operations(Isa::avx512) > 0;
-  if (wanted == nullptr || *wanted == 0) return avx512 ? Isa::avx512 : Isa::portable;
-  if (std::strcmp(wanted, "portable") == 0) return Isa::portable;
-  if (std::strcmp(wanted, "avx512") == 0 && avx512) return Isa::avx512;
-  if (std::strcmp(wanted, "avx512") == 0)
-    *status = error("ZAYA_ISA=avx512 was asked for, but this processor lacks AVX-512 with BF16; unset it or use portable");
-  else
-    *status = error("ZAYA_ISA=%s is not known; use avx512 or portable", wanted);
+  const bool any = wanted == nullptr || *wanted == 0;
+  for (int i = num_isas - 1; i >= 0; i--) {
+    const Isa isa = static_cast<Isa>(i);
+    if (!any && std::strcmp(wanted, sets[i].name) != 0) continue;
+    if (available(isa)) return isa;
+    if (!any) {
+      *status = error("the instruction set %s needs %s, which this processor lacks; leave it out or use %s", wanted, sets[i].needs,
+                      name_of(choose_isa(nullptr, status)));
+      return Isa::portable;
+    }
+  }
+  *status = error("the instruction set (ZAYA_ISA) is avx512, avx2 or portable, received %s", wanted);
   return Isa::portable;
 }
 

@@ -1,6 +1,6 @@
 // What an operation is to the native side: a name, a kernel, and the workspace the kernel wants.
 // One source serves every instruction set: the files in ops/ are compiled once for each, with ZAYA_ISA naming the
-// namespace (portable, avx512); the registry keeps one table for each.
+// namespace (portable, avx2, avx512); the registry keeps one table for each.
 #pragma once
 #include <cstring>
 
@@ -39,7 +39,9 @@ struct OperationEntry {
   Workspace workspace;
 };
 
-enum class Isa : int32_t { portable = 0, avx512 = 1 };
+// portable: what every processor has (on x86-64, SSE2). avx2: x86-64-v3, with fused multiply-adds. avx512: x86-64-v4 with BF16 and VNNI.
+enum class Isa : int32_t { portable = 0, avx2 = 1, avx512 = 2 };
+constexpr int num_isas = 3;
 
 void register_operation(Isa isa, const OperationEntry& entry);
 const OperationEntry* find_operation(Isa isa, const char* name);  // null when there is none

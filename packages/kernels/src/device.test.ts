@@ -10,6 +10,16 @@ const T = size("T", 8);
 const rows = tensor("float32", [T, 4]);
 
 describe("a device", () => {
+  it("uses the instruction set it is told to, and names those there are", async () => {
+    await using device = await openDevice("cpu", { isa: "portable" });
+    expect(device.isa).toBe("portable");
+    const thrown = await openDevice("cpu", { isa: "sse9" as never }).catch((error: unknown) => error);
+    expect(isZayaError(thrown) && [thrown.code, thrown.message]).toEqual([
+      "INVALID_ARGUMENT",
+      "the instruction set (ZAYA_ISA) is avx512, avx2 or portable, received sse9",
+    ]);
+  });
+
   it("runs a graph, binding sizes from the lengths of the inputs", async () => {
     await using device = await openDevice("cpu", { guard: true });
     const graph = createGraph();

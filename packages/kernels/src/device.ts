@@ -4,7 +4,7 @@ import { bindSizes, type Executable, orderInputs, type RunOptions } from "./exec
 import { createGraph, type Graph, type Value } from "./graph.js";
 import { layOut } from "./layout.js";
 import { lower } from "./lower.js";
-import { loadAddon } from "./native.js";
+import { type InstructionSet, loadAddon } from "./native.js";
 import { encode } from "./ops/encode.js";
 import { inputValues, sizesOf, writePlan } from "./plan.js";
 import { schedule } from "./schedule.js";
@@ -15,7 +15,7 @@ export interface DeviceOptions {
   /** Threads of the CPU device, the dispatcher among them. Default: as many as the process may use. Results do not depend on it. */
   readonly threads?: number;
   /** Instruction set of the CPU kernels. Default: `ZAYA_ISA` from the environment, else the best the processor has. */
-  readonly isa?: "avx512" | "portable";
+  readonly isa?: InstructionSet;
   /** Puts poison behind every buffer and checks it after each operation: for tests of kernels. */
   readonly guard?: boolean;
 }
@@ -30,7 +30,7 @@ export interface MemoryUse {
 export interface Device extends AsyncDisposable {
   readonly kind: "cpu" | "null";
   /** Instruction set in use; "none" on the null device. */
-  readonly isa: "avx512" | "portable" | "none";
+  readonly isa: InstructionSet | "none";
   readonly threads: number;
   createStore(): Store;
   /** Checks the graph, plans its memory and makes it ready to run. Tensors that it reads or assigns must be in the store. */
@@ -54,7 +54,7 @@ export async function openDevice(kind: "cpu" | "null" = "cpu", options: DeviceOp
 
 function openCpuDevice(threads: number, { isa = process.env.ZAYA_ISA as DeviceOptions["isa"], guard = false }: DeviceOptions): Device {
   const addon = loadAddon();
-  const native = callNative(() => new addon.Device(threads, isa ?? ""));
+  const native = callNative(() => new addon.Device(threads, isa ?? ""), "INVALID_ARGUMENT");
   const operations = new Map(native.operations().map((name, i) => [name, i]));
   const guardBytes = guard ? 64 : 0;
   let last: Promise<unknown> = Promise.resolve();
@@ -233,10 +233,10 @@ function checkStore(graph: Graph, store: Store | undefined): void {
 }
 
 /** Errors of the addon become errors of this package. */
-function callNative<T>(call: () => T): T {
+function callNative<T>(call: () => T, code: "KERNEL_FAILED" | "INVALID_ARGUMENT" = "KERNEL_FAILED"): T {
   try {
     return call();
   } catch (cause) {
-    return fail("KERNEL_FAILED", cause instanceof Error ? cause.message : String(cause), cause);
+    return fail(code, cause instanceof Error ? cause.message : String(cause), cause);
   }
 }

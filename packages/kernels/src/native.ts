@@ -3,9 +3,12 @@ import { fileURLToPath } from "node:url";
 import { fail } from "./errors.js";
 import { planVersion } from "./plan.js";
 
+/** The sets of CPU kernels: AVX-512 with BF16 and VNNI, AVX2 with FMA, and what any x86-64 has, which is the specification of the others. */
+export type InstructionSet = "avx512" | "avx2" | "portable";
+
 /** A device of the addon (native/addon/addon.cpp). One run at a time; everything else is synchronous. */
 export interface NativeDevice {
-  readonly isa: "avx512" | "portable";
+  readonly isa: InstructionSet;
   operations(): string[];
   add(bytes: number): number;
   map(path: string, offset: number, bytes: number): number;

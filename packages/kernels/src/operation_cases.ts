@@ -1,5 +1,6 @@
 import { openDevice } from "./device.js";
 import type { Graph, Value } from "./graph.js";
+import type { InstructionSet } from "./native.js";
 import { checkGradient, runGraph, type TestTensor, toArray } from "./testing.js";
 
 /** One call of an operation and what it must give. Inputs without a dtype are float32, and float64 in the float64 run. */
@@ -14,14 +15,18 @@ export interface OperationCase {
   readonly float64?: boolean;
 }
 
-/** The instruction sets of this processor. */
-export async function instructionSets(): Promise<("portable" | "avx512")[]> {
-  try {
-    await using _ = await openDevice("cpu", { threads: 1, isa: "avx512" });
-    return ["portable", "avx512"];
-  } catch {
-    return ["portable"];
+/** The instruction sets of this processor, the specification first. */
+export async function instructionSets(): Promise<InstructionSet[]> {
+  const sets: InstructionSet[] = ["portable"];
+  for (const isa of ["avx2", "avx512"] as const) {
+    try {
+      await using device = await openDevice("cpu", { threads: 1, isa });
+      sets.push(device.isa as InstructionSet);
+    } catch {
+      // This processor lacks it.
+    }
   }
+  return sets;
 }
 
 /**

@@ -128,7 +128,7 @@ describe("linear", () => {
     }
   });
 
-  test("agrees between portable and avx512 within rounding", async () => {
+  test("agrees between the instruction sets within rounding", async () => {
     const [x, w] = [testTensor([20, 333], 1), testTensor([45, 333], 2)];
     for (const compute of ["float32", "bfloat16"] as const) {
       const [first, ...others] = await Promise.all(

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
+import type { InstructionSet } from "../native.js";
 import { instructionSets, sameBits, throughBfloat16 } from "../operation_cases.js";
 import { runGraph, type TestTensor, testTensor } from "../testing.js";
 import { muon } from "./muon.js";
@@ -34,7 +35,7 @@ async function step(
   g: TestTensor,
   momentum: TestTensor,
   [lr, mu, decay, nesterov]: readonly [number, number, number, number],
-  { scale = 1, ...options }: { scale?: number; threads?: number; isa?: "avx512" | "portable" } = {},
+  { scale = 1, ...options }: { scale?: number; threads?: number; isa?: InstructionSet } = {},
 ) {
   const { p: nextP, momentum: nextMomentum } = await runGraph(
     ({ p, g, momentum, scale, hyper }) => ({ ...muon(p!, g!, momentum!, scale!, hyper!) }),

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { openDevice } from "../device.js";
 import { createGraph } from "../graph.js";
+import type { InstructionSet } from "../native.js";
 import { instructionSets, sameBits, throughBfloat16 } from "../operation_cases.js";
 import type { TensorData } from "../store.js";
 import { runGraph, type TestTensor, testIntegers, testTensor, toArray } from "../testing.js";
@@ -16,7 +17,7 @@ interface Shape {
   readonly window?: number;
 }
 
-type Options = { isa?: "portable" | "avx512"; threads?: number; pages?: DType; dtype?: "float32" | "float64" };
+type Options = { isa?: InstructionSet; threads?: number; pages?: DType; dtype?: "float32" | "float64" };
 
 function sequences({ N, K, H, lengths }: Shape): Record<"q" | "k" | "v", TestTensor> {
   const T = lengths.reduce((a, b) => a + b, 0);
