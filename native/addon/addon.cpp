@@ -274,7 +274,7 @@ class Device : public Napi::ObjectWrap<Device> {
     return result;
   }
 
-  // ("float32" | "bfloat16" | "read", milliseconds) → promise of GFLOP/s or GB/s on all threads
+  // ("float32" | "bfloat16" | "int8" | "read", milliseconds) → promise of 10⁹ operations/s or GB/s on all threads
   Napi::Value measure(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     if (running_) return raise(env, "a run is in progress");
@@ -282,7 +282,7 @@ class Device : public Napi::ObjectWrap<Device> {
     const double milliseconds = info[1].As<Napi::Number>();
     auto value = std::make_shared<double>(0);
     auto* job = new Job(env);
-    job->work = [this, what, milliseconds, value](bool*) { return zaya::measure(what.c_str(), milliseconds, *pool_, value.get()); };
+    job->work = [this, what, milliseconds, value](bool*) { return zaya::measure(what.c_str(), milliseconds, isa_, *pool_, value.get()); };
     job->result = [value](Napi::Env environment) -> Napi::Value { return Napi::Number::New(environment, *value); };
     return start(env, job);
   }

@@ -1,12 +1,14 @@
 // What this machine can do at this moment: the denominators of every utilisation that is reported.
 #pragma once
+#include "core/operation.h"
 #include "core/pool.h"
 #include "core/status.h"
 
 namespace zaya {
 
-// what: "float32" or "bfloat16": multiply-adds from registers, GFLOP/s (a processor without vdpbf16ps has no faster bfloat16 than
-// float32); "read": memory read in order, beyond the caches, GB/s. On all threads of the pool at once, for about `milliseconds`.
-Status measure(const char* what, double milliseconds, Pool& pool, double* value);
+// what: "float32", "bfloat16" or "int8": multiply-adds from registers with the best instruction for that type in `isa`, 10⁹ multiplications
+// and additions a second (without an instruction for bfloat16 that is float32's); "read": memory read in order, beyond the caches, GB/s.
+// On all threads of the pool at once, for about `milliseconds`.
+Status measure(const char* what, double milliseconds, Isa isa, Pool& pool, double* value);
 
 }  // namespace zaya

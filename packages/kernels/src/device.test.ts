@@ -3,6 +3,7 @@ import { openDevice } from "./device.js";
 import { differentiate } from "./differentiate.js";
 import { isZayaError } from "./errors.js";
 import { createGraph, type Value } from "./graph.js";
+import { instructionSets } from "./operation_cases.js";
 import * as ops from "./ops/index.js";
 import { maxBytes, size, tensor } from "./types.js";
 
@@ -122,5 +123,14 @@ describe("a device", () => {
     expect(() => device.compile(graph, store)).toThrow("tensor w of the store, float32 [T, 4], which is not there");
     store.allocate("w", tensor("bfloat16", [4]));
     expect(() => device.compile(graph, store)).toThrow("tensor w of the store is bfloat16 [4]; the graph expects float32 [T, 4]");
+  });
+
+  it("measures the peak of every instruction set and the memory, and refuses what it does not know", async () => {
+    for (const isa of await instructionSets()) {
+      await using device = await openDevice("cpu", { threads: 2, isa });
+      for (const what of ["float32", "bfloat16", "int8", "read"] as const) expect(await device.measure(what, 1), what).toBeGreaterThan(0);
+      const unknown = device.measure("int3" as "int8", 1);
+      await expect(unknown).rejects.toThrow("expected float32, bfloat16, int8 or read, received int3");
+    }
   });
 });

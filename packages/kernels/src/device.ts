@@ -38,8 +38,8 @@ export interface Device extends AsyncDisposable {
   memory(): MemoryUse;
   /** Starts a new peak at what is held now. */
   resetPeak(): void;
-  /** Peak of this machine now, over `milliseconds` on all threads: GFLOP/s, or GB/s for "read". */
-  measure(what: "float32" | "bfloat16" | "read", milliseconds?: number): Promise<number>;
+  /** Peak of this machine now, over about `milliseconds` on all threads with the device's instruction set: 10⁹ operations/s, or GB/s for "read". */
+  measure(what: "float32" | "bfloat16" | "int8" | "read", milliseconds?: number): Promise<number>;
 }
 
 /**
