@@ -58,6 +58,11 @@ size_t bytes_of(const Tensor& tensor) {
   const int64_t rows = tensor.rank > 1 ? tensor.shape[tensor.rank - 2] : 1;
   int64_t matrices = 1;
   for (int i = 0; i + 2 < tensor.rank; i++) matrices *= tensor.shape[i];
+  if (tensor.dtype == DType::int8 || tensor.dtype == DType::int6 || tensor.dtype == DType::int4) {
+    const int64_t bits = tensor.dtype == DType::int8 ? 8 : tensor.dtype == DType::int6 ? 6 : 4;
+    const int64_t group = 32 * 32 * bits / 8 + (bits == 8 ? 0 : 64);
+    return static_cast<size_t>(matrices * ((rows + 31) / 32) * ((columns + 31) / 32 * group + (columns + 255) / 256 * 128));
+  }
   return static_cast<size_t>(matrices * ((rows + 31) / 32 * 32) * ((columns + 1) / 2 * 2)) * size_of(tensor.dtype);
 }
 

@@ -104,7 +104,7 @@ class Plan {
   size_t guard_bytes_ = 0;
 };
 
-// Bytes of a tensor of this shape; panels round rows to 32 and columns to 2.
+// Bytes of a tensor of this shape; panels round rows to 32 and columns to 2 (cpu/gemm.h), or to 32 with scales (cpu/quantised.h).
 size_t bytes_of(const Tensor& tensor);
 
 }  // namespace zaya

@@ -5,9 +5,10 @@
 
 namespace zaya {
 
-enum class DType : int32_t { float32 = 0, bfloat16 = 1, float64 = 2, int32 = 3 };
+// int6 and int4 exist in panels only.
+enum class DType : int32_t { float32 = 0, bfloat16 = 1, float64 = 2, int32 = 3, int8 = 4, int6 = 5, int4 = 6 };
 
-// plain: row-major. panels: the GEMM's packed weight layout, described in cpu/gemm.h.
+// plain: row-major. panels: the GEMM's packed weight layout, described in cpu/gemm.h, and for integers in cpu/quantised.h.
 enum class Encoding : int32_t { plain = 0, panels = 1 };
 
 constexpr int max_rank = 6;
@@ -16,6 +17,7 @@ inline size_t size_of(DType dtype) {
   switch (dtype) {
     case DType::bfloat16: return 2;
     case DType::float64: return 8;
+    case DType::int8: return 1;
     default: return 4;
   }
 }

@@ -1,8 +1,9 @@
 // embedding(table [V,D], ids int32 [T]) -> [T,D]: row ids[t] of the table, as float32 (float64 from a float64 table).
 // embedding_grad(dy [T,D], ids int32 [T]){rows = V} -> [V,D]: row v is the sum of dy[t] over the t with ids[t] = v, in the order
 // of t; the ids are sorted first (counting sort, stable), so each row of the result has one writer.
-// The table may be plain (float32, bfloat16, float64) or in GEMM panels. An id outside [0, V) is an error.
+// The table may be plain (float32, bfloat16, float64) or in panels, quantised ones too. An id outside [0, V) is an error.
 #include "cpu/gemm.h"
+#include "cpu/quantised.h"
 #include "cpu/rows.h"
 #include "cpu/vector.h"
 
@@ -37,6 +38,7 @@ template <class T> Status embed(const Arguments& a) {
       const int64_t id = ids.as<int32_t>()[t];
       T* row = out.as<T>() + t * columns;
       if (table.encoding == Encoding::plain) read_elements<T>(table, id * columns, columns, row);
+      else if (is_quantised(table)) dequantise_row<T>(quantised_weight(table, 0), id, row);
       else read_panel_row<T>(table, id, columns, row);
     }
   });

@@ -17,6 +17,9 @@ Status fill(const Arguments& call) {
     case DType::float64: fill_with(y, value); break;
     case DType::int32: fill_with(y, static_cast<int32_t>(value)); break;
     case DType::bfloat16: fill_with(y, to_bfloat16(static_cast<float>(value))); break;
+    case DType::int8: fill_with(y, static_cast<int8_t>(value)); break;
+    case DType::int6:
+    case DType::int4: return error("[fill] int6 and int4 exist in panels only");
   }
   return {};
 }

@@ -3,8 +3,9 @@
 // grouped_linear_input_grad(dy [T,N], w [E,N,K], offsets){compute} -> dx [T,K]: dx[t,k] = sum_n dy[t,n] · w[e,n,k]; zeros as above.
 // grouped_linear_weight_grad(dy [T,N], x [T,K], offsets){compute} -> dw [E,N,K]: dw[e,n,k] = sum over the rows t of e, ascending,
 //   of dy[t,n] · x[t,k]; a group without rows gives zeros.
-// Types and sums as in linear; one list of tasks over all experts.
+// Types and sums as in linear, also with w in quantised panels (the forward only); one list of tasks over all experts.
 #include "cpu/gemm.h"
+#include "cpu/quantised.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
@@ -71,8 +72,42 @@ Status multiply_rows(const Arguments& a, const char* name, bool transposed) {
   return {};
 }
 
-size_t grouped_linear_workspace(const Arguments& a) { return rows_workspace(a, false); }
-Status grouped_linear(const Arguments& a) { return multiply_rows(a, "grouped_linear", false); }
+size_t quantised_list_bytes(int64_t experts) { return align64(static_cast<size_t>(experts) * sizeof(QuantisedProduct)); }
+
+Status quantised_grouped_linear(const Arguments& a) {
+  const Tensor &x = a.in[0], &w = a.in[1], &y = a.out[0];
+  const int32_t* offsets = a.in[2].as<int32_t>();
+  const int64_t experts = w.shape[0], n = w.shape[1], k = w.shape[2], rows = x.rows();
+  if (Status status = check_offsets("grouped_linear", offsets, a.in[2].size(), experts, rows); !status.ok()) return status;
+  std::fill_n(y.as<float>(), offsets[0] * n, 0.0f);
+  std::fill_n(y.as<float>() + offsets[experts] * n, (rows - offsets[experts]) * n, 0.0f);
+  auto* list = reinterpret_cast<QuantisedProduct*>(a.workspace);
+  uint8_t* scratch = a.workspace + quantised_list_bytes(experts);
+  int64_t count = 0;
+  for (int64_t e = 0; e < experts; e++) {
+    if (offsets[e] == offsets[e + 1]) continue;
+    QuantisedProduct p;
+    p.w = quantised_weight(w, e);
+    p.panels = quantised_panels(n);
+    p.first = offsets[e], p.m = offsets[e + 1] - offsets[e];
+    p.c = y.as<float>() + p.first * n;
+    p.c_stride = n;
+    list[count++] = p;
+  }
+  const QuantisedRows quantised(scratch + quantised_scratch(*a.pool), rows, k);
+  quantise_rows(*a.pool, quantised, list, count, x.as<float>(), k);
+  multiply(*a.pool, quantised, list, count, scratch);
+  return {};
+}
+
+size_t grouped_linear_workspace(const Arguments& a) {
+  const Tensor &x = a.in[0], &w = a.in[1];
+  if (!is_quantised(w)) return rows_workspace(a, false);
+  return quantised_list_bytes(w.shape[0]) + quantised_scratch(*a.pool) + QuantisedRows::bytes(x.rows(), w.shape[2]);
+}
+Status grouped_linear(const Arguments& a) {
+  return is_quantised(a.in[1]) ? quantised_grouped_linear(a) : multiply_rows(a, "grouped_linear", false);
+}
 size_t grouped_linear_input_grad_workspace(const Arguments& a) { return rows_workspace(a, true); }
 Status grouped_linear_input_grad(const Arguments& a) { return multiply_rows(a, "grouped_linear_input_grad", true); }
 

@@ -3,13 +3,39 @@
 // linear_weight_grad(dy [T,N], x [T,K]){compute} -> dw [N,K]: dw[n,k] = sum_t dy[t,n] · x[t,k], t ascending.
 // compute: 0 float32, 1 operands rounded to bfloat16; the sums are float32 (float64 when the activations are). w plain or panels.
 // Sums as told in cpu/gemm.h: one chain each, so y[t] does not depend on the other rows.
+// linear with w in quantised panels multiplies 8-bit integers, whatever compute says: cpu/quantised.h.
 #include "cpu/gemm.h"
+#include "cpu/quantised.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
 
+constexpr int64_t quantised_step = 4096;  // rows of x that are quantised at a time
+
+size_t quantised_workspace(const Arguments& a) {
+  return QuantisedRows::bytes(std::min(a.in[0].rows(), quantised_step), a.in[1].shape[1]) + quantised_scratch(*a.pool);
+}
+
+Status quantised_linear(const Arguments& a) {
+  const Tensor &x = a.in[0], &bias = a.in[2], &y = a.out[0];
+  QuantisedProduct p;
+  p.w = quantised_weight(a.in[1], 0);
+  p.panels = quantised_panels(p.w.n);
+  p.c_stride = p.w.n;
+  p.bias = bias.present() ? bias.as<float>() : nullptr;
+  for (int64_t row = 0; row < x.rows(); row += quantised_step) {
+    p.m = std::min(quantised_step, x.rows() - row);
+    p.c = y.as<float>() + row * p.w.n;
+    const QuantisedRows rows(a.workspace + quantised_scratch(*a.pool), p.m, p.w.k);
+    quantise_rows(*a.pool, rows, &p, 1, x.as<float>() + row * p.w.k, p.w.k);
+    multiply(*a.pool, rows, &p, 1, a.workspace);
+  }
+  return {};
+}
+
 size_t linear_workspace(const Arguments& a) {
   const Tensor &x = a.in[0], &w = a.in[1];
+  if (is_quantised(w)) return quantised_workspace(a);
   const Math math = math_of(x.dtype, a.flag(0));
   const int64_t n = w.shape[0], k = w.shape[1];
   return packed_a_bytes(math, std::min(x.rows(), packed_rows(math, k)), k) + enough_b_bytes(packed_b_bytes(math, weight_operand(w, 0), n, k), math, k);
@@ -17,6 +43,7 @@ size_t linear_workspace(const Arguments& a) {
 
 Status linear(const Arguments& a) {
   const Tensor &x = a.in[0], &w = a.in[1], &bias = a.in[2], &y = a.out[0];
+  if (is_quantised(w)) return quantised_linear(a);
   const Math math = math_of(x.dtype, a.flag(0));
   const int64_t n = w.shape[0], k = w.shape[1], rows = x.rows(), step = packed_rows(math, k);
   const size_t bytes = linear_workspace(a);

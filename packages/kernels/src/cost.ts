@@ -1,6 +1,6 @@
 import type { Graph, Node } from "./graph.js";
 import type { BoundShapes, Cost } from "./operation.js";
-import { bytesPerElement, valueOf } from "./types.js";
+import { bytesOf, valueOf } from "./types.js";
 
 /** Cost of one step of a graph at given sizes: in all, and by operation name. */
 export interface GraphCost extends Cost {
@@ -34,10 +34,9 @@ function costOfNode(node: Node, sizes: ReadonlyMap<string, number>): Cost {
     inputs: node.inputs.map((input) => (input ? bind(input.type.shape) : null)),
     outputs: node.outputs.map((output) => bind(output.type.shape)),
   };
-  const elements = (shape: readonly number[]) => shape.reduce((product, n) => product * n, 1);
   const plain = [
-    ...node.inputs.map((input, i) => (input ? elements(shapes.inputs[i] ?? []) * bytesPerElement[input.type.dtype] : 0)),
-    ...node.outputs.map((output, i) => elements(shapes.outputs[i] ?? []) * bytesPerElement[output.type.dtype]),
+    ...node.inputs.map((input, i) => (input ? bytesOf(input.type, shapes.inputs[i] ?? []) : 0)),
+    ...node.outputs.map((output, i) => bytesOf(output.type, shapes.outputs[i] ?? [])),
   ].reduce((total, n) => total + n, 0);
   return { flops: node.operation?.flops?.(shapes, node.attributes) ?? 0, bytes: node.operation?.bytes?.(shapes, node.attributes) ?? plain };
 }

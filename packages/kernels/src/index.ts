@@ -9,4 +9,15 @@ export type { Attributes, Cost, Operation } from "./operation.js";
 export * as ops from "./ops/index.js";
 export { decodeGraph, encodeGraph } from "./protobuf.js";
 export type { Store, TensorData } from "./store.js";
-export { type Dimension, type DType, type Encoding, maxBytes, plus, type Size, size, type TensorType, tensor } from "./types.js";
+export {
+  type Dimension,
+  type DType,
+  type Encoding,
+  isQuantised,
+  maxBytes,
+  plus,
+  type Size,
+  size,
+  type TensorType,
+  tensor,
+} from "./types.js";

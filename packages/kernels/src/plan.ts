@@ -6,7 +6,7 @@ import { type Dimension, type DType, maxBytes, type Size, type TensorType } from
 /** Must equal plan_version in native/core/plan.h, where the format is described. */
 export const planVersion = 1;
 
-const dtypeNumbers: Readonly<Record<DType, number>> = { float32: 0, bfloat16: 1, float64: 2, int32: 3 };
+const dtypeNumbers: Readonly<Record<DType, number>> = { float32: 0, bfloat16: 1, float64: 2, int32: 3, int8: 4, int6: 5, int4: 6 };
 
 export interface PlanSource {
   readonly graph: Graph;

@@ -1,8 +1,8 @@
 import { fail } from "./errors.js";
-import { bytesPerElement, type DType, describeType, maxBytes, type TensorType } from "./types.js";
+import { bytesOf, type DType, describeType, maxBytes, type TensorType } from "./types.js";
 
-/** Elements of a tensor in JavaScript; bfloat16 as its 16 bits. */
-export type TensorData = Float32Array | Float64Array | Int32Array | Uint16Array;
+/** Elements of a tensor in JavaScript; bfloat16 as its 16 bits, quantised panels as their bytes. */
+export type TensorData = Float32Array | Float64Array | Int32Array | Uint16Array | Int8Array | Uint8Array;
 
 /** Persistent tensors of a device by name: parameters, moments, caches. Shared by executables; changed by their `assign`s. */
 export interface Store extends AsyncDisposable {
@@ -14,7 +14,7 @@ export interface Store extends AsyncDisposable {
   allocate(name: string, type: TensorType): void;
   /**
    * Makes (or overwrites) a tensor with these elements, row-major. With the encoding "panels" they are packed on the device,
-   * from float32 or from the tensor's own element type.
+   * from float32, bfloat16 or float64, rounded to the tensor's element type (integers: see {@link encode}).
    */
   write(name: string, type: TensorType, data: TensorData): Promise<void>;
   /** Overwrites part of a plain tensor, from element `begin` on. */
@@ -28,7 +28,15 @@ export interface Store extends AsyncDisposable {
   bytes(): number;
 }
 
-const arrays = { float32: Float32Array, float64: Float64Array, int32: Int32Array, bfloat16: Uint16Array } as const;
+const arrays = {
+  float32: Float32Array,
+  float64: Float64Array,
+  int32: Int32Array,
+  bfloat16: Uint16Array,
+  int8: Int8Array,
+  int6: Uint8Array,
+  int4: Uint8Array,
+} as const;
 
 /** An array for `elements` of this type, from a buffer or of zeros. */
 export function arrayFor(dtype: DType, source: ArrayBuffer | number): TensorData {
@@ -99,7 +107,7 @@ export function openStore(backend: StoreBackend): OpenStore {
       if (type.encoding !== "plain") fail("INVALID_ARGUMENT", `${name} is ${describeType(type)}; only plain tensors are written in parts`);
       expectArray(name, type, data);
       backend.expectIdle("write");
-      backend.write(slot, begin * bytesPerElement[type.dtype], data);
+      backend.write(slot, begin * bytesOf(type, []), data);
     },
     map(name, type, path, byteOffset) {
       if (tensors.has(name)) fail("INVALID_ARGUMENT", `the store has a tensor ${name} already; remove it first`);
@@ -111,7 +119,7 @@ export function openStore(backend: StoreBackend): OpenStore {
       const { type, slot, bytes } = find(name);
       if (type.encoding !== "plain") fail("INVALID_ARGUMENT", `${name} is ${describeType(type)}; only plain tensors are read`);
       backend.expectIdle("read");
-      const width = bytesPerElement[type.dtype];
+      const width = bytesOf(type, []);
       const into = arrayFor(type.dtype, (end ?? bytes / width) - begin);
       backend.read(slot, begin * width, into);
       return into;

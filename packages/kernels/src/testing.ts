@@ -34,6 +34,7 @@ export function testIntegers(...data: number[]): TestTensor {
 export function toArray(dtype: DType, data: ArrayLike<number>): TensorData {
   if (dtype === "float64") return Float64Array.from(data);
   if (dtype === "int32") return Int32Array.from(data);
+  if (dtype === "int8") return Int8Array.from(data);
   const floats = Float32Array.from(data);
   if (dtype === "float32") return floats;
   const bits = new Uint32Array(floats.buffer);

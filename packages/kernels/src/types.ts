@@ -1,9 +1,15 @@
 import { fail } from "./errors.js";
 
-/** The element types a tensor can have. `float64` runs on the portable kernels only, for gradient checks. */
-export type DType = "float32" | "bfloat16" | "float64" | "int32";
+/**
+ * The element types a tensor can have. `float64` runs on the portable kernels only, for gradient checks. `int6` and `int4` are
+ * weights in panels, never plain; `int8` is either.
+ */
+export type DType = "float32" | "bfloat16" | "float64" | "int32" | "int8" | "int6" | "int4";
 
-/** How the elements lie: row by row, or in the packed panels that the matrix kernels read (native/cpu/gemm.h). */
+/**
+ * How the elements lie: row by row, or in the packed panels that the matrix kernels read (native/cpu/gemm.h; for integers, which
+ * carry their scales with them, native/cpu/quantised.h).
+ */
 export type Encoding = "plain" | "panels";
 
 /**
@@ -26,7 +32,13 @@ export interface TensorType {
   readonly encoding: Encoding;
 }
 
-export const bytesPerElement: Readonly<Record<DType, number>> = { float32: 4, bfloat16: 2, float64: 8, int32: 4 };
+/** Bits of one element; in integer panels without its share of the scales. */
+const bitsPerElement: Readonly<Record<DType, number>> = { float32: 32, bfloat16: 16, float64: 64, int32: 32, int8: 8, int6: 6, int4: 4 };
+
+/** Whether a weight of this type is in quantised panels: integers with scales. */
+export function isQuantised({ dtype, encoding }: Pick<TensorType, "dtype" | "encoding">): boolean {
+  return encoding === "panels" && (dtype === "int8" || dtype === "int6" || dtype === "int4");
+}
 
 /** Makes a tensor type. @example tensor("float32", [size("T", 512), 64]) */
 export function tensor(dtype: DType, shape: readonly Dimension[], encoding: Encoding = "plain"): TensorType {
@@ -71,12 +83,23 @@ export function maxElements(type: TensorType): number {
   return type.shape.reduce<number>((product, dimension) => product * maxOf(dimension), 1);
 }
 
-/** Bytes with every size at its maximum. Panels round rows up to 32 and columns to an even number (native/cpu/gemm.h). */
+/** Bytes with every size at its maximum. */
 export function maxBytes(type: TensorType): number {
-  if (type.encoding === "plain") return maxElements(type) * bytesPerElement[type.dtype];
-  const [columns, rows, ...outer] = type.shape.map(maxOf).reverse();
-  const matrices = outer.reduce((product, n) => product * n, 1);
-  return matrices * Math.ceil((rows ?? 1) / 32) * 32 * Math.ceil((columns ?? 1) / 2) * 2 * bytesPerElement[type.dtype];
+  return bytesOf(type, type.shape.map(maxOf));
+}
+
+/**
+ * Bytes of a tensor of this type and (bound) shape. Panels hold 32 rows; columns are rounded up to an even number (native/cpu/gemm.h),
+ * in quantised panels to 32 (native/cpu/quantised.h).
+ */
+export function bytesOf(type: Pick<TensorType, "dtype" | "encoding">, shape: readonly number[]): number {
+  const bits = bitsPerElement[type.dtype];
+  if (type.encoding === "plain") return shape.reduce((n, d) => n * d, bits / 8);
+  const [columns = 1, rows = 1, ...outer] = shape.toReversed();
+  const panels = outer.reduce((n, d) => n * d, 1) * Math.ceil(rows / 32);
+  if (!isQuantised(type)) return (panels * 32 * Math.ceil(columns / 2) * 2 * bits) / 8;
+  const groupBytes = (32 * 32 * bits) / 8 + (type.dtype === "int8" ? 0 : 64); // values; step and offset of each row
+  return panels * (Math.ceil(columns / 32) * groupBytes + Math.ceil(columns / 256) * 32 * 4);
 }
 
 /** "float32 [T≤512, 64]", for messages. */

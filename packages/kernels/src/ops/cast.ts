@@ -1,7 +1,7 @@
 import { ZayaError } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
-import { type DType, tensor } from "../types.js";
+import { tensor } from "../types.js";
 
 const codes = { float32: 0, bfloat16: 1, float64: 2 } as const;
 
@@ -11,7 +11,7 @@ export const castOperation: Operation = {
   attributes: ["dtype"],
   infer: ([x], { dtype }) => {
     const target = (Object.keys(codes) as (keyof typeof codes)[]).find((name) => codes[name] === dtype);
-    if (!target || !x || x.dtype === "int32" || x.encoding !== "plain") {
+    if (!target || !x || !(x.dtype in codes) || x.encoding !== "plain") {
       throw new ZayaError("SHAPE_MISMATCH", `[cast] expected a plain floating-point tensor and type, received ${x?.encoding} ${x?.dtype}`);
     }
     return [tensor(target, x.shape)];
@@ -24,6 +24,6 @@ export const castOperation: Operation = {
 };
 
 /** The same numbers as float32, bfloat16 or float64. */
-export function cast(x: Value, dtype: Exclude<DType, "int32">): Value {
+export function cast(x: Value, dtype: keyof typeof codes): Value {
   return apply(castOperation, [x], { dtype: codes[dtype] })[0] as Value;
 }

@@ -8,7 +8,7 @@ import { type Dimension, tensor } from "../types.js";
 export const embeddingOperation: Operation = {
   name: "embedding",
   infer: ([table, ids]) => {
-    const { shape, dtype } = expectRank("embedding", "table", table, 2, ["float32", "bfloat16", "float64"]);
+    const { shape, dtype } = expectRank("embedding", "table", table, 2);
     const tokens = expectRank("embedding", "ids", ids, 1, ["int32"]);
     return [computed(tensor(dtype, [tokens.shape[0] as Dimension, shape[1] as Dimension]))];
   },

@@ -1,0 +1,277 @@
+#include "cpu/quantised.h"
+
+#include "cpu/quantised_tile.h"
+#include "cpu/vector.h"
+
+namespace zaya::ZAYA_ISA {
+namespace {
+
+constexpr float largest = 127.0f;
+
+// Nearest integers, ties to even, for |x| below 2^22. A NaN gives some integer.
+inline LanesOf<float>::mask nearest(Lanes<float> x) {
+  const Lanes<float> magic = splat<float>(12582912.0f);  // 1.5 * 2^23
+  return std::bit_cast<LanesOf<float>::mask>(x + magic) - 0x4b400000;
+}
+
+// max |x| over n; NaN where one is among them.
+float largest_magnitude(const float* x, int64_t n) {
+  LanesOf<float>::mask most = {};
+  for (int64_t i = 0; i < n; i += lanes) {
+    const auto bits = std::bit_cast<LanesOf<float>::mask>(n - i >= lanes ? load<float>(x + i) : load_first<float>(x + i, n - i)) & 0x7fffffff;
+    most = bits > most ? bits : most;
+  }
+  int32_t result = 0;
+  for (int i = 0; i < lanes; i++) result = std::max(result, most[i]);
+  return std::bit_cast<float>(result);
+}
+
+// One group of 32 columns of one row, t = w / scale in [−127, 127]: the step and offset with the least Σ h (t − v)².
+class GroupSearch {
+ public:
+  GroupSearch(const float* t, const float* h, int levels) : levels_(levels) {
+    float low = t[0], high = t[0];
+    for (int i = 0; i < 2; i++) t_[i] = load<float>(t + lanes * i), h_[i] = load<float>(h + lanes * i);
+    for (int64_t i = 1; i < quantised_group; i++) low = std::min(low, t[i]), high = std::max(high, t[i]);
+    const float range = (high - low) / static_cast<float>(levels);
+    const int widest = std::max(1, std::min(255 / levels, static_cast<int>(std::ceil(range))));
+    const int narrowest = std::max(1, std::min(widest, static_cast<int>(range * 0.7f)));
+    for (int step = widest; step >= narrowest; step--) {
+      const float centred = 0.5f * (low + high) - 0.5f * static_cast<float>(step * levels);
+      consider(step, consider(step, static_cast<int>(std::floor(centred + 0.5f))));
+    }
+    values(step, offset, q);
+  }
+
+  int step = 1, offset = 0;
+  LanesOf<float>::mask q[2];
+
+ private:
+  void values(int step_, int offset_, LanesOf<float>::mask (&out)[2]) const {
+    // v = offset + step · q must stay within −128 … 127.
+    const int least = offset_ >= -128 ? 0 : (-128 - offset_ + step_ - 1) / step_, most = std::min(levels_, (127 - offset_) / step_);
+    const float inverse = 1.0f / static_cast<float>(step_);
+    for (int i = 0; i < 2; i++) {
+      LanesOf<float>::mask n = nearest((t_[i] - static_cast<float>(offset_)) * inverse);
+      n = n < least ? LanesOf<float>::mask{} + least : n;
+      out[i] = n > most ? LanesOf<float>::mask{} + most : n;
+    }
+  }
+
+  // Takes the pair if it is better than what was seen; returns the offset that suits its values best.
+  int consider(int step_, int offset_) {
+    offset_ = std::clamp(offset_, -128, 127);
+    LanesOf<float>::mask n[2];
+    values(step_, offset_, n);
+    Lanes<float> error = {}, shift = {}, weight = {};
+    for (int i = 0; i < 2; i++) {
+      const Lanes<float> rest = t_[i] - __builtin_convertvector(n[i], Lanes<float>) * static_cast<float>(step_);
+      const Lanes<float> off = rest - static_cast<float>(offset_);
+      error += h_[i] * off * off;
+      shift += h_[i] * rest;
+      weight += h_[i];
+    }
+    const float total = sum<float>(error);
+    if (total < least_) least_ = total, step = step_, offset = offset_;
+    const float mass = sum<float>(weight);
+    return mass > 0 ? static_cast<int>(std::floor(sum<float>(shift) / mass + 0.5f)) : offset_;
+  }
+
+  int levels_;
+  Lanes<float> t_[2], h_[2];
+  float least_ = INFINITY;
+};
+
+// Row r of a panel, columns of one block, w / scale in t (zeros beyond the matrix).
+void store_values(DType dtype, int64_t columns, int64_t r, const float* t, const float* h, uint8_t* block) {
+  uint8_t* parameters = block + value_bytes(dtype, columns);
+  for (int64_t k = 0; k < columns; k += quantised_group) {
+    int32_t q[quantised_group];
+    if (dtype == DType::int8) {
+      for (int64_t i = 0; i < quantised_group; i += lanes) {
+        const auto n = nearest(load<float>(t + k + i)) + 128;
+        std::memcpy(q + i, &n, sizeof n);
+      }
+    } else {
+      const GroupSearch found(t + k, h + k, dtype == DType::int4 ? 15 : 63);
+      std::memcpy(q, found.q, sizeof q);
+      parameters[2 * k + r] = static_cast<uint8_t>(found.step);
+      parameters[2 * k + quantised_rows + r] = static_cast<uint8_t>(found.offset);
+    }
+    for (int64_t i = 0; i < quantised_group; i++) {
+      const int64_t quad = (k + i) / 4, s = (k + i) % 4;
+      if (dtype == DType::int8) {
+        block[quad * 128 + 4 * r + s] = static_cast<uint8_t>(q[i]);
+        continue;
+      }
+      uint8_t& low = block[quad * 64 + r % 16 * 4 + s];
+      low = static_cast<uint8_t>(r < 16 ? (low & 0xf0) | (q[i] & 15) : (low & 0x0f) | (q[i] & 15) << 4);
+      if (dtype == DType::int6) {
+        uint8_t& high = block[columns * 16 + quad / 2 * 64 + r % 16 * 4 + s];
+        const int shift = static_cast<int>(quad % 2 * 4 + r / 16 * 2);
+        high = static_cast<uint8_t>((high & ~(3 << shift)) | (q[i] >> 4) << shift);
+      }
+    }
+  }
+}
+
+// v of row r and column k of a block, and the row's scale.
+int value_at(DType dtype, int64_t columns, const uint8_t* block, int64_t r, int64_t k) {
+  const int64_t quad = k / 4, s = k % 4;
+  if (dtype == DType::int8) return block[quad * 128 + 4 * r + s] - 128;
+  int q = block[quad * 64 + r % 16 * 4 + s] >> (r < 16 ? 0 : 4) & 15;
+  if (dtype == DType::int6) q |= (block[columns * 16 + quad / 2 * 64 + r % 16 * 4 + s] >> (quad % 2 * 4 + r / 16 * 2) & 3) << 4;
+  const uint8_t* parameters = block + value_bytes(dtype, columns) + k / quantised_group * 64;
+  return static_cast<int8_t>(parameters[quantised_rows + r]) + parameters[r] * q;
+}
+inline const float* scales_of(DType dtype, int64_t columns, const uint8_t* block) {
+  return reinterpret_cast<const float*>(block + block_bytes(dtype, columns)) - quantised_rows;
+}
+
+}  // namespace
+
+QuantisedWeight quantised_weight(const Tensor& w, int64_t matrix) {
+  const int64_t n = w.shape[w.rank - 2], k = w.shape[w.rank - 1];
+  return {w.as<uint8_t>() + matrix * quantised_panels(n) * quantised_panel_bytes(w.dtype, k), w.dtype, n, k};
+}
+
+void quantise_weight(Pool& pool, const Tensor& w, int64_t first_row, int64_t n, int64_t k, const float* importance, DType dtype, uint8_t* panels) {
+  pool.run(quantised_panels(n), [&](int64_t panel, int) {
+    uint8_t* block = panels + panel * quantised_panel_bytes(dtype, k);
+    for (int64_t b = 0; b < blocks_of(k); b++) {
+      const int64_t columns = block_columns(k, b), begin = b * quantised_block, valid = std::min(columns, k - begin);
+      auto* scales = const_cast<float*>(scales_of(dtype, columns, block));
+      for (int64_t r = 0; r < quantised_rows; r++) {
+        alignas(64) float t[quantised_block] = {}, h[quantised_block] = {};
+        const int64_t row = panel * quantised_rows + r;
+        if (row < n) read_elements<float>(w, (first_row + row) * k + begin, valid, t);
+        for (int64_t i = 0; i < valid; i++) h[i] = importance != nullptr ? importance[begin + i] : 1.0f;
+        const float most = largest_magnitude(t, valid), inverse = most > 0 ? largest / most : 0.0f;
+        scales[r] = most / largest;
+        for (int64_t i = 0; i < valid; i++) t[i] *= inverse;
+        store_values(dtype, columns, r, t, h, block);
+      }
+      block += block_bytes(dtype, columns);
+    }
+  });
+}
+
+template <class T> void dequantise_row(const QuantisedWeight& w, int64_t row, T* out) {
+  const uint8_t* block = w.panel(row / quantised_rows);
+  const int64_t r = row % quantised_rows;
+  for (int64_t b = 0; b < blocks_of(w.k); b++) {
+    const int64_t columns = block_columns(w.k, b), begin = b * quantised_block;
+    const float scale = scales_of(w.dtype, columns, block)[r];
+    for (int64_t k = 0; k < std::min(columns, w.k - begin); k++)
+      out[begin + k] = static_cast<T>(scale * static_cast<float>(value_at(w.dtype, columns, block, r, k)));
+    block += block_bytes(w.dtype, columns);
+  }
+}
+template void dequantise_row<float>(const QuantisedWeight&, int64_t, float*);
+template void dequantise_row<double>(const QuantisedWeight&, int64_t, double*);
+
+size_t QuantisedRows::bytes(int64_t rows, int64_t k) {
+  return align64(static_cast<size_t>(rows * (quantised_columns(k) + 8 * blocks_of(k) + quantised_columns(k) / quantised_group * 4)));
+}
+
+QuantisedRows::QuantisedRows(void* workspace, int64_t rows, int64_t k) : k(k) {
+  words_ = static_cast<int32_t*>(workspace);
+  scales_ = reinterpret_cast<float*>(words_ + rows * quantised_columns(k) / 4);
+  starts_ = reinterpret_cast<int32_t*>(scales_ + rows * blocks_of(k));
+  sums_ = reinterpret_cast<float*>(starts_ + rows * blocks_of(k));
+}
+
+void QuantisedRows::fill(int64_t first, int64_t rows, const float* x, int64_t stride, const int32_t* index) const {
+  for (int64_t r = 0; r < rows; r++) {
+    const float* row = x + (index != nullptr ? index[r] : r) * stride;
+    for (int64_t b = 0; b < blocks_of(k); b++) {
+      const int64_t begin = b * quantised_block, columns = block_columns(k, b), valid = std::min(columns, k - begin);
+      const float most = largest_magnitude(row + begin, valid), inverse = most > 0 ? largest / most : 0.0f;
+      scales(first)[b * rows + r] = most / largest;
+      int32_t start = 0;
+      for (int64_t i = 0; i < columns; i += quantised_group) {
+        int32_t sum = 0;
+        for (int64_t j = i; j < i + quantised_group; j += lanes) {
+          const int64_t left = valid - j;
+          const Lanes<float> part = left >= lanes ? load<float>(row + begin + j) : load_first<float>(row + begin + j, std::max<int64_t>(0, left));
+          const auto n = nearest(part * inverse);
+          typedef int8_t Bytes __attribute__((vector_size(16)));
+          const Bytes bytes = __builtin_convertvector(n, Bytes);
+          int32_t word[4];
+          std::memcpy(word, &bytes, sizeof word);
+          int32_t* to = words(first) + (begin + j) / 4 * rows + r;
+          for (int i4 = 0; i4 < 4; i4++) to[i4 * rows] = word[i4];
+          for (int lane = 0; lane < lanes; lane++) sum += n[lane];
+        }
+        sums(first)[(begin + i) / quantised_group * rows + r] = static_cast<float>(sum);
+        start -= 128 * sum;
+      }
+      starts(first)[b * rows + r] = start;
+    }
+  }
+}
+
+void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const QuantisedWeight& w, int64_t panel, float* c, int64_t c_stride,
+                    uint8_t* scratch) {
+  const uint8_t* block = w.panel(panel);
+  QuantisedTile tile;
+  tile.columns = std::min(quantised_rows, w.n - panel * quantised_rows);
+  tile.c_stride = c_stride;
+  tile.packed = w.dtype;
+  tile.ahead = w.dtype == DType::int8 ? 4096 : 1024;
+  const bool direct = rows <= direct_rows && w.dtype != DType::int8;
+  if (blocks_of(w.k) == 0)
+    for (int64_t i = 0; i < rows; i++) std::fill_n(c + i * c_stride, tile.columns, 0.0f);
+  for (int64_t b = 0; b < blocks_of(w.k); b++) {
+    const int64_t columns = block_columns(w.k, b), begin = b * quantised_block;
+    tile.k = columns;
+    tile.accumulate = b > 0;
+    tile.scales = scales_of(w.dtype, columns, block);
+    tile.parameters = block + value_bytes(w.dtype, columns);
+    tile.values = block;
+    if (!direct && w.dtype != DType::int8) unpack_block(w.dtype, columns, block, scratch), tile.values = scratch;
+    for (int64_t row = 0; row < rows; row += QuantisedRows::strip) {
+      tile.rows = static_cast<int>(std::min(QuantisedRows::strip, rows - row));
+      tile.words = x.words(first + row) + begin / 4 * tile.rows;
+      tile.x_scales = x.scales(first + row) + b * tile.rows;
+      tile.starts = x.starts(first + row) + b * tile.rows;
+      tile.sums = x.sums(first + row) + begin / quantised_group * tile.rows;
+      tile.c = c + row * c_stride;
+      if (direct)
+        multiply_direct(tile);
+      else
+        multiply_tile(tile);
+    }
+    block += block_bytes(w.dtype, columns);
+  }
+}
+
+void quantise_rows(Pool& pool, const QuantisedRows& out, const QuantisedProduct* products, int64_t count, const float* x, int64_t stride,
+                   const int32_t* index) {
+  constexpr int64_t little = 1 << 14;  // elements that one thread does quicker than two
+  int64_t strips = 0, rows = 0;
+  for (int64_t i = 0; i < count; i++) strips += (products[i].m + QuantisedRows::strip - 1) / QuantisedRows::strip, rows += products[i].m;
+  auto fill = [&](int64_t task, int) {
+    const QuantisedProduct* p = products;
+    for (int64_t own; task >= (own = (p->m + QuantisedRows::strip - 1) / QuantisedRows::strip); p++) task -= own;
+    const int64_t row = task * QuantisedRows::strip, first = p->first + row;
+    out.fill(first, std::min(QuantisedRows::strip, p->m - row), index != nullptr ? x : x + first * stride, stride, index != nullptr ? index + first : nullptr);
+  };
+  if (rows * out.k <= little)
+    for (int64_t task = 0; task < strips; task++) fill(task, 0);
+  else
+    pool.run(strips, fill);
+}
+
+void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count, uint8_t* scratch) {
+  for_pieces(pool, products, count, [&](const QuantisedProduct& p, int64_t row, int64_t rows, int64_t panel, int thread) {
+    const int64_t column = panel * quantised_rows;
+    float* c = p.c + row * p.c_stride + column;
+    multiply_panel(x, p.first + row, rows, p.w, panel, c, p.c_stride, scratch + thread * panel_scratch);
+    if (p.bias == nullptr) return;
+    for (int64_t i = 0; i < rows; i++)
+      for (int64_t j = 0; j < std::min(quantised_rows, p.w.n - column); j++) c[i * p.c_stride + j] += p.bias[column + j];
+  });
+}
+
+}  // namespace zaya::ZAYA_ISA

@@ -1,0 +1,129 @@
+// Weights in quantised panels, and products with them: y[m, n] = sum over k of x[m, k] · w[n, k], the operands as 8-bit integers.
+//
+// A weight w [N, K] (a matrix of the leading dimensions after the other): ceil(N/32) panels of 32 rows. A panel is cut along k into
+// blocks of 256 columns; the last one holds what is left, rounded up to a multiple of 32. Of w in a block
+//   w = scale · v,  v an integer from −128 to 127, scale a float32 for each row.
+// int8 stores v; int4 and int6 store q, and for each row and 32 columns a step and an offset, v = offset + step · q: they are int8 in
+// less space, and everything after unpacking is the same. A block of kb columns lies as
+//   int8   [kb/4][32 rows][4]         v + 128
+//   int4   [kb/4][16][4]              q (0…15) of row r in the low half of a byte, of row 16 + r in the high half
+//   int6   the low four bits of q (0…63) like int4, then the high two [kb/8][16][4]: quads 2i and 2i + 1 of row r in bits 0–1 and 4–5,
+//          of row 16 + r in bits 2–3 and 6–7
+//   int4, int6: then [kb/32][2][32]   step (unsigned), offset (signed) of each row
+//   then float32 [32]                 scale of each row; 0 for missing rows
+// Missing columns are 0 on the side of x.
+//
+// x is quantised row by row, a block of 256 columns at a time: x ≈ d · xq, d = max |x| / 127, xq rounded to nearest even.
+// Accumulation: within a block integer, hence exact in any order; blocks ascending, y = fma(sum of v·xq, scale · d, y) on vector units,
+// a product and an addition in the portable version. Neither the number of rows nor the cut into tasks appears in it.
+#pragma once
+#include <algorithm>
+
+#include "cpu/lanes.h"
+
+namespace zaya::ZAYA_ISA {
+
+constexpr int64_t quantised_rows = 32;    // of a panel
+constexpr int64_t quantised_block = 256;  // columns that share a scale
+constexpr int64_t quantised_group = 32;   // columns that share a step and an offset
+
+inline int64_t quantised_columns(int64_t k) { return (k + quantised_group - 1) / quantised_group * quantised_group; }
+inline int64_t blocks_of(int64_t k) { return (k + quantised_block - 1) / quantised_block; }
+inline int64_t block_columns(int64_t k, int64_t block) { return std::min(quantised_block, quantised_columns(k) - block * quantised_block); }
+
+// Bytes of the values of one panel's block, and of the whole block.
+inline int64_t value_bytes(DType dtype, int64_t columns) { return columns * (dtype == DType::int8 ? 32 : dtype == DType::int6 ? 24 : 16); }
+inline int64_t block_bytes(DType dtype, int64_t columns) {
+  return value_bytes(dtype, columns) + (dtype == DType::int8 ? 0 : 2 * columns) + quantised_rows * 4;
+}
+inline int64_t quantised_panels(int64_t n) { return (n + quantised_rows - 1) / quantised_rows; }
+inline int64_t quantised_panel_bytes(DType dtype, int64_t k) {
+  return blocks_of(k) == 0 ? 0 : (blocks_of(k) - 1) * block_bytes(dtype, quantised_block) + block_bytes(dtype, block_columns(k, blocks_of(k) - 1));
+}
+
+// A matrix in quantised panels.
+struct QuantisedWeight {
+  const uint8_t* panels = nullptr;
+  DType dtype = DType::int8;
+  int64_t n = 0, k = 0;
+
+  const uint8_t* panel(int64_t i) const { return panels + i * quantised_panel_bytes(dtype, k); }
+};
+// The weight w [.., N, K] of an operation; `matrix` counts the leading dimensions.
+QuantisedWeight quantised_weight(const Tensor& w, int64_t matrix);
+inline bool is_quantised(const Tensor& w) {
+  return w.encoding == Encoding::panels && (w.dtype == DType::int8 || w.dtype == DType::int6 || w.dtype == DType::int4);
+}
+
+// Packs w (row-major, float32, bfloat16 or float64) into `panels`. importance [k] or null: the weight of each column's squared error in
+// the choice of step and offset.
+void quantise_weight(Pool& pool, const Tensor& w, int64_t first_row, int64_t n, int64_t k, const float* importance, DType dtype, uint8_t* panels);
+
+// Elements [0, K) of row `row`, in T.
+template <class T> void dequantise_row(const QuantisedWeight& w, int64_t row, T* out);
+
+// The rows of x as integers, in runs of at most 12 rows ("strips") that the kernels take at a time. Within a strip
+//   words [K'/4][rows] of four xq;  scales, starts [blocks][rows]: d, and −128 · sum of xq;  sums [K'/32][rows]: sum of xq, as float.
+class QuantisedRows {
+ public:
+  static constexpr int64_t strip = 12;
+  static size_t bytes(int64_t rows, int64_t k);  // of the workspace
+  QuantisedRows(void* workspace, int64_t rows, int64_t k);
+
+  // Quantises `rows` ≤ 12 rows of x into the strip whose first row is `first`; row i is x[index[i]] where an index is given.
+  void fill(int64_t first, int64_t rows, const float* x, int64_t stride, const int32_t* index = nullptr) const;
+
+  int64_t k;
+  int32_t* words(int64_t first) const { return words_ + first * quantised_columns(k) / 4; }
+  float* scales(int64_t first) const { return scales_ + first * blocks_of(k); }
+  int32_t* starts(int64_t first) const { return starts_ + first * blocks_of(k); }
+  float* sums(int64_t first) const { return sums_ + first * quantised_columns(k) / quantised_group; }
+
+ private:
+  int32_t* words_;
+  float* scales_;
+  int32_t* starts_;
+  float* sums_;
+};
+
+// Bytes of scratch that multiply_panel wants: an unpacked block.
+constexpr int64_t panel_scratch = quantised_rows * quantised_block;
+
+// c [rows, columns ≤ 32] = rows first … first + rows of x times panel `panel` of w. Strips begin at first, 12 rows each.
+void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const QuantisedWeight& w, int64_t panel, float* c, int64_t c_stride,
+                    uint8_t* scratch);
+
+// A product of a list: rows first … first + m of x (quantised beforehand) times w, to c [m, n].
+struct QuantisedProduct {
+  QuantisedWeight w;
+  int64_t panels = 0;  // of the result: those of w, or fewer where a task takes several
+  int64_t first = 0, m = 0;
+  float* c = nullptr;
+  int64_t c_stride = 0;
+  const float* bias = nullptr;  // [n], added last
+};
+
+// Runs fn(product, first row, rows, panel, thread) over all pieces of a list of products, at most 240 rows by one panel each. They are one
+// list of tasks.
+template <class F> void for_pieces(Pool& pool, const QuantisedProduct* products, int64_t count, F&& fn) {
+  constexpr int64_t most_rows = 20 * QuantisedRows::strip;
+  auto pieces = [](const QuantisedProduct& p) { return (p.m + most_rows - 1) / most_rows * p.panels; };
+  int64_t tasks = 0;
+  for (int64_t i = 0; i < count; i++) tasks += pieces(products[i]);
+  pool.run(tasks, [&](int64_t task, int thread) {
+    const QuantisedProduct* p = products;
+    for (; task >= pieces(*p); p++) task -= pieces(*p);
+    const int64_t row = task / p->panels * most_rows;
+    fn(*p, row, std::min(most_rows, p->m - row), task % p->panels, thread);
+  });
+}
+
+// Quantises the rows of x that the products name, the strips of each beginning at its `first`; row i is x[index[i]] where an index is given.
+void quantise_rows(Pool& pool, const QuantisedRows& out, const QuantisedProduct* products, int64_t count, const float* x, int64_t stride,
+                   const int32_t* index = nullptr);
+
+// Runs a list of products of equal k. scratch: panel_scratch bytes a thread.
+void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count, uint8_t* scratch);
+inline size_t quantised_scratch(const Pool& pool) { return static_cast<size_t>(pool.threads() * panel_scratch); }
+
+}  // namespace zaya::ZAYA_ISA
