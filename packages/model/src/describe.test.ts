@@ -8,6 +8,7 @@ import { storedType } from "./graph/weights.js";
 import { initialise } from "./initialise.js";
 import { parameters } from "./parameters.js";
 import { presets } from "./presets.js";
+import { runTypes } from "./run_types.js";
 
 suite("describe", () => {
   it("counts ZAYA1-8B to the last parameter", () => {
@@ -61,6 +62,37 @@ suite("describe", () => {
     expect(decodeBytes.experts).toBe(40 * 3 * 2048 * 2048 * 2);
     expect(decodeBytes.keysAndValues).toBe(40 * 4096 * 2 * 2 * 128 * 2);
     expect(memoryToServe.total).toBeGreaterThan(2 * 8_840_489_464);
+  });
+
+  it.each([
+    // A row of 256 columns: values, 2 bytes a group of 32 (not for int8), a float32 scale.
+    { kind: "bf16", matrix: 512, head: 512, expert: 512 },
+    { kind: "q8", matrix: 256 + 4, head: 256 + 4, expert: 256 + 4 },
+    { kind: "q4", matrix: 256 + 4, head: 256 + 4, expert: 128 + 16 + 4 },
+    { kind: "q4", attention: "int4", head: 192 + 16 + 4, headType: "int6", matrix: 128 + 16 + 4, expert: 128 + 16 + 4 },
+  ] as const)("splits what a token of ZAYA1-8B reads from $kind panels into its parts", ({ kind, matrix, head, expert, ...types }) => {
+    const { attention, headType } = { attention: undefined, headType: undefined, ...types };
+    const typeOf = runTypes(kind, { ...(attention && { attention }), ...(headType && { head: headType }) });
+    const { decodeBytes } = describe(presets["zaya1-8b"], { typeOf, context: 16384 });
+    const [L, D, C, F, R, E] = [40, 2048, 1280, 2048, 256, 16];
+    const merge = 4 * D * 4;
+    expect(decodeBytes.head).toBe(((262_272 * D) / 256) * head);
+    expect(decodeBytes.experts).toBe(((L * 3 * F * D) / 256) * expert);
+    // Norm, projections of 1024 + 256 + 2 · 128 rows and back from 1024, both convolutions with biases, temperatures, merge.
+    const convolutions = (C * 2 + C * 128 * 2) * 2 + 2 * C * 4;
+    expect(decodeBytes.attention).toBe(L * (D * 4 + (((1536 + 1024) * D) / 256) * matrix + convolutions + 2 * 4 + merge));
+    // All but the first block scale the state of the router before.
+    expect(decodeBytes.router).toBe(L * ((R * D + 2 * R * R + (E + 1) * R) * 2 + 4 * R * 4 + (E + 1) * 4) + (L - 1) * R * 4);
+    expect(decodeBytes.other).toBe(L * (D * 4 + merge) + 3 * D * 4);
+    expect(decodeBytes.keysAndValues).toBe(16384 * L * 2 * 2 * 128 * 2);
+    const { total, ...parts } = decodeBytes;
+    expect(Object.values(parts).reduce((sum, bytes) => sum + bytes)).toBe(total);
+  });
+
+  it("reads a head's own bias with an embedding that is the head", () => {
+    const config = presets["zaya-tiny"];
+    const bytes = (lmHeadBias: boolean) => describe({ ...config, lmHeadBias }).decodeBytes.head;
+    expect(bytes(true) - bytes(false)).toBe(4 * config.vocabSize);
   });
 
   it("counts the state of a sequence", () => {

@@ -1,7 +1,7 @@
-import { maxBytes } from "@zaya/kernels";
+import { type DType, maxBytes, type TensorType } from "@zaya/kernels";
 import type { ModelConfig } from "./config.js";
-import { pageTokens } from "./graph/inputs.js";
-import { storedType, type WeightStorage } from "./graph/weights.js";
+import { cacheTensors, pageTokens } from "./graph/inputs.js";
+import { storedType } from "./graph/weights.js";
 import { sourcesOf } from "./layout.js";
 import { elements, type ParameterSpec, parameters } from "./parameters.js";
 
@@ -41,22 +41,22 @@ export interface Description {
     /** The last token of the context: 2 · active + 2 · V · D + 4 · N · H · Σ min(T, W). */
     readonly decode: FlopsPerToken;
   };
-  /** Bytes that one decoded token reads, alone in its batch. */
+  /** Bytes that one decoded token reads, alone in its batch, when this context is cached. */
   readonly decodeBytes: {
     readonly head: number;
-    /** Attention of all blocks: projections, convolutions, merges. */
+    /** Attention (CCA) of all blocks: projections, convolutions, merges. */
     readonly attention: number;
     readonly router: number;
-    /** One expert a block. */
+    /** One expert a block; a step of several tokens reads as many as they chose. */
     readonly experts: number;
     readonly other: number;
-    /** Keys and values of the context: Σ min(T, W) · 2 · K · H · bytes of a cached number. */
+    /** Keys and values of the context: Σ min(T, W) · bytes of a token's keys and values in a layer. */
     readonly keysAndValues: number;
     readonly total: number;
   };
   /** Bytes that a sequence keeps between steps. */
   readonly state: {
-    /** 2 · K · H · L · bytes of a cached number, a token. */
+    /** A token's keys and values in all layers: 2 · K · H · L · bytes of a cached number, and their scales where there are any. */
     readonly keysAndValuesPerToken: number;
     /** The last two columns before the convolutions, float32: L · 2 · (N + K) · H · 4. */
     readonly convolution: number;
@@ -88,10 +88,10 @@ interface Memory {
 export interface DescribeOptions {
   /** Tokens of context. Default 4096, or the model's own limit where that is lower. */
   readonly context?: number;
-  /** Type of the matrices when serving. Default bfloat16. */
-  readonly dtype?: "float32" | "bfloat16";
-  /** Type of cached keys and values. Default: that of the matrices. */
-  readonly cacheDtype?: "float32" | "bfloat16";
+  /** How each parameter is stored when serving, such as `runTypes("q4")`. Default: matrices as bfloat16 panels, all else float32. */
+  readonly typeOf?: (spec: ParameterSpec) => TensorType;
+  /** Type of cached keys and values. Default bfloat16. */
+  readonly cacheDtype?: DType;
   /** Sequences served at once. Default 1. */
   readonly sequences?: number;
   /** Tokens of one forward and backward pass in training. Default 2048. */
@@ -106,15 +106,14 @@ export interface DescribeOptions {
 export function describe(config: ModelConfig, options: DescribeOptions = {}): Description {
   const {
     context = Math.min(4096, config.maxPositions),
-    dtype = "bfloat16",
+    typeOf = (spec) => storedType(spec, { dtype: "bfloat16", encoding: "panels" }),
     cacheDtype = "bfloat16",
     sequences = 1,
     batchTokens = 2048,
   } = options;
   const specs = parameters(config);
-  const serving: WeightStorage = { dtype, encoding: "panels" };
   const size = (specs: readonly ParameterSpec[]): number => sum(specs.map(elements));
-  const stored = (specs: readonly ParameterSpec[]): number => sum(specs.map((spec) => maxBytes(storedType(spec, serving))));
+  const stored = (specs: readonly ParameterSpec[]): number => sum(specs.map((spec) => maxBytes(typeOf(spec))));
 
   const groups = groupOf(specs);
   const numExperts = config.kind === "zaya" ? config.numExperts : 1;
@@ -124,7 +123,7 @@ export function describe(config: ModelConfig, options: DescribeOptions = {}): De
   const total = size(specs);
   const active = total - embedding - head - experts + experts / numExperts;
 
-  const { numLayers: L, numQueryHeads: N, numKeyValueHeads: K, headDim: H } = config;
+  const { numLayers: L, numQueryHeads: N, headDim: H } = config;
   const windows =
     config.kind === "zaya"
       ? config.layerTypes.map((type) => (type === "sliding" ? (config.slidingWindow as number) : Infinity))
@@ -137,20 +136,20 @@ export function describe(config: ModelConfig, options: DescribeOptions = {}): De
     return { ...parts, total: sum(Object.values(parts)) };
   };
 
-  const cached = cacheDtype === "float32" ? 4 : 2;
+  const cached = cachedBytes(config, cacheDtype);
   const decode = {
-    head: stored(config.tieWordEmbeddings ? groups.embedding : groups.head),
+    head: stored(config.tieWordEmbeddings ? [...groups.embedding, ...groups.head] : groups.head),
     attention: stored(groups.attention),
     router: stored(groups.router),
     experts: stored(groups.experts) / numExperts,
     other: stored(groups.other),
-    keysAndValues: lastKeys * 2 * K * H * cached,
+    keysAndValues: lastKeys * cached.keysAndValues,
   };
   const pages = Math.ceil(context / pageTokens) * pageTokens;
   const state = {
-    keysAndValuesPerToken: 2 * K * H * L * cached,
-    convolution: config.kind === "zaya" ? L * 2 * (N + K) * H * 4 : 0,
-    delayedValue: config.kind === "zaya" ? (L * K * H * 4) / 2 : 0,
+    keysAndValuesPerToken: L * cached.keysAndValues,
+    convolution: config.kind === "zaya" ? L * cached.convolution : 0,
+    delayedValue: config.kind === "zaya" ? L * cached.delayedValue : 0,
   };
   const stateTotal = state.keysAndValuesPerToken * pages + state.convolution + state.delayedValue;
 
@@ -190,6 +189,17 @@ export function describe(config: ModelConfig, options: DescribeOptions = {}): De
       "4 bytes a parameter each for float32 weights, gradients and AdamW's two moments; activations: 4 bytes · tokens · (widths that the backward pass reads again in every block)",
       { weights: 4 * total, gradients: 4 * total, moments: 8 * total, activations: 4 * batchTokens * L * savedWidth(config) },
     ),
+  };
+}
+
+/** Bytes of the state in one layer: of a token, and of a sequence. */
+function cachedBytes(config: ModelConfig, dtype: DType): { keysAndValues: number; convolution: number; delayedValue: number } {
+  const [layer] = cacheTensors(config, { numPages: 1, numSlots: 1, dtype });
+  const { conv, delay, ...pages } = layer as NonNullable<typeof layer>;
+  return {
+    keysAndValues: sum(Object.values(pages).map(({ type }) => maxBytes(type))) / pageTokens,
+    convolution: maxBytes(conv.type),
+    delayedValue: maxBytes(delay.type),
   };
 }
 

@@ -15,6 +15,7 @@ export { initialise, initialiseParts, type NamedTensor } from "./initialise.js";
 export { type ParameterKind, type ParameterSpec, parameters } from "./parameters.js";
 export { type PhiloxKey, philox, philoxKey } from "./philox.js";
 export { type PresetName, presets } from "./presets.js";
+export { type RunKind, type RunTypes, runTypes } from "./run_types.js";
 export { readTokenizerFiles, type SaveOptions, saveCheckpoint, type TokenizerFiles } from "./save.js";
 export type { ChatMessage, ChatTemplateOptions } from "./tokenizer/chat_template.js";
 export type { DecodeStream } from "./tokenizer/decode.js";
