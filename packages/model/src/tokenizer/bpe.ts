@@ -1,10 +1,12 @@
 // Byte-pair encoding: of all neighbouring symbols of a word, the pair with the lowest rank (earliest in `merges`) is joined first,
 // the leftmost of equals, until no pair is in the list. Same ids as the reference for every vocabulary.
+import type { Merges } from "./merges.js";
+import type { Vocabulary } from "./vocabulary.js";
 
 /** The `model` of a tokenizer.json of type BPE. */
 export interface BpeModel {
-  readonly vocab: ReadonlyMap<string, number>;
-  readonly merges: readonly (readonly [string, string] | string)[];
+  readonly vocab: Vocabulary;
+  readonly merges: Merges;
   readonly unknownToken: string | null;
   /** Join neighbouring unknown tokens into one. */
   readonly fuseUnknown: boolean;
@@ -34,7 +36,6 @@ export function byteOfToken(token: string): number {
  * `spell` writes a word in the characters of the vocabulary; a word seen before is not spelt again.
  */
 export function createWordEncoder(model: BpeModel, spell: (word: string) => string = (word) => word): WordEncoder {
-  const table = createMergeTable(model);
   const symbolsOf = createSymbolReader(model);
   const isCut = createCutRule(model);
   const cache = new Map<string, readonly number[]>();
@@ -44,7 +45,7 @@ export function createWordEncoder(model: BpeModel, spell: (word: string) => stri
     if (known) return known;
     const spelt = spell(part);
     const whole = model.ignoreMerges ? model.vocab.get(spelt) : undefined;
-    const ids = whole === undefined ? merge(symbolsOf(spelt), table) : [whole];
+    const ids = whole === undefined ? merge(symbolsOf(spelt), model.merges) : [whole];
     if (part.length <= longestCached) {
       if (cache.size >= cachedWords) cache.clear();
       cache.set(ownCopy(part), ids);
@@ -71,49 +72,6 @@ export function createWordEncoder(model: BpeModel, spell: (word: string) => stri
 /** A string cut out of a text holds the whole text in memory; what is kept must be a copy. */
 export function ownCopy(part: string): string {
   return Buffer.from(part, "utf16le").toString("utf16le");
-}
-
-/** Open-addressed hash table from a pair of ids to its rank and to the id of the joined token. */
-interface MergeTable {
-  /** Index of the pair among the merges, or -1. */
-  find(left: number, right: number): number;
-  readonly joined: Int32Array;
-}
-
-function createMergeTable({ vocab, merges }: BpeModel): MergeTable {
-  const lefts = new Int32Array(merges.length);
-  const rights = new Int32Array(merges.length);
-  const joined = new Int32Array(merges.length);
-  const bits = Math.max(4, Math.ceil(Math.log2(merges.length * 2 + 1)));
-  const slots = new Int32Array(1 << bits).fill(-1);
-  const mask = slots.length - 1;
-
-  const slotOf = (left: number, right: number): number => {
-    let slot = (Math.imul(left, 0x9e3779b1) ^ Math.imul(right, 0x85ebca6b)) >>> (32 - bits);
-    for (let index = slots[slot] as number; index >= 0; index = slots[slot] as number) {
-      if (lefts[index] === left && rights[index] === right) break;
-      slot = (slot + 1) & mask;
-    }
-    return slot;
-  };
-  merges.forEach((pair, rank) => {
-    const [left, right] = splitMerge(pair);
-    const [l, r, both] = [vocab.get(left), vocab.get(right), vocab.get(left + right)];
-    if (l === undefined || r === undefined || both === undefined) {
-      throw new RangeError(`merge ${rank} (${JSON.stringify(left)} ${JSON.stringify(right)}) uses a token that is not in the vocabulary`);
-    }
-    lefts[rank] = l;
-    rights[rank] = r;
-    joined[rank] = both;
-    slots[slotOf(l, r)] = rank;
-  });
-  return { joined, find: (left, right) => slots[slotOf(left, right)] as number };
-}
-
-function splitMerge(pair: readonly [string, string] | string): readonly [string, string] {
-  if (typeof pair !== "string") return pair;
-  const space = pair.indexOf(" ", 1);
-  return [pair.slice(0, space), pair.slice(space + 1)];
 }
 
 /** A function that gives the symbols a word starts from: its characters, or what stands for those that are not in the vocabulary. */
@@ -143,11 +101,12 @@ function createSymbolReader({ vocab, unknownToken, fuseUnknown, byteFallback }: 
  * no merge joins the character before it to the mark. Null when the vocabulary has no space mark.
  */
 function createCutRule({ vocab, merges, byteFallback, ignoreMerges }: BpeModel): ((codeUnit: number) => boolean) | null {
-  if (!vocab.has(spaceMark) || ignoreMerges) return null;
+  if (vocab.get(spaceMark) === undefined || ignoreMerges) return null;
+  const mark = utf8.encode(spaceMark);
   const joinable = new Set([spaceMark.charCodeAt(0)]);
-  for (const pair of merges) {
-    const [left, right] = splitMerge(pair);
-    if (!right.startsWith(spaceMark)) continue;
+  for (let rank = 0; rank < merges.count; rank++) {
+    if (!vocab.startsWith(merges.rights[rank] as number, mark)) continue;
+    const left = vocab.tokenOf(merges.lefts[rank] as number) as string;
     if (byteFallback && byteOfToken(left) >= 0) return null;
     joinable.add(left.charCodeAt(left.length - 1));
   }
@@ -155,7 +114,7 @@ function createCutRule({ vocab, merges, byteFallback, ignoreMerges }: BpeModel):
 }
 
 /** Joins pairs in order of (rank, position) with a heap over a linked list; entries that no longer hold are skipped. */
-function merge(symbols: number[], { find, joined }: MergeTable): number[] {
+function merge(symbols: number[], { find, joined }: Merges): number[] {
   const n = symbols.length;
   if (n < 2) return symbols;
   const next = new Int32Array(n);

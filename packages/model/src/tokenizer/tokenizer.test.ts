@@ -125,7 +125,7 @@ test("loads what it has saved, and says which file is wrong", async () => {
 test.each([
   ["a model that is not BPE", { model: { type: "Unigram", vocab: {} } }, "model of type Unigram is not supported"],
   ["a file without a model", { version: "1.0" }, "tokenizer.json: model: "],
-  ["an id that is not a number", { model: { vocab: { a: "x" } } }, 'the id of "a" is x'],
+  ["an id that is not a number", { model: { vocab: { a: "x" } } }, 'the id of "a" is "x"'],
   ["an id no table could hold", { model: { vocab: { a: 1e12 } } }, "is 1000000000000, not a whole number from 0 to"],
   ["merges that are not pairs", { model: { vocab: { a: 0 }, merges: [7] } }, "tokenizer.json: "],
   ["a pre-tokenizer nobody knows", { model: { vocab: { a: 0 } }, pre_tokenizer: { type: "Magic" } }, "Magic"],

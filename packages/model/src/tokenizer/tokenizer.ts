@@ -2,11 +2,11 @@ import { Tokenizer as Pipeline } from "@huggingface/tokenizers";
 import { fail } from "../errors.js";
 import { readTokenizerFiles, type TokenizerFiles } from "../save.js";
 import { type AddedToken, createAddedTokenSplitter } from "./added_tokens.js";
-import { createWordEncoder, type WordEncoder } from "./bpe.js";
+import { createWordEncoder } from "./bpe.js";
 import { forEachWord, toByteCharacters } from "./byte_level.js";
 import { type ChatMessage, type ChatTemplateOptions, createChatTemplate } from "./chat_template.js";
 import { createDecodeStream, createDetokenizer, type DecodeStream } from "./decode.js";
-import { largestId, readTokenizerConfig, readTokenizerJson, type TokenizerJson, textOf } from "./files.js";
+import { readTokenizerConfig, readTokenizerJson, type TokenizerFile, type TokenizerJson, textOf } from "./files.js";
 
 export interface EncodeOptions {
   /** Add what the tokenizer puts around a text (bos before, with some an eos after). Default true. A text that starts with bos gets no second one. */
@@ -63,19 +63,19 @@ export interface Tokenizer {
  */
 export async function loadTokenizer(source: string | TokenizerFiles): Promise<Tokenizer> {
   const files = typeof source === "string" ? await readTokenizerFiles(source) : source;
-  const json = readTokenizerJson(files, typeof source === "string" ? source : "the given files");
+  const file = readTokenizerJson(files, typeof source === "string" ? source : "the given files");
+  const { json, vocabulary } = file;
   const config = readTokenizerConfig(files);
-  const vocab = readVocabulary(json);
   const pipeline = openPipeline(json);
-  const encodeText = createTextEncoder(json, vocab, pipeline);
+  const encodeText = createTextEncoder(file, pipeline);
   const { tokenBytes, dropsFirstSpace } = createDetokenizer(json.decoder);
   const chatTemplate = createChatTemplate(config, textOf(files, "chat_template.jinja"));
 
-  const tokens: (string | undefined)[] = [];
-  for (const [token, id] of vocab) tokens[id] = token;
-  for (const { id, content } of json.added_tokens) tokens[id] = content;
+  const added = new Map(json.added_tokens.map(({ id, content }) => [id, content]));
   const addedIds = new Map(json.added_tokens.map(({ id, content }) => [content, id]));
-  const tokenToId = (token: string): number | undefined => addedIds.get(token) ?? vocab.get(token);
+  const vocabSize = json.added_tokens.reduce((size, { id }) => Math.max(size, id + 1), vocabulary.size);
+  const tokenToId = (token: string): number | undefined => addedIds.get(token) ?? vocabulary.get(token);
+  const idToToken = (id: number): string | undefined => added.get(id) ?? vocabulary.tokenOf(id);
   const specialTokenIds = new Set(json.added_tokens.filter((token) => token.special).map((token) => token.id));
   const idOf = (token: string | null): number | null => (token === null ? null : (tokenToId(token) ?? null));
   const bosTokenId = idOf(config.bos_token);
@@ -84,11 +84,11 @@ export async function loadTokenizer(source: string | TokenizerFiles): Promise<To
   if (config.add_bos_token === true && bosTokenId !== null && !around.before.includes(bosTokenId)) around.before.unshift(bosTokenId);
 
   const nothing = new Uint8Array(0);
-  const bytesCache: (Uint8Array | undefined)[] = new Array(tokens.length);
+  const bytesCache: (Uint8Array | undefined)[] = new Array(vocabSize);
   function bytesOf(id: number): Uint8Array {
     const known = bytesCache[id];
     if (known) return known;
-    const token = tokens[id];
+    const token = idToToken(id);
     const bytes = token === undefined ? nothing : tokenBytes(token);
     if (token !== undefined) bytesCache[id] = bytes;
     return bytes;
@@ -113,7 +113,7 @@ export async function loadTokenizer(source: string | TokenizerFiles): Promise<To
   }
 
   return {
-    vocabSize: tokens.length,
+    vocabSize,
     bosTokenId,
     eosTokenId,
     padTokenId: idOf(config.pad_token),
@@ -134,27 +134,11 @@ export async function loadTokenizer(source: string | TokenizerFiles): Promise<To
       for (const id of list) text += stream.push(id);
       return text + stream.flush();
     },
-    idToToken: (id) => tokens[id],
+    idToToken,
     tokenToId,
     tokenBytes: bytesOf,
-    byteLengths: () => Uint16Array.from(tokens, (_, id) => bytesWithoutSpecials(id).length),
+    byteLengths: () => Uint16Array.from({ length: vocabSize }, (_, id) => bytesWithoutSpecials(id).length),
   };
-}
-
-function readVocabulary({ model }: TokenizerJson): ReadonlyMap<string, number> {
-  if (model.type !== "BPE") fail("TOKENIZER_INVALID", `tokenizer.json: model of type ${model.type} is not supported, only BPE`);
-  if (model.continuing_subword_prefix || model.end_of_word_suffix) {
-    fail("TOKENIZER_INVALID", "tokenizer.json: a BPE model with continuing_subword_prefix or end_of_word_suffix is not supported");
-  }
-  const vocab = new Map<string, number>();
-  for (const token in model.vocab) {
-    const id = model.vocab[token] as number;
-    if (!Number.isInteger(id) || id < 0 || id > largestId) {
-      fail("TOKENIZER_INVALID", `tokenizer.json: the id of ${JSON.stringify(token)} is ${id}, not a whole number from 0 to ${largestId}`);
-    }
-    vocab.set(token, id);
-  }
-  return vocab;
 }
 
 /** The library's normalizer, pre-tokenizer and post-processor, without its model. */
@@ -170,9 +154,10 @@ function openPipeline({ normalizer, pre_tokenizer, post_processor, added_tokens 
   }
 }
 
-function createTextEncoder(json: TokenizerJson, vocab: ReadonlyMap<string, number>, pipeline: Pipeline): (text: string) => number[] {
+function createTextEncoder(file: TokenizerFile, pipeline: Pipeline): (text: string) => number[] {
   const { normalizer } = pipeline;
-  const cut = createWordCutter(json, vocab, pipeline);
+  const { json } = file;
+  const cut = createWordCutter(file, pipeline);
   const added = json.added_tokens.map(({ single_word, ...token }): AddedToken => ({ ...token, singleWord: single_word }));
   const splitRaw = createAddedTokenSplitter(added.filter((token) => !token.normalized || normalizer === null));
   const normalized = normalizer === null ? [] : added.filter((token) => token.normalized);
@@ -190,37 +175,26 @@ function createTextEncoder(json: TokenizerJson, vocab: ReadonlyMap<string, numbe
 }
 
 /** Cuts a text into words and appends their ids. */
-function createWordCutter(
-  { model, pre_tokenizer }: TokenizerJson,
-  vocab: ReadonlyMap<string, number>,
-  pipeline: Pipeline,
-): (text: string, ids: number[]) => void {
+function createWordCutter({ json, vocabulary, merges }: TokenizerFile, pipeline: Pipeline): (text: string, ids: number[]) => void {
+  const { model, pre_tokenizer } = json;
   const bpe = {
-    vocab,
-    merges: model.merges,
+    vocab: vocabulary,
+    merges,
     unknownToken: model.unk_token,
     fuseUnknown: model.fuse_unk,
     byteFallback: model.byte_fallback,
     ignoreMerges: model.ignore_merges,
   };
   if (pre_tokenizer?.type === "ByteLevel" && pre_tokenizer.use_regex !== false) {
-    const encodeWord = openEncoder(bpe, toByteCharacters);
+    const encodeWord = createWordEncoder(bpe, toByteCharacters);
     const addsSpace = pre_tokenizer.add_prefix_space === true;
     return (text, ids) => forEachWord(addsSpace && !text.startsWith(" ") ? ` ${text}` : text, (word) => append(ids, encodeWord(word)));
   }
-  const encodeWord = openEncoder(bpe);
+  const encodeWord = createWordEncoder(bpe);
   return (text, ids) => {
     const words = pipeline.pre_tokenizer === null ? [text] : pipeline.pre_tokenizer(text, undefined);
     for (const word of words) append(ids, encodeWord(word));
   };
-}
-
-function openEncoder(...parts: Parameters<typeof createWordEncoder>): WordEncoder {
-  try {
-    return createWordEncoder(...parts);
-  } catch (cause) {
-    fail("TOKENIZER_INVALID", `tokenizer.json: ${(cause as Error).message}`, cause);
-  }
 }
 
 function append(ids: number[], more: readonly number[]): void {
