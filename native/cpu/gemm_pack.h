@@ -104,10 +104,12 @@ inline __m512i interleave(__m256i low, __m256i high) {
 }
 
 // Writes the words of group g of one line of a panel; `lines` are left in the run, this one included. A whole vector is written where
-// what it spills over is written later, which is several times as fast as a masked one.
+// what it spills over is written later – only the first group's is – which is several times as fast as a masked one.
 inline void store_words(uint32_t* out, __m512i words, int64_t height, int64_t g, int64_t lines) {
-  if (lines * height >= g + 16)
+  if (g + 16 <= height || (g == 0 && lines * height >= 16))
     _mm512_storeu_si512(out, words);
+  else if (height - g == 8)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), _mm512_castsi512_si256(words));
   else
     _mm512_mask_storeu_epi32(out, mask16(height - g), words);
 }

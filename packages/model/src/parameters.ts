@@ -2,10 +2,11 @@ import type { DenseConfig, ModelConfig, ZayaConfig } from "./config.js";
 
 /**
  * embedding, head, matrix, router and expert are matrices; router stands apart because a token's expert hangs on it and its share is small,
- * so it keeps full precision. vector is everything small: norms, biases, scales, temperatures and both convolutions. balancing is added to
- * the router's probabilities and learns by a rule of its own.
+ * so it keeps full precision. convolution is the grouped one, a matrix [H,2H] of each group, and keeps it too. vector is everything small:
+ * norms, biases, scales, temperatures and the depthwise convolution. balancing is added to the router's probabilities and learns by a rule of
+ * its own.
  */
-export type ParameterKind = "embedding" | "head" | "matrix" | "router" | "expert" | "vector" | "balancing";
+export type ParameterKind = "embedding" | "head" | "matrix" | "router" | "expert" | "convolution" | "vector" | "balancing";
 
 /** How a parameter starts. `near-identity` is a causal convolution of width 2 that passes the current column, plus normal noise. */
 type Init =
@@ -80,7 +81,7 @@ function zayaParameters(config: ZayaConfig): ParameterSpec[] {
     add("self_attn.qkv_proj.v_proj_delayed.weight", [(K * H) / 2, D], "matrix", normal);
     add("self_attn.qkv_proj.conv_qk_depthwise.weight", [C, 1, 2], "vector", { type: "near-identity", std: 0.02 });
     add("self_attn.qkv_proj.conv_qk_depthwise.bias", [C], "vector", zero);
-    add("self_attn.qkv_proj.conv_qk_grouped.weight", [C, H, 2], "vector", { type: "near-identity", std: 0.02 });
+    add("self_attn.qkv_proj.conv_qk_grouped.weight", [C, H, 2], "convolution", { type: "near-identity", std: 0.02 });
     add("self_attn.qkv_proj.conv_qk_grouped.bias", [C], "vector", zero);
     add("self_attn.qk_norm.temp", [K], "vector", one);
     add("self_attn.o_proj.weight", [D, N * H], "matrix", output);

@@ -31,11 +31,13 @@ describe("loadWeights", () => {
       expect([...written.keys()]).toEqual(parameters(miniature).map(({ name }) => name));
       for (const spec of parameters(miniature)) {
         const { type, data } = written.get(spec.name) ?? {};
-        const precise = ["vector", "balancing", "router"].includes(spec.kind);
+        const precise = ["vector", "balancing", "router", "convolution"].includes(spec.kind);
+        const matrix = !["vector", "balancing"].includes(spec.kind);
+        const [C = 0, H = 1] = spec.shape;
         expect(type, spec.name).toMatchObject({
           dtype: precise ? "float32" : "bfloat16",
-          shape: spec.shape,
-          encoding: precise ? "plain" : "panels",
+          shape: spec.kind === "convolution" ? [C / H, H, 2 * H] : spec.shape,
+          encoding: matrix ? "panels" : "plain",
         });
         if (precise) expect(data).toBeInstanceOf(Float32Array);
         else if (stored === "float32")

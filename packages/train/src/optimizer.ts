@@ -12,7 +12,7 @@ export type Rule = "adamw" | "muon" | "balance";
 /** How a parameter is updated and whether it decays. */
 export function ruleOf(spec: ParameterSpec, { name, decay }: RunOptions["optimizer"]): { rule: Rule; decays: boolean } {
   if (spec.kind === "balancing") return { rule: "balance", decays: false };
-  const matrix = spec.kind !== "vector";
+  const matrix = spec.kind !== "vector" && spec.kind !== "convolution";
   const hidden = spec.kind === "matrix" || spec.kind === "router" || spec.kind === "expert";
   return { rule: name === "muon" && hidden ? "muon" : "adamw", decays: matrix || decay === "all" };
 }

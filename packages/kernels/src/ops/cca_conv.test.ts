@@ -4,6 +4,8 @@ import { checkCase, checkGradientCase, instructionSets, sameBits, throughBfloat1
 import { runGraph, type TestTensor, testIntegers, testTensor } from "../testing.js";
 import { tensor } from "../types.js";
 import { ccaConv } from "./cca_conv.js";
+import { encode } from "./encode.js";
+import { reshape } from "./reshape.js";
 
 type Inputs = Record<string, TestTensor>;
 
@@ -84,6 +86,30 @@ describe("cca_conv", () => {
     }
     await checkCase({ inputs, build, expected: { out: reference(rounded) }, tolerance: 5e-6 });
   });
+
+  for (const [T, C, H] of [
+    [5, 34, 17],
+    [100, 256, 128],
+    [1, 64, 32],
+  ] as const) {
+    test(`reads the grouped weight from panels, with the bits of the plain one: ${T} tokens, groups of ${H}`, async () => {
+      const inputs: Inputs = { z: testTensor([T, C], 1), ...weights(C, H), cu: testIntegers(0, T) };
+      inputs.gw = { ...inputs.gw!, data: throughBfloat16(inputs.gw!.data) };
+      const all: typeof build = ({ z, dw, db, gw, gb, cu }) => {
+        const matrices = reshape(gw!, [C / H, H, 2 * H]);
+        const wide = gw!.type.dtype === "float64" ? "float64" : "float32";
+        const inPanels = (dtype: "float32" | "float64" | "bfloat16") => ccaConv(z!, dw!, db!, encode(matrices, dtype), gb!, cu!);
+        return { out: ccaConv(z!, dw!, db!, gw!, gb!, cu!), inPanels: inPanels(wide), narrow: inPanels("bfloat16") };
+      };
+      const expected = reference(inputs);
+      await checkCase({ inputs, build: all, expected: { out: expected, inPanels: expected, narrow: expected }, tolerance: 5e-6 });
+      for (const isa of await instructionSets()) {
+        const { out, inPanels, narrow } = await runGraph(all, inputs, { isa });
+        expect(sameBits(inPanels, out)).toBe(true);
+        expect(sameBits(narrow, out)).toBe(true);
+      }
+    });
+  }
 
   test("gives a token the same bits alone, in a chunk and in the whole sequence", async () => {
     const [T, C, H] = [40, 64, 32];

@@ -19,21 +19,15 @@ export interface SequenceState {
  * The two convolutions of CCA (kernel 2, causal, with bias, nothing between them), restarting at each sequence:
  *   y[t,c] = dw[c,0] z[t−1,c] + dw[c,1] z[t,c] + db[c];   out[t,c] = gb[c] + Σ_h gw[c,h,0] y[t−1,h] + gw[c,h,1] y[t,h]
  * z [T,C], dw [C,1,2], db [C], gw [C,H,2], gb [C], cu_seqlens [S+1], state? [slots,2,C], slots?, cached? [S] → [T,C]. z[−1] = z[−2] = 0.
+ * gw may lie in panels, then as C/H matrices [C/H,H,2H].
  */
 export const ccaConvOperation: Operation = {
   name: "cca_conv",
   infer: ([z, depthwiseW, depthwiseB, groupedW, groupedB, cuSeqlens, state, slots, cached]) => {
     const type = expectRank("cca_conv", "z", expectActivation("cca_conv", "z", z), 2);
-    const channels = expectFixed("cca_conv", "channels of z", type.shape[1]);
-    const width = expectFixed("cca_conv", "channels of a group", expectRank("cca_conv", "grouped_w", groupedW, 3).shape[1]);
-    if (width < 1 || channels % width !== 0)
-      throw new ZayaError("SHAPE_MISMATCH", `[cca_conv] groups of ${width} do not divide ${channels} channels`);
-    expectShape("cca_conv", "depthwise_w", depthwiseW, [channels, 1, 2]);
-    expectShape("cca_conv", "depthwise_b", depthwiseB, [channels]);
-    expectShape("cca_conv", "grouped_w", groupedW, [channels, width, 2]);
-    expectShape("cca_conv", "grouped_b", groupedB, [channels]);
+    expectConvolutions("cca_conv", type, [depthwiseW, depthwiseB, groupedW, groupedB]);
     expectRank("cca_conv", "cu_seqlens", cuSeqlens, 1, ["int32"]);
-    if (state) expectState("cca_conv", type, cuSeqlens, [state, slots, cached], [2, channels]);
+    if (state) expectState("cca_conv", type, cuSeqlens, [state, slots, cached], [2, type.shape[1] as Dimension]);
     return [type];
   },
   gradient: ({ inputs, gradients: [dout] }) => {
@@ -57,6 +51,24 @@ export const ccaConvGradOperation: Operation = {
   },
   flops: ({ inputs: [, z, , , groupedW] }) => elements(z) * (8 * (groupedW?.[1] ?? 0) + 15),
 };
+
+/** Checks the weights of both convolutions over z [T,C]; the channels of a group. */
+export function expectConvolutions(
+  operation: string,
+  z: TensorType,
+  [depthwiseW, depthwiseB, groupedW, groupedB]: readonly (TensorType | null | undefined)[],
+): number {
+  const channels = expectFixed(operation, "channels of z", z.shape[1]);
+  const grouped = expectRank(operation, "grouped_w", groupedW, 3);
+  const width = expectFixed(operation, "channels of a group", grouped.shape[1]);
+  if (width < 1 || channels % width !== 0)
+    throw new ZayaError("SHAPE_MISMATCH", `[${operation}] groups of ${width} do not divide ${channels} channels`);
+  expectShape(operation, "depthwise_w", depthwiseW, [channels, 1, 2]);
+  expectShape(operation, "depthwise_b", depthwiseB, [channels]);
+  expectShape(operation, "grouped_w", grouped, grouped.encoding === "panels" ? [channels / width, width, 2 * width] : [channels, width, 2]);
+  expectShape(operation, "grouped_b", groupedB, [channels]);
+  return width;
+}
 
 /** Checks a carried state [slots, …rows] with its slots and cached of one entry for each sequence. */
 export function expectState(

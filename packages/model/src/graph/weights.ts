@@ -4,7 +4,7 @@ import { type ParameterSpec, parameters } from "../parameters.js";
 
 /** How the parameters lie in the store. */
 export interface WeightStorage {
-  /** Element type of the matrices. Vectors and the whole router are float32 (float64 with float64). */
+  /** Element type of the matrices. Vectors, convolutions and the whole router are float32 (float64 with float64). */
   readonly dtype: "float32" | "bfloat16" | "float64";
   /** Layout of the matrices: "panels" is what generation reads, "plain" what training updates. */
   readonly encoding: "plain" | "panels";
@@ -17,7 +17,14 @@ const computed = new Set<ParameterSpec["kind"]>(["embedding", "head", "matrix", 
 export function storedType(spec: ParameterSpec, { dtype, encoding }: WeightStorage): TensorType {
   if (computed.has(spec.kind)) return tensor(dtype, spec.shape, encoding);
   const precise: DType = dtype === "float64" ? "float64" : "float32";
+  if (spec.kind === "router") return tensor(precise, spec.shape, encoding);
+  if (spec.kind === "convolution" && encoding === "panels") return tensor(precise, matricesOfGroups(spec.shape), encoding);
   return tensor(precise, spec.shape);
+}
+
+/** The grouped convolution [C,H,2] as the matrices of its C/H groups, [C/H,H,2H]: the same elements in the same order. */
+function matricesOfGroups([channels = 0, width = 1, taps = 1]: readonly number[]): readonly number[] {
+  return [channels / width, width, width * taps];
 }
 
 /** Reads parameters of the store by name, as graph values. */
