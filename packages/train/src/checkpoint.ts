@@ -1,7 +1,8 @@
 // A checkpoint of a run is a folder that any loader of the transformers layout opens, with what training needs beside the weights:
 //   checkpoints/step-00000500/config.json, model.safetensors, tokenizer.json …   the weights, float32
 //   checkpoints/step-00000500/training/state.bin                                  the optimizer's tensors, one after the other
-//   checkpoints/step-00000500/training/accumulate.graph.pb, apply.graph.pb        what was run, as decodeGraph of @zaya/kernels reads it
+//   checkpoints/step-00000500/training/step.graph.pb                              what was run, as decodeGraph of @zaya/kernels reads it, and
+//                                                                                 accumulate.graph.pb where a step has several microbatches
 //   checkpoints/step-00000500/manifest.json                                       step, position, seed, every file's size and sha256
 // It is written under another name, each file synced, the manifest last, and then renamed: a folder called step-… is complete.
 // No time or machine is in it: the same steps give the same bytes.

@@ -50,7 +50,7 @@ export interface TrainEstimate {
   readonly parametersByKind: Readonly<Partial<Record<ParameterKind, number>>>;
   readonly tokensPerStep: number;
   readonly memory: {
-    /** Float32 weights, gradients and the optimizer's tensors. */
+    /** Float32 weights and the optimizer's tensors, and sums of gradients where a step has several microbatches. */
     readonly storeBytes: number;
     /** Activations and gradients of one microbatch; kernels' workspaces are in it when a step was measured. */
     readonly arenaBytes: number;
@@ -118,7 +118,7 @@ async function planMemory(config: ModelConfig, options: StepOptions): Promise<{ 
   await using device = await openDevice("null");
   const store = device.createStore();
   for (const { name, shape } of parameters(config)) store.allocate(name, tensor("float32", shape));
-  allocateTrainingState(store, config, options.optimizer);
+  allocateTrainingState(store, config, options);
   await using step = compileStep(device, store, config, options);
   return { storeBytes: store.bytes(), arenaBytes: step.arenaBytes };
 }
@@ -126,17 +126,17 @@ async function planMemory(config: ModelConfig, options: StepOptions): Promise<{ 
 /** Seconds of the faster of two steps on random tokens, after one to warm up. */
 async function timeSteps(device: Device, config: ModelConfig, options: StepOptions): Promise<number> {
   await using store = device.createStore();
-  allocateTrainingState(store, config, options.optimizer);
+  allocateTrainingState(store, config, options);
   const shapes = new Map(parameters(config).map(({ name, shape }) => [name, shape]));
   for (const { name, data } of initialise(config, 1)) await store.write(name, tensor("float32", shapes.get(name) ?? [data.length]), data);
   await using step = compileStep(device, store, config, options);
   const seconds: number[] = [];
   for (let number = 1; number <= 3; number++) {
     const started = performance.now();
-    for (let part = 0; part < options.accumulation; part++) {
-      await step.accumulate(randomBatch(config.vocabSize, options.context, options.windows, number, part), part === 0);
-    }
-    await step.apply(number, 1e-4);
+    const batches = Array.from({ length: options.accumulation }, (_, part) =>
+      randomBatch(config.vocabSize, options.context, options.windows, number, part),
+    );
+    await step.run(batches, number, 1e-4);
     seconds.push((performance.now() - started) / 1000);
   }
   return Math.min(...seconds.slice(1));

@@ -33,12 +33,17 @@ export function countsName(layer: number): string {
   return `counts.${layer}`;
 }
 
-/** Makes the tensors that training needs beside the weights, as zeros. */
-export function allocateTrainingState(store: Store, config: ModelConfig, optimizer: RunOptions["optimizer"]): void {
+/** Makes the tensors that training needs beside the weights, as zeros. Sums are kept in the store only between microbatches. */
+export function allocateTrainingState(
+  store: Store,
+  config: ModelConfig,
+  { optimizer, accumulation }: Pick<RunOptions, "optimizer" | "accumulation">,
+): void {
   for (const spec of parameters(config)) {
     for (const name of stateNames(spec, optimizer)) store.allocate(name, tensor("float32", spec.shape));
-    if (spec.kind !== "balancing") store.allocate(gradientName(spec.name), tensor("float32", spec.shape));
+    if (spec.kind !== "balancing" && accumulation > 1) store.allocate(gradientName(spec.name), tensor("float32", spec.shape));
   }
+  if (accumulation === 1) return;
   if (config.kind === "zaya") {
     for (let layer = 0; layer < config.numLayers; layer++) store.allocate(countsName(layer), tensor("float32", [config.numExperts + 1]));
   }
@@ -61,23 +66,34 @@ export function updateInputs(
   return inputs;
 }
 
+/** What the microbatches of a step add up to. */
+export interface Sums {
+  /** [1] */
+  readonly lossSum: Value;
+  /** Of every parameter but the balancing biases, by name. */
+  readonly gradients: ReadonlyMap<string, Value>;
+  /** [E+1], tokens of each class; a layer each, none in a dense model. */
+  readonly counts: readonly Value[];
+}
+
 /**
- * Adds the update to a graph: reads weights, gradients and moments of the store and assigns weights and moments.
+ * Adds the update to a graph: reads weights and moments of the store and assigns them.
  * `label_count` [1] is an input: the labels whose losses were summed. Outputs `sum_of_squares` [1] (of the summed gradient), `loss_sum` [1]
  * and `counts.<layer>` [E+1].
  */
-export function addUpdate(graph: Graph, config: ModelConfig, optimizer: RunOptions["optimizer"]): void {
+export function addUpdate(
+  graph: Graph,
+  config: ModelConfig,
+  optimizer: RunOptions["optimizer"],
+  { lossSum, gradients, counts }: Sums,
+): void {
   const read = (name: string, shape: readonly number[]) => graph.read(name, tensor("float32", shape));
-  const specs = parameters(config);
-  const gradients = new Map(
-    specs.filter(({ kind }) => kind !== "balancing").map(({ name, shape }) => [name, read(gradientName(name), shape)]),
-  );
   const sumOfSquares = [...gradients.values()].map((gradient) => ops.sumOfSquares(gradient)).reduce((sum, next) => ops.add(sum, next));
   const labelCount = graph.input("label_count", tensor("float32", [1]));
   const scale = ops.clipScale(sumOfSquares, labelCount, { maxNorm: optimizer.clip });
   const hyper = (kind: string, length: number) => graph.input(`hyper.${kind}`, tensor("float32", [length]));
 
-  for (const spec of specs) {
+  for (const spec of parameters(config)) {
     const weight = read(spec.name, spec.shape);
     const [first, second] = stateNames(spec, optimizer).map((name) => ({ name, value: read(name, spec.shape) }));
     const { rule, decays } = ruleOf(spec, optimizer);
@@ -90,10 +106,9 @@ export function addUpdate(graph: Graph, config: ModelConfig, optimizer: RunOptio
     }
     if (!second) continue;
     const isBalance = rule === "balance";
-    const gradient = isBalance ? ops.balanceGrad(read(countsName(spec.layer ?? 0), spec.shape)) : (gradients.get(spec.name) as Value);
     const updated = ops.adamw(
       weight,
-      gradient,
+      isBalance ? ops.balanceGrad(counts[spec.layer ?? 0] as Value) : (gradients.get(spec.name) as Value),
       first.value,
       second.value,
       isBalance ? ops.fill(labelCount, 1) : scale,
@@ -104,9 +119,8 @@ export function addUpdate(graph: Graph, config: ModelConfig, optimizer: RunOptio
     graph.assign(second.name, updated.v);
   }
   graph.output("sum_of_squares", sumOfSquares);
-  graph.output("loss_sum", read("loss_sum", [1]));
-  if (config.kind === "zaya") {
-    for (let layer = 0; layer < config.numLayers; layer++)
-      graph.output(countsName(layer), read(countsName(layer), [config.numExperts + 1]));
-  }
+  graph.output("loss_sum", lossSum);
+  counts.forEach((value, layer) => {
+    graph.output(countsName(layer), value);
+  });
 }

@@ -110,7 +110,7 @@ async function* runSteps(options: ParsedOptions, prepared: Prepared): AsyncGener
 
   await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
   await using store = device.createStore();
-  allocateTrainingState(store, config, optimizer);
+  allocateTrainingState(store, config, options);
   if (latest) await loadRun(latest.path, { store, config, optimizer });
   else await startWeights(store, config, options);
   await using step = compileStep(device, store, config, options);
@@ -229,12 +229,11 @@ async function runStep(
   number: number,
   learningRate: number,
 ): Promise<StepSums> {
-  for (let part = 0; part < options.accumulation; part++) {
-    const microbatch = (number - 1) * options.accumulation + part;
-    const batch = await training.batch(sampleWindows(options.seed, training.trainable, microbatch, options.windows));
-    await step.accumulate(batch, part === 0);
-  }
-  return await step.apply(number, learningRate);
+  const first = (number - 1) * options.accumulation;
+  const batches = Array.from({ length: options.accumulation }, (_, part) =>
+    training.batch(sampleWindows(options.seed, training.trainable, first + part, options.windows)),
+  );
+  return await step.run(await Promise.all(batches), number, learningRate);
 }
 
 async function evaluateRun(evaluator: Evaluator, heldOut: Windows, step: number): Promise<EvaluationEnd> {
