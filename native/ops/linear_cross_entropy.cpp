@@ -2,13 +2,18 @@
 //   x = h wᵀ + bias;  lse[t] = log Σ_v exp(x[t,v]);  loss[t] = lse[t] − x[t, labels[t]], 0 where the label is −1
 // linear_cross_entropy_grad(dloss [T], h, w, bias?, labels, lse){compute} -> dh [T,D], dw [V,D], dbias? [V]
 //   dx[t,v] = (exp(x[t,v] − lse[t]) − [v = labels[t]]) · dloss[t], 0 where the label is −1;  dh = dx w,  dw = dxᵀ h,  dbias = Σ_t dx
+// linear_cross_entropy_sum(h, w, bias?, labels){compute} -> loss_sum [1], dh [T,D], dw [V,D], dbias? [V]
+//   loss_sum = Σ_t loss[t] with its gradient in one pass: a chunk's logits become, in place, dx[t,v] = exp(x − max) / Σ_v exp(x − max) − [v = labels[t]]
 //
-// The logits are made for a chunk of rows at a time, at most about 16 MB of them, and made again for the gradient. A row's sum runs in
-// 16 lanes over v; dw and dbias add up over t in order, across the chunks. Products as told in cpu/gemm.h.
+// The logits are made for a chunk of rows at a time, at most about 16 MB of them, and made again by linear_cross_entropy_grad. A row's sum
+// runs in 16 lanes over v; dw and dbias add up over t in order, across the chunks. Products as told in cpu/gemm.h; where they round to
+// bfloat16, dx is kept in it.
 #include <algorithm>
 #include <limits>
 
+#include "cpu/attention_tile.h"
 #include "cpu/gemm.h"
+#include "ops/sum.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
@@ -49,7 +54,7 @@ Status check_labels(const char* name, const Tensor& labels, int64_t vocabulary) 
   return {};
 }
 
-template <class T> T log_sum_exp(const T* x, int64_t n) {
+template <class T> T largest_of(const T* x, int64_t n) {
   Lanes<T> most = splat<T>(-std::numeric_limits<T>::infinity());
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) {
@@ -59,21 +64,40 @@ template <class T> T log_sum_exp(const T* x, int64_t n) {
   T largest = -std::numeric_limits<T>::infinity();
   for (int j = 0; j < lanes; j++) largest = std::max(largest, static_cast<T>(most[j]));
   for (int64_t j = i; j < n; j++) largest = std::max(largest, x[j]);
-  if (largest == -std::numeric_limits<T>::infinity()) return largest;
-  Lanes<T> total = {};
-  for (i = 0; i + lanes <= n; i += lanes) total += exponential(load<T>(x + i) - largest);
-  if (i < n) total += exponential(load_first<T>(x + i, n - i, -std::numeric_limits<T>::infinity()) - largest);
-  return largest + std::log(sum<T>(total));
+  return largest;
 }
 
-// The logits of rows [row, row + rows) into `logits`.
+// Σ exp(x − largest) in 16 lanes; `keep` is given each lot of 16 (the last one padded with zeros) and where it begins.
+template <class T, class F> T sum_exponentials(const T* x, int64_t n, T largest, F&& keep) {
+  Lanes<T> total = {};
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const Lanes<T> e = softmax_exponential<T>(load<T>(x + i) - largest);
+    keep(i, e);
+    total += e;
+  }
+  if (i < n) {
+    const Lanes<T> e = softmax_exponential<T>(load_first<T>(x + i, n - i, -std::numeric_limits<T>::infinity()) - largest);
+    keep(i, e);
+    total += e;
+  }
+  return sum<T>(total);
+}
+
+template <class T> T log_sum_exp(const T* x, int64_t n) {
+  const T largest = largest_of(x, n);
+  if (largest == -std::numeric_limits<T>::infinity()) return largest;
+  return largest + std::log(sum_exponentials(x, n, largest, [](int64_t, Lanes<T>) {}));
+}
+
+// The logits of rows [row, row + rows) into `logits`, `stride` elements from row to row.
 void make_logits(const Arguments& a, Math math, const Tensor& h, const Operand& w, const Tensor& bias, int64_t vocabulary, int64_t row, int64_t rows,
-                 void* logits, uint8_t* workspace) {
+                 void* logits, int64_t stride, uint8_t* workspace) {
   MatrixProduct p;
   p.a = row_operand(h, row);
   p.b = w;
   p.c = logits;
-  p.c_stride = vocabulary;
+  p.c_stride = stride;
   p.m = rows, p.n = vocabulary, p.k = h.columns();
   p.bias = bias.present() ? bias.data : nullptr;
   multiply(*a.pool, math, &p, 1, workspace, product_bytes(math, w, rows, vocabulary, h.columns()));
@@ -100,7 +124,7 @@ template <class T> Status forward(const Arguments& a) {
   const int32_t* label = labels.as<int32_t>();
   for (int64_t row = 0; row < T_rows; row += step) {
     const int64_t rows = std::min(step, T_rows - row);
-    make_logits(a, math, h, b, bias, V, row, rows, logits, workspace);
+    make_logits(a, math, h, b, bias, V, row, rows, logits, V, workspace);
     a.pool->run(rows, [&](int64_t r, int) {
       const T* x = logits + r * V;
       lse[row + r] = log_sum_exp<T>(x, V);
@@ -110,77 +134,148 @@ template <class T> Status forward(const Arguments& a) {
   return {};
 }
 
-size_t linear_cross_entropy_grad_workspace(const Arguments& a) {
-  const Tensor &h = a.in[1], &w = a.in[2];
-  const Math math = math_of(h.dtype, a.flag(0));
-  const int64_t V = w.shape[0], D = w.shape[1], rows = chunk_rows(h.rows(), V);
-  const Operand b = weight_operand(w, 0), bt = weight_operand_transposed(w, 0), x = column_operand(h);
-  const size_t products = std::max({product_bytes(math, b, rows, V, D), product_bytes(math, bt, rows, D, V), product_bytes(math, x, V, D, rows)});
-  return align64(static_cast<size_t>(rows * V) * size_of(h.dtype)) + packed_once(math, b, V, D) + packed_once(math, bt, D, V) + products;
-}
+// Logits with their gradient in their place, and what turns the gradient into those of h, w and bias, a chunk of rows at a time.
+template <class T> class Gradient {
+ public:
+  Gradient(const Arguments& a, const Tensor& h, const Tensor& w, const Tensor& bias, const Tensor* out)
+      : a_(a), math_(math_of(h.dtype, a.flag(0))), h_(h), w_(w), bias_(bias), dh_(out[0]), dw_(out[1]), dbias_(bias.present() ? out[2].as<T>() : nullptr) {}
+
+  // Rows lie apart by an odd number of cache lines, so that those of a tile do not fall into one set of the cache.
+  static int64_t stride_of(int64_t vocabulary) { return (vocabulary + 31) / 32 * 32 + 16; }
+  int64_t rows() const { return h_.rows(); }
+  int64_t vocabulary() const { return w_.shape[0]; }
+  int64_t chunk() const { return std::max<int64_t>(1, chunk_rows(rows(), vocabulary())); }
+  // dx as bfloat16 at the front of its row of logits, unless the bias wants its sum.
+  bool narrow() const { return math_ == Math::bfloat16 && dbias_ == nullptr; }
+
+  size_t bytes() const {
+    const int64_t V = vocabulary(), D = w_.shape[1], m = chunk_rows(rows(), V);
+    const Operand b = weight_operand(w_, 0), bt = weight_operand_transposed(w_, 0);
+    Operand x = column_operand(h_);
+    const size_t products = std::max({product_bytes(math_, b, m, V, D), product_bytes(math_, bt, m, D, V), product_bytes(math_, x, V, D, m)});
+    return align64(static_cast<size_t>(m * stride_of(V)) * sizeof(T)) + packed_once(math_, b, V, D) + packed_once(math_, bt, D, V) + products;
+  }
+
+  // turn(t, x) replaces the logits x of row t by dx and is called for all rows, on any thread.
+  template <class F> void run(F&& turn) {
+    const int64_t V = vocabulary(), D = w_.shape[1], step = chunk(), stride = stride_of(V);
+    uint8_t* workspace = a_.workspace;
+    T* x = reinterpret_cast<T*>(workspace);
+    workspace += align64(static_cast<size_t>(chunk_rows(rows(), V) * stride) * sizeof(T));
+    const Operand b = pack_once(*a_.pool, math_, weight_operand(w_, 0), V, D, workspace);
+    const Operand bt = pack_once(*a_.pool, math_, weight_operand_transposed(w_, 0), D, V, workspace);
+    if (rows() == 0) std::memset(dw_.data, 0, static_cast<size_t>(V * D) * sizeof(T));
+    if (dbias_ != nullptr) std::fill(dbias_, dbias_ + V, T(0));
+    for (int64_t row = 0; row < rows(); row += step) {
+      const int64_t count = std::min(step, rows() - row);
+      make_logits(a_, math_, h_, b, bias_, V, row, count, x, stride, workspace);
+      a_.pool->run(count, [&](int64_t r, int) {
+        turn(row + r, x + r * stride);
+        if constexpr (sizeof(T) == 4)
+          if (narrow()) narrow_row(x + r * stride, V);
+      });
+      if (dbias_ != nullptr)
+        a_.pool->run_ranges(V, 1024, [&](int64_t begin, int64_t end, int) {
+          for (int64_t r = 0; r < count; r++)
+            for (int64_t v = begin; v < end; v++) dbias_[v] += x[r * stride + v];
+        });
+      const Operand dx{x, narrow() ? DType::bfloat16 : h_.dtype, Layout::rows, narrow() ? 2 * stride : stride};
+      MatrixProduct p;
+      p.a = dx;
+      p.b = bt;
+      p.c = dh_.as<T>() + row * D;
+      p.c_stride = D;
+      p.m = count, p.n = D, p.k = V;
+      multiply(*a_.pool, math_, &p, 1, workspace, product_bytes(math_, bt, count, D, V));
+      MatrixProduct q;
+      q.a = dx;
+      q.a.layout = Layout::columns;
+      q.b = column_operand(h_, row);
+      q.c = dw_.data;
+      q.c_stride = D;
+      q.m = V, q.n = D, q.k = count;
+      q.accumulate = row > 0;
+      multiply(*a_.pool, math_, &q, 1, workspace, product_bytes(math_, q.b, V, D, count));
+    }
+  }
+
+ private:
+  // Every number is read before its place is written: element v goes to where element v / 2 was.
+  static void narrow_row(T* x, int64_t n) {
+    auto* to = reinterpret_cast<bfloat16*>(x);
+    for (int64_t v = 0; v < n; v += lanes) {
+      T from[lanes];
+      std::memcpy(from, x + v, sizeof from);
+      bfloat16 rounded[lanes];
+      for (int j = 0; j < lanes; j++) rounded[j] = to_bfloat16(static_cast<float>(from[j]));
+      std::memcpy(to + v, rounded, sizeof rounded);
+    }
+  }
+
+  const Arguments& a_;
+  Math math_;
+  const Tensor &h_, &w_, &bias_, &dh_, &dw_;
+  T* dbias_;
+};
 
 template <class T> Status backward(const Arguments& a) {
-  const Tensor &h = a.in[1], &w = a.in[2], &bias = a.in[3], &labels = a.in[4], &dh = a.out[0], &dw = a.out[1];
-  const Math math = math_of(h.dtype, a.flag(0));
-  const int64_t V = w.shape[0], D = w.shape[1], T_rows = h.rows(), step = std::max<int64_t>(1, chunk_rows(T_rows, V));
+  const Tensor& labels = a.in[4];
+  Gradient<T> gradient(a, a.in[1], a.in[2], a.in[3], a.out);
+  const int64_t V = gradient.vocabulary();
   if (Status status = check_labels("linear_cross_entropy_grad", labels, V); !status.ok()) return status;
-  uint8_t* workspace = a.workspace;
-  T* dx = reinterpret_cast<T*>(workspace);
-  workspace += align64(static_cast<size_t>(chunk_rows(T_rows, V) * V) * sizeof(T));
-  const Operand b = pack_once(*a.pool, math, weight_operand(w, 0), V, D, workspace);
-  const Operand bt = pack_once(*a.pool, math, weight_operand_transposed(w, 0), D, V, workspace);
   const T *dloss = a.in[0].as<T>(), *lse = a.in[5].as<T>();
   const int32_t* label = labels.as<int32_t>();
-  T* dbias = bias.present() ? a.out[2].as<T>() : nullptr;
-  if (T_rows == 0) std::memset(dw.data, 0, static_cast<size_t>(V * D) * sizeof(T));
-  if (dbias != nullptr) std::fill(dbias, dbias + V, T(0));
-
-  for (int64_t row = 0; row < T_rows; row += step) {
-    const int64_t rows = std::min(step, T_rows - row);
-    make_logits(a, math, h, b, bias, V, row, rows, dx, workspace);
-    a.pool->run(rows, [&](int64_t r, int) {
-      T* x = dx + r * V;
-      const int64_t t = row + r;
-      const T scale = label[t] < 0 ? 0 : dloss[t];
-      if (scale == 0) {
-        std::fill(x, x + V, T(0));
-        return;
-      }
-      int64_t v = 0;
-      for (; v + lanes <= V; v += lanes) store<T>(x + v, exponential(load<T>(x + v) - lse[t]) * scale);
-      for (; v < V; v++) x[v] = exponential_of<T>(x[v] - lse[t]) * scale;
-      x[label[t]] -= scale;
-    });
-    if (dbias != nullptr)
-      a.pool->run_ranges(V, 1024, [&](int64_t begin, int64_t end, int) {
-        for (int64_t r = 0; r < rows; r++)
-          for (int64_t v = begin; v < end; v++) dbias[v] += dx[r * V + v];
-      });
-    MatrixProduct p;
-    p.a = {dx, h.dtype, Layout::rows, V};
-    p.b = bt;
-    p.c = dh.as<T>() + row * D;
-    p.c_stride = D;
-    p.m = rows, p.n = D, p.k = V;
-    multiply(*a.pool, math, &p, 1, workspace, product_bytes(math, bt, rows, D, V));
-    MatrixProduct q;
-    q.a = {dx, h.dtype, Layout::columns, V};
-    q.b = column_operand(h, row);
-    q.c = dw.data;
-    q.c_stride = D;
-    q.m = V, q.n = D, q.k = rows;
-    q.accumulate = row > 0;
-    multiply(*a.pool, math, &q, 1, workspace, product_bytes(math, q.b, V, D, rows));
-  }
+  gradient.run([&](int64_t t, T* x) {
+    const T scale = label[t] < 0 ? 0 : dloss[t];
+    if (scale == 0) return void(std::fill(x, x + V, T(0)));
+    map_lanes<T>(x, x, V, [&](Lanes<T> v) { return exponential(v - lse[t]) * scale; });
+    x[label[t]] -= scale;
+  });
   return {};
+}
+
+template <class T> Status forward_and_backward(const Arguments& a) {
+  const Tensor& labels = a.in[3];
+  Gradient<T> gradient(a, a.in[0], a.in[1], a.in[2], a.out + 1);
+  const int64_t V = gradient.vocabulary(), rows = gradient.rows();
+  if (Status status = check_labels("linear_cross_entropy_sum", labels, V); !status.ok()) return status;
+  const int32_t* label = labels.as<int32_t>();
+  T* loss = reinterpret_cast<T*>(a.workspace + gradient.bytes());
+  gradient.run([&](int64_t t, T* x) {
+    loss[t] = 0;
+    if (label[t] < 0) return void(std::fill(x, x + V, T(0)));
+    const T largest = largest_of(x, V), own = x[label[t]];
+    const T total = sum_exponentials(x, V, largest, [&](int64_t v, Lanes<T> e) { store_first<T>(x + v, e, std::min<int64_t>(lanes, V - v)); });
+    loss[t] = largest + std::log(total) - own;
+    const T share = T(1) / total;
+    map_lanes<T>(x, x, V, [&](Lanes<T> e) { return e * share; });
+    x[label[t]] -= T(1);
+  });
+  a.out[0].as<T>()[0] = sum_in_runs<T>(rows, [&](int64_t t) { return loss[t]; });
+  return {};
+}
+
+size_t linear_cross_entropy_grad_workspace(const Arguments& a) {
+  return a.in[1].dtype == DType::float64 ? Gradient<double>(a, a.in[1], a.in[2], a.in[3], a.out).bytes()
+                                         : Gradient<float>(a, a.in[1], a.in[2], a.in[3], a.out).bytes();
+}
+
+size_t linear_cross_entropy_sum_workspace(const Arguments& a) {
+  const size_t bytes = a.in[0].dtype == DType::float64 ? Gradient<double>(a, a.in[0], a.in[1], a.in[2], a.out + 1).bytes()
+                                                       : Gradient<float>(a, a.in[0], a.in[1], a.in[2], a.out + 1).bytes();
+  return bytes + align64(static_cast<size_t>(a.in[0].rows()) * size_of(a.in[0].dtype));
 }
 
 Status linear_cross_entropy(const Arguments& a) { return a.in[0].dtype == DType::float64 ? forward<double>(a) : forward<float>(a); }
 Status linear_cross_entropy_grad(const Arguments& a) { return a.in[1].dtype == DType::float64 ? backward<double>(a) : backward<float>(a); }
+Status linear_cross_entropy_sum(const Arguments& a) {
+  return a.in[0].dtype == DType::float64 ? forward_and_backward<double>(a) : forward_and_backward<float>(a);
+}
 
 }  // namespace
 
 ZAYA_OPERATION_WITH_WORKSPACE(linear_cross_entropy)
 ZAYA_OPERATION_WITH_WORKSPACE(linear_cross_entropy_grad)
+ZAYA_OPERATION_WITH_WORKSPACE(linear_cross_entropy_sum)
 
 }  // namespace zaya::ZAYA_ISA

@@ -5,6 +5,14 @@
 
 namespace zaya::ZAYA_ISA {
 
+// Σ term(i) over [0, n) in that order, by one thread.
+template <class T, class F> T sum_in_runs(int64_t n, F term) {
+  double result = 0;
+  for (int64_t begin = 0; begin < n; begin += task_elements)
+    result += static_cast<double>(sum_of<T>(std::min(task_elements, n - begin), [&](int64_t i) { return term(begin + i); }));
+  return static_cast<T>(result);
+}
+
 template <class T, class F> Status sum_of_terms(const Arguments& a, F term) {
   const T* x = a.in[0].as<T>();
   const int64_t n = a.in[0].size(), runs = (n + task_elements - 1) / task_elements;

@@ -141,6 +141,7 @@ function microbatch(graph: Graph, config: ModelConfig, { context, windows, dtype
     maxSequences: maxTokens,
     weights: { dtype: "float32", encoding: "plain" },
     compute: dtype,
+    training: true,
   });
   const trained = parameters(config).filter(({ kind }) => kind !== "balancing");
   const gradients = differentiate(

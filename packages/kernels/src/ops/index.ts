@@ -18,7 +18,7 @@ export { gatherRows } from "./gather_rows.js";
 export { gelu } from "./gelu.js";
 export { groupedLinear } from "./grouped_linear.js";
 export { linear } from "./linear.js";
-export { linearCrossEntropy } from "./linear_cross_entropy.js";
+export { linearCrossEntropy, linearCrossEntropySum } from "./linear_cross_entropy.js";
 export { multiply } from "./multiply.js";
 export { muon } from "./muon.js";
 export { kvAppend, pagedAttention } from "./paged_attention.js";

@@ -3,7 +3,7 @@ import { differentiate, vectorJacobian } from "../differentiate.js";
 import { checkCase, checkGradientCase, instructionSets, sameBits, throughBfloat16 } from "../operation_cases.js";
 import { runGraph, testIntegers, testTensor } from "../testing.js";
 import { encode } from "./encode.js";
-import { linearCrossEntropy } from "./linear_cross_entropy.js";
+import { linearCrossEntropy, linearCrossEntropySum } from "./linear_cross_entropy.js";
 import { sum } from "./sum.js";
 
 /** Loss, log-sum-exp and gradients from all logits at once, in double precision. */
@@ -88,6 +88,56 @@ describe("linear_cross_entropy", () => {
       });
     });
   }
+
+  for (const [T, V, D] of [
+    [0, 5, 3],
+    [1, 1, 1],
+    [40, 301, 19],
+    [17, 64, 130],
+  ] as const) {
+    const [h, w, bias] = [testTensor([T, D], 1, 2), testTensor([V, D], 2), testTensor([V], 3)];
+    const labels = Array.from({ length: T }, (_, t) => (t % 5 === 3 ? -1 : (t * 7) % V));
+    const ones = new Array<number>(T).fill(1);
+    for (const withBias of [false, true]) {
+      test(`sums the loss of ${T} rows over ${V} classes ${withBias ? "with" : "without"} bias along with its gradients`, async () => {
+        for (const compute of ["float32", "bfloat16"] as const) {
+          const seen = compute === "bfloat16" ? throughBfloat16 : (data: ArrayLike<number>) => data;
+          const { loss, dh, dw, dbias } = reference(seen(h.data), seen(w.data), withBias ? bias.data : null, labels, ones, [T, V, D]);
+          const expected = { sum: [loss.reduce((a, b) => a + b, 0)], dh, dw, ...(withBias ? { dbias } : {}) };
+          await checkCase({
+            inputs: { h, w, bias, labels: testIntegers(...labels) },
+            build: ({ h, w, bias, labels }) => {
+              const total = linearCrossEntropySum(h!, w!, labels!, { bias: withBias ? bias! : null, compute });
+              const gradients = differentiate(total, withBias ? [h!, w!, bias!] : [h!, w!]);
+              return { sum: total, dh: gradients[0]!, dw: gradients[1]!, ...(withBias ? { dbias: gradients[2]! } : {}) };
+            },
+            expected,
+            tolerance: compute === "bfloat16" ? 2 ** -7 : 2e-5,
+            float64: compute === "float32",
+          });
+        }
+      });
+    }
+  }
+
+  test("gives the sum of the losses to the bit, and its gradient times that of the sum", async () => {
+    const [h, w] = [testTensor([37, 24], 1, 2), testTensor([90, 24], 2)];
+    const labels = testIntegers(...Array.from({ length: 37 }, (_, t) => (t % 6 === 1 ? -1 : t * 2)));
+    for (const isa of await instructionSets()) {
+      const out = await runGraph(
+        ({ h, w, labels, seed }) => {
+          const whole = linearCrossEntropySum(h!, w!, labels!);
+          const parts = sum(linearCrossEntropy(h!, w!, labels!).loss);
+          const [one, two] = [whole, parts].map((total) => vectorJacobian([total], [seed!], [h!])[0]!);
+          return { whole, parts, one: one!, two: two! };
+        },
+        { h, w, labels, seed: { shape: [1], data: [0.5] } },
+        { isa },
+      );
+      expect(sameBits(out.whole, out.parts)).toBe(true);
+      for (const [i, value] of (out.one as Float32Array).entries()) expect(value).toBeCloseTo(out.two?.[i] as number, 5);
+    }
+  });
 
   test("gives the same bits from plain weights and from panels", async () => {
     const [h, w] = [testTensor([21, 30], 1), testTensor([75, 30], 2)];

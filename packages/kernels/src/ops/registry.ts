@@ -19,7 +19,7 @@ import { gatherRowsOperation } from "./gather_rows.js";
 import { geluGradOperation, geluOperation } from "./gelu.js";
 import { groupedLinearInputGradOperation, groupedLinearOperation, groupedLinearWeightGradOperation } from "./grouped_linear.js";
 import { linearInputGradOperation, linearOperation, linearWeightGradOperation } from "./linear.js";
-import { linearCrossEntropyGradOperation, linearCrossEntropyOperation } from "./linear_cross_entropy.js";
+import { linearCrossEntropyGradOperation, linearCrossEntropyOperation, linearCrossEntropySumOperation } from "./linear_cross_entropy.js";
 import { multiplyOperation } from "./multiply.js";
 import { muonOperation } from "./muon.js";
 import { kvAppendOperation, pagedAttentionOperation } from "./paged_attention.js";
@@ -71,6 +71,7 @@ export const registry: readonly Operation[] = [
   linearWeightGradOperation,
   linearCrossEntropyGradOperation,
   linearCrossEntropyOperation,
+  linearCrossEntropySumOperation,
   multiplyOperation,
   muonOperation,
   kvAppendOperation,

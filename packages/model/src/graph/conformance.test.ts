@@ -174,31 +174,35 @@ describe.each(cases.map((path) => ({ path, name: path.split("/").slice(-2).join(
     });
   });
 
-  it("gives the reference's gradient of every parameter", { timeout: 120_000 }, async () => {
-    const expected = await loadExpected(path);
-    const names = expected.names.filter((name) => name.startsWith("grad.")).map((name) => name.slice(5));
-    if (names.length === 0) return console.warn(`${path} has no gradients: made with --no-grad`);
-    await withModel(path, async ({ device, store, config }) => {
-      const [batch = 1, length = 1] = expected.shape("input_ids");
-      const graph = createGraph();
-      const { lossSum } = buildLoss(graph, config, { ...float32, maxTokens: batch * length, maxSequences: batch });
-      const wrt = names.map((name) => graph.read(name, store.typeOf(name)));
-      differentiate(lossSum, wrt).forEach((gradient, i) => {
-        graph.output(names[i] as string, gradient);
+  it.each([false, true])(
+    "gives the reference's gradient of every parameter, the loss apart from or with its own: %s",
+    { timeout: 120_000 },
+    async (training) => {
+      const expected = await loadExpected(path);
+      const names = expected.names.filter((name) => name.startsWith("grad.")).map((name) => name.slice(5));
+      if (names.length === 0) return console.warn(`${path} has no gradients: made with --no-grad`);
+      await withModel(path, async ({ device, store, config }) => {
+        const [batch = 1, length = 1] = expected.shape("input_ids");
+        const graph = createGraph();
+        const { lossSum } = buildLoss(graph, config, { ...float32, training, maxTokens: batch * length, maxSequences: batch });
+        const wrt = names.map((name) => graph.read(name, store.typeOf(name)));
+        differentiate(lossSum, wrt).forEach((gradient, i) => {
+          graph.output(names[i] as string, gradient);
+        });
+        await using executable = device.compile(graph, store);
+        const got = await executable.run({ inputs: ragged(await expected.integers("input_ids"), batch) });
+        const labels = batch * (length - 1);
+        for (const name of names) {
+          const want = await expected.numbers(`grad.${name}`);
+          const scale = want.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
+          const mean = Float32Array.from(got[name] ?? [], (x) => x / labels);
+          expect(largestDifference(mean, want), name).toBeLessThanOrEqual(expected.json.tolerance.grad_rel * scale);
+          expect(
+            mean.some((x) => x !== 0),
+            `${name} has a gradient`,
+          ).toBe(want.some((x) => x !== 0));
+        }
       });
-      await using executable = device.compile(graph, store);
-      const got = await executable.run({ inputs: ragged(await expected.integers("input_ids"), batch) });
-      const labels = batch * (length - 1);
-      for (const name of names) {
-        const want = await expected.numbers(`grad.${name}`);
-        const scale = want.reduce((a, b) => Math.max(a, Math.abs(b)), 0);
-        const mean = Float32Array.from(got[name] ?? [], (x) => x / labels);
-        expect(largestDifference(mean, want), name).toBeLessThanOrEqual(expected.json.tolerance.grad_rel * scale);
-        expect(
-          mean.some((x) => x !== 0),
-          `${name} has a gradient`,
-        ).toBe(want.some((x) => x !== 0));
-      }
-    });
-  });
+    },
+  );
 });
