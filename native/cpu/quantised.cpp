@@ -82,47 +82,44 @@ class GroupSearch {
   float least_ = INFINITY;
 };
 
-// Row r of a panel, columns of one block, w / scale in t (zeros beyond the matrix).
-void store_values(DType dtype, int64_t columns, int64_t r, const float* t, const float* h, uint8_t* block) {
-  uint8_t* parameters = block + value_bytes(dtype, columns);
-  for (int64_t k = 0; k < columns; k += quantised_group) {
-    int32_t q[quantised_group];
-    if (dtype == DType::int8) {
-      for (int64_t i = 0; i < quantised_group; i += lanes) {
-        const auto n = nearest(load<float>(t + k + i)) + 128;
-        std::memcpy(q + i, &n, sizeof n);
-      }
-    } else {
-      const GroupSearch found(t + k, h + k, dtype == DType::int4 ? 15 : 63);
-      std::memcpy(q, found.q, sizeof q);
-      parameters[2 * k + r] = static_cast<uint8_t>(found.step);
-      parameters[2 * k + quantised_rows + r] = static_cast<uint8_t>(found.offset);
+// Row r of one group, w / scale in t (zeros beyond the matrix).
+void store_group(DType dtype, int64_t r, const float* t, const float* h, uint8_t* group) {
+  int32_t q[quantised_group];
+  if (dtype == DType::int8) {
+    for (int64_t i = 0; i < quantised_group; i += lanes) {
+      const auto n = nearest(load<float>(t + i)) + 128;
+      std::memcpy(q + i, &n, sizeof n);
     }
-    for (int64_t i = 0; i < quantised_group; i++) {
-      const int64_t quad = (k + i) / 4, s = (k + i) % 4;
-      if (dtype == DType::int8) {
-        block[quad * 128 + 4 * r + s] = static_cast<uint8_t>(q[i]);
-        continue;
-      }
-      uint8_t& low = block[quad * 64 + r % 16 * 4 + s];
-      low = static_cast<uint8_t>(r < 16 ? (low & 0xf0) | (q[i] & 15) : (low & 0x0f) | (q[i] & 15) << 4);
-      if (dtype == DType::int6) {
-        uint8_t& high = block[columns * 16 + quad / 2 * 64 + r % 16 * 4 + s];
-        const int shift = static_cast<int>(quad % 2 * 4 + r / 16 * 2);
-        high = static_cast<uint8_t>((high & ~(3 << shift)) | (q[i] >> 4) << shift);
-      }
+  } else {
+    const GroupSearch found(t, h, dtype == DType::int4 ? 15 : 63);
+    std::memcpy(q, found.q, sizeof q);
+    uint8_t* parameters = group + group_bytes(dtype) - 64;
+    parameters[r] = static_cast<uint8_t>(found.step);
+    parameters[quantised_rows + r] = static_cast<uint8_t>(found.offset);
+  }
+  for (int64_t k = 0; k < quantised_group; k++) {
+    const int64_t quad = k / 4, s = k % 4;
+    if (dtype == DType::int8) {
+      group[quad * 128 + 4 * r + s] = static_cast<uint8_t>(q[k]);
+      continue;
+    }
+    uint8_t& low = group[quad * 64 + r % 16 * 4 + s];
+    low = static_cast<uint8_t>(r < 16 ? (low & 0xf0) | (q[k] & 15) : (low & 0x0f) | (q[k] & 15) << 4);
+    if (dtype == DType::int6) {
+      uint8_t& high = group[512 + quad / 2 * 64 + r % 16 * 4 + s];
+      const int shift = static_cast<int>(quad % 2 * 4 + r / 16 * 2);
+      high = static_cast<uint8_t>((high & ~(3 << shift)) | (q[k] >> 4) << shift);
     }
   }
 }
 
-// v of row r and column k of a block, and the row's scale.
-int value_at(DType dtype, int64_t columns, const uint8_t* block, int64_t r, int64_t k) {
-  const int64_t quad = k / 4, s = k % 4;
-  if (dtype == DType::int8) return block[quad * 128 + 4 * r + s] - 128;
-  int q = block[quad * 64 + r % 16 * 4 + s] >> (r < 16 ? 0 : 4) & 15;
-  if (dtype == DType::int6) q |= (block[columns * 16 + quad / 2 * 64 + r % 16 * 4 + s] >> (quad % 2 * 4 + r / 16 * 2) & 3) << 4;
-  const uint8_t* parameters = block + value_bytes(dtype, columns) + k / quantised_group * 64;
-  return static_cast<int8_t>(parameters[quantised_rows + r]) + parameters[r] * q;
+// v of row r and column k of a block.
+int value_at(DType dtype, const uint8_t* block, int64_t r, int64_t k) {
+  const uint8_t* group = block + k / quantised_group * group_bytes(dtype);
+  const int64_t quad = k % quantised_group / 4, s = k % 4;
+  if (dtype == DType::int8) return group[quad * 128 + 4 * r + s] - 128;
+  const uint8_t* parameters = group + group_bytes(dtype) - 64;
+  return static_cast<int8_t>(parameters[quantised_rows + r]) + parameters[r] * packed_value(dtype, group, r, quad, s);
 }
 inline const float* scales_of(DType dtype, int64_t columns, const uint8_t* block) {
   return reinterpret_cast<const float*>(block + block_bytes(dtype, columns)) - quantised_rows;
@@ -149,7 +146,7 @@ void quantise_weight(Pool& pool, const Tensor& w, int64_t first_row, int64_t n, 
         const float most = largest_magnitude(t, valid), inverse = most > 0 ? largest / most : 0.0f;
         scales[r] = most / largest;
         for (int64_t i = 0; i < valid; i++) t[i] *= inverse;
-        store_values(dtype, columns, r, t, h, block);
+        for (int64_t k = 0; k < columns; k += quantised_group) store_group(dtype, r, t + k, h + k, block + k / quantised_group * group_bytes(dtype));
       }
       block += block_bytes(dtype, columns);
     }
@@ -163,7 +160,7 @@ template <class T> void dequantise_row(const QuantisedWeight& w, int64_t row, T*
     const int64_t columns = block_columns(w.k, b), begin = b * quantised_block;
     const float scale = scales_of(w.dtype, columns, block)[r];
     for (int64_t k = 0; k < std::min(columns, w.k - begin); k++)
-      out[begin + k] = static_cast<T>(scale * static_cast<float>(value_at(w.dtype, columns, block, r, k)));
+      out[begin + k] = static_cast<T>(scale * static_cast<float>(value_at(w.dtype, block, r, k)));
     block += block_bytes(w.dtype, columns);
   }
 }
@@ -218,7 +215,6 @@ void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const Q
   tile.columns = std::min(quantised_rows, w.n - panel * quantised_rows);
   tile.c_stride = c_stride;
   tile.packed = w.dtype;
-  tile.ahead = w.dtype == DType::int8 ? 4096 : 1024;
   const bool direct = rows <= direct_rows && w.dtype != DType::int8;
   if (blocks_of(w.k) == 0)
     for (int64_t i = 0; i < rows; i++) std::fill_n(c + i * c_stride, tile.columns, 0.0f);
@@ -227,7 +223,6 @@ void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const Q
     tile.k = columns;
     tile.accumulate = b > 0;
     tile.scales = scales_of(w.dtype, columns, block);
-    tile.parameters = block + value_bytes(w.dtype, columns);
     tile.values = block;
     if (!direct && w.dtype != DType::int8) unpack_block(w.dtype, columns, block, scratch), tile.values = scratch;
     for (int64_t row = 0; row < rows; row += QuantisedRows::strip) {

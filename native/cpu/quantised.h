@@ -3,14 +3,15 @@
 // A weight w [N, K] (a matrix of the leading dimensions after the other): ceil(N/32) panels of 32 rows. A panel is cut along k into
 // blocks of 256 columns; the last one holds what is left, rounded up to a multiple of 32. Of w in a block
 //   w = scale · v,  v an integer from −128 to 127, scale a float32 for each row.
-// int8 stores v; int4 and int6 store q, and for each row and 32 columns a step and an offset, v = offset + step · q: they are int8 in
-// less space, and everything after unpacking is the same. A block of kb columns lies as
-//   int8   [kb/4][32 rows][4]         v + 128
-//   int4   [kb/4][16][4]              q (0…15) of row r in the low half of a byte, of row 16 + r in the high half
-//   int6   the low four bits of q (0…63) like int4, then the high two [kb/8][16][4]: quads 2i and 2i + 1 of row r in bits 0–1 and 4–5,
-//          of row 16 + r in bits 2–3 and 6–7
-//   int4, int6: then [kb/32][2][32]   step (unsigned), offset (signed) of each row
-//   then float32 [32]                 scale of each row; 0 for missing rows
+// int8 stores v; int4 and int6 store q, and for each row and 32 columns (a group) a step and an offset, v = offset + step · q: they are int8
+// in less space, and everything after unpacking is the same. A block is its groups one after the other, then the 32 scales (0 for missing
+// rows). A group of 32 rows and 8 quads of columns lies as
+//   int8   [8][32][4]   v + 128
+//   int4   [8][16][4]   q (0…15) of row r in the low half of a byte, of row 16 + r in the high half
+//          [32], [32]   step (unsigned) and offset (signed) of each row
+//   int6   [8][16][4]   the low four bits of q (0…63), like int4
+//          [4][16][4]   the high two bits: quads 2i and 2i + 1 of row r in bits 0–1 and 4–5, of row 16 + r in bits 2–3 and 6–7
+//          [32], [32]   step and offset
 // Missing columns are 0 on the side of x.
 //
 // x is quantised row by row, a block of 256 columns at a time: x ≈ d · xq, d = max |x| / 127, xq rounded to nearest even.
@@ -31,11 +32,9 @@ inline int64_t quantised_columns(int64_t k) { return (k + quantised_group - 1) /
 inline int64_t blocks_of(int64_t k) { return (k + quantised_block - 1) / quantised_block; }
 inline int64_t block_columns(int64_t k, int64_t block) { return std::min(quantised_block, quantised_columns(k) - block * quantised_block); }
 
-// Bytes of the values of one panel's block, and of the whole block.
-inline int64_t value_bytes(DType dtype, int64_t columns) { return columns * (dtype == DType::int8 ? 32 : dtype == DType::int6 ? 24 : 16); }
-inline int64_t block_bytes(DType dtype, int64_t columns) {
-  return value_bytes(dtype, columns) + (dtype == DType::int8 ? 0 : 2 * columns) + quantised_rows * 4;
-}
+// Bytes of a group of 32 rows and 32 columns, and of a block.
+inline int64_t group_bytes(DType dtype) { return dtype == DType::int8 ? 1024 : dtype == DType::int6 ? 832 : 576; }
+inline int64_t block_bytes(DType dtype, int64_t columns) { return columns / quantised_group * group_bytes(dtype) + quantised_rows * 4; }
 inline int64_t quantised_panels(int64_t n) { return (n + quantised_rows - 1) / quantised_rows; }
 inline int64_t quantised_panel_bytes(DType dtype, int64_t k) {
   return blocks_of(k) == 0 ? 0 : (blocks_of(k) - 1) * block_bytes(dtype, quantised_block) + block_bytes(dtype, block_columns(k, blocks_of(k) - 1));

@@ -11,12 +11,12 @@
 
 namespace zaya::ZAYA_ISA {
 
+constexpr int64_t prefetch_ahead = 4096;  // bytes
 constexpr int64_t direct_rows = 4;  // up to so many rows are multiplied with int4 and int6 as they lie; for more a block is unpacked first
 
 struct QuantisedTile {
   DType packed = DType::int8;           // of values in multiply_direct; multiply_tile takes int8
   const uint8_t* values = nullptr;
-  const uint8_t* parameters = nullptr;  // step and offset, for multiply_direct
   const float* scales = nullptr;        // [32]
   const int32_t* words = nullptr;       // of x, and what follows: see QuantisedRows
   const float* x_scales = nullptr;
@@ -28,22 +28,40 @@ struct QuantisedTile {
   float* c = nullptr;
   int64_t c_stride = 0;
   bool accumulate = false;
-  int64_t ahead = 0;   // bytes of values to prefetch ahead
 };
 
+// q of row r and column 4 · quad + s of a group of int4 or int6.
+inline int packed_value(DType packed, const uint8_t* group, int64_t r, int64_t quad, int64_t s) {
+  int q = group[quad * 64 + r % 16 * 4 + s] >> (r < 16 ? 0 : 4) & 15;
+  if (packed == DType::int6) q |= (group[512 + quad / 2 * 64 + r % 16 * 4 + s] >> (quad % 2 * 4 + r / 16 * 2) & 3) << 4;
+  return q;
+}
+
 #if defined(__AVX512VNNI__)
+
+// sum + four products of unsigned by signed bytes in each 32-bit lane. In assembly: GCC 12 copies and spills the sums of the intrinsic.
+inline __m512i dot(__m512i sum, __m512i u, __m512i s) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "v"(s));
+  return sum;
+}
 
 inline __mmask16 columns_mask(int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1); }
 
 // c += sum · (scale · d) for one row.
 inline void add_block(const QuantisedTile& t, int row, __m512 low, __m512 high) {
   const __m512 d = _mm512_set1_ps(t.x_scales[row]);
-  const __mmask16 left = columns_mask(t.columns), right = columns_mask(t.columns - 16);
+  const __m512 d0 = _mm512_mul_ps(_mm512_loadu_ps(t.scales), d), d1 = _mm512_mul_ps(_mm512_loadu_ps(t.scales + 16), d);
   float* c = t.c + row * t.c_stride;
+  if (t.columns == 32) {
+    _mm512_storeu_ps(c, _mm512_fmadd_ps(low, d0, t.accumulate ? _mm512_loadu_ps(c) : _mm512_setzero_ps()));
+    _mm512_storeu_ps(c + 16, _mm512_fmadd_ps(high, d1, t.accumulate ? _mm512_loadu_ps(c + 16) : _mm512_setzero_ps()));
+    return;
+  }
+  const __mmask16 left = columns_mask(t.columns), right = columns_mask(t.columns - 16);
   const __m512 c0 = t.accumulate ? _mm512_maskz_loadu_ps(left, c) : _mm512_setzero_ps();
   const __m512 c1 = t.accumulate ? _mm512_maskz_loadu_ps(right, c + 16) : _mm512_setzero_ps();
-  _mm512_mask_storeu_ps(c, left, _mm512_fmadd_ps(low, _mm512_mul_ps(_mm512_loadu_ps(t.scales), d), c0));
-  _mm512_mask_storeu_ps(c + 16, right, _mm512_fmadd_ps(high, _mm512_mul_ps(_mm512_loadu_ps(t.scales + 16), d), c1));
+  _mm512_mask_storeu_ps(c, left, _mm512_fmadd_ps(low, d0, c0));
+  _mm512_mask_storeu_ps(c + 16, right, _mm512_fmadd_ps(high, d1, c1));
 }
 
 template <int R> void vnni_tile(const QuantisedTile& t) {
@@ -52,16 +70,15 @@ template <int R> void vnni_tile(const QuantisedTile& t) {
   for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_set1_epi32(t.starts[i]);
   const uint8_t* b = t.values;
   const int32_t* a = t.words;
-  const int64_t ahead = t.ahead;
   for (int64_t quad = t.k / 4; quad > 0; quad--) {
-    _mm_prefetch(reinterpret_cast<const char*>(b + ahead), _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(b + ahead + 64), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(b + prefetch_ahead), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(b + prefetch_ahead + 64), _MM_HINT_T0);
     const __m512i b0 = _mm512_loadu_si512(b), b1 = _mm512_loadu_si512(b + 64);
 #pragma GCC unroll 12
     for (int i = 0; i < R; i++) {
       const __m512i x = _mm512_set1_epi32(a[i]);
-      sum[i][0] = _mm512_dpbusd_epi32(sum[i][0], b0, x);
-      sum[i][1] = _mm512_dpbusd_epi32(sum[i][1], b1, x);
+      sum[i][0] = dot(sum[i][0], b0, x);
+      sum[i][1] = dot(sum[i][1], b1, x);
     }
     a += R;
     b += 128;
@@ -70,13 +87,13 @@ template <int R> void vnni_tile(const QuantisedTile& t) {
   for (int i = 0; i < R; i++) add_block(t, i, _mm512_cvtepi32_ps(sum[i][0]), _mm512_cvtepi32_ps(sum[i][1]));
 }
 
-// q of rows 0–15 and 16–31 of one quad of columns.
-template <DType packed> inline void load_quad(const uint8_t* values, int64_t columns, int64_t quad, __m512i& low, __m512i& high) {
-  const __m512i four = _mm512_loadu_si512(values + 64 * quad), mask = _mm512_set1_epi8(15);
+// q of rows 0–15 and 16–31 of one quad of a group.
+template <DType packed> inline void load_quad(const uint8_t* group, int64_t quad, __m512i& low, __m512i& high) {
+  const __m512i four = _mm512_loadu_si512(group + 64 * quad), mask = _mm512_set1_epi8(15);
   low = _mm512_and_si512(four, mask);
   high = _mm512_and_si512(_mm512_srli_epi16(four, 4), mask);
   if constexpr (packed == DType::int6) {
-    const __m512i two = _mm512_loadu_si512(values + 16 * columns + 64 * (quad / 2)), bits = _mm512_set1_epi8(0x30);
+    const __m512i two = _mm512_loadu_si512(group + 512 + 64 * (quad / 2)), bits = _mm512_set1_epi8(0x30);
     // ternary logic 0xf8: a | (b & c)
     low = _mm512_ternarylogic_epi32(low, quad % 2 == 0 ? _mm512_slli_epi16(two, 4) : two, bits, 0xf8);
     high = _mm512_ternarylogic_epi32(high, quad % 2 == 0 ? _mm512_slli_epi16(two, 2) : _mm512_srli_epi16(two, 2), bits, 0xf8);
@@ -87,29 +104,28 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
   __m512 sum[R][2];
 #pragma GCC unroll 4
   for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
-  for (int64_t group = 0; group < t.k / quantised_group; group++) {
+  const uint8_t* at = t.values;
+  for (int64_t group = 0; group < t.k / quantised_group; group++, at += group_bytes(packed)) {
+    for (int64_t line = 0; line < group_bytes(packed); line += 64) _mm_prefetch(reinterpret_cast<const char*>(at + line + prefetch_ahead), _MM_HINT_T0);
     __m512i part[R][2];
 #pragma GCC unroll 4
     for (int i = 0; i < R; i++) part[i][0] = part[i][1] = _mm512_setzero_si512();
 #pragma GCC unroll 8
     for (int64_t j = 0; j < quantised_group / 4; j++) {
-      const int64_t quad = group * (quantised_group / 4) + j;
-      _mm_prefetch(reinterpret_cast<const char*>(t.values + 64 * quad + t.ahead), _MM_HINT_T0);
       __m512i low, high;
-      load_quad<packed>(t.values, t.k, quad, low, high);
+      load_quad<packed>(at, j, low, high);
 #pragma GCC unroll 4
       for (int i = 0; i < R; i++) {
-        const __m512i x = _mm512_set1_epi32(t.words[quad * R + i]);
-        part[i][0] = _mm512_dpbusd_epi32(part[i][0], low, x);
-        part[i][1] = _mm512_dpbusd_epi32(part[i][1], high, x);
+        const __m512i x = _mm512_set1_epi32(t.words[(group * (quantised_group / 4) + j) * R + i]);
+        part[i][0] = dot(part[i][0], low, x);
+        part[i][1] = dot(part[i][1], high, x);
       }
     }
-    const uint8_t* parameters = t.parameters + 64 * group;
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
-      const auto* at = reinterpret_cast<const __m128i*>(parameters + 16 * half);
-      const __m512 step = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(at)));
-      const __m512 offset = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(at + 2)));
+      const auto* parameters = reinterpret_cast<const __m128i*>(at + group_bytes(packed) - 64 + 16 * half);
+      const __m512 step = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(parameters)));
+      const __m512 offset = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(parameters + 2)));
 #pragma GCC unroll 4
       for (int i = 0; i < R; i++) {
         sum[i][half] = _mm512_fmadd_ps(offset, _mm512_set1_ps(t.sums[group * R + i]), sum[i][half]);
@@ -121,24 +137,22 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
   for (int i = 0; i < R; i++) add_block(t, i, sum[i][0], sum[i][1]);
 }
 
-template <DType packed> void unpack(int64_t columns, const uint8_t* block, uint8_t* out) {
-  const uint8_t* parameters = block + value_bytes(packed, columns);
+template <DType packed> void unpack(int64_t columns, const uint8_t* group, uint8_t* out) {
   const __m512i bytes = _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0);  // the first of every four, four times
-  for (int64_t group = 0; group < columns / quantised_group; group++, parameters += 64) {
+  for (const uint8_t* end = out + columns * quantised_rows; out < end; out += 1024, group += group_bytes(packed)) {
+    for (int64_t line = 0; line < group_bytes(packed); line += 64) _mm_prefetch(reinterpret_cast<const char*>(group + line + prefetch_ahead), _MM_HINT_T0);
     __m512i even[2], odd[2], offset[2];
     for (int half = 0; half < 2; half++) {
-      const auto* at = reinterpret_cast<const __m128i*>(parameters + 16 * half);
-      const __m512i step = _mm512_shuffle_epi8(_mm512_cvtepu8_epi32(_mm_loadu_si128(at)), bytes);
+      const auto* parameters = reinterpret_cast<const __m128i*>(group + group_bytes(packed) - 64 + 16 * half);
+      const __m512i step = _mm512_shuffle_epi8(_mm512_cvtepu8_epi32(_mm_loadu_si128(parameters)), bytes);
       even[half] = _mm512_and_si512(step, _mm512_set1_epi16(0x00ff));
       odd[half] = _mm512_andnot_si512(_mm512_set1_epi16(0x00ff), step);
-      offset[half] = _mm512_xor_si512(_mm512_shuffle_epi8(_mm512_cvtepu8_epi32(_mm_loadu_si128(at + 2)), bytes), _mm512_set1_epi8(-128));
+      offset[half] = _mm512_xor_si512(_mm512_shuffle_epi8(_mm512_cvtepu8_epi32(_mm_loadu_si128(parameters + 2)), bytes), _mm512_set1_epi8(-128));
     }
 #pragma GCC unroll 8
-    for (int64_t j = 0; j < quantised_group / 4; j++) {
-      const int64_t quad = group * (quantised_group / 4) + j;
-      _mm_prefetch(reinterpret_cast<const char*>(block + 64 * quad + 4096), _MM_HINT_T0);
+    for (int64_t quad = 0; quad < quantised_group / 4; quad++) {
       __m512i q[2];
-      load_quad<packed>(block, columns, quad, q[0], q[1]);
+      load_quad<packed>(group, quad, q[0], q[1]);
 #pragma GCC unroll 2
       for (int half = 0; half < 2; half++) {
         const __m512i first = _mm512_maddubs_epi16(q[half], even[half]), second = _mm512_slli_epi16(_mm512_maddubs_epi16(q[half], odd[half]), 8);
@@ -176,15 +190,13 @@ inline void unpack_block(DType packed, int64_t columns, const uint8_t* block, ui
 
 // The specification: a block of int4 or int6 becomes int8, v + 128.
 inline void unpack_block(DType packed, int64_t columns, const uint8_t* block, uint8_t* out) {
-  const uint8_t* parameters = block + value_bytes(packed, columns);
   for (int64_t quad = 0; quad < columns / 4; quad++) {
-    const uint8_t* group = parameters + quad / 8 * 64;
-    for (int64_t i = 0; i < 128; i++) {
-      const int64_t row = i / 4, byte = i % 64;
-      int q = block[64 * quad + byte] >> (row < 16 ? 0 : 4) & 15;
-      if (packed == DType::int6) q |= (block[16 * columns + 64 * (quad / 2) + byte] >> (quad % 2 * 4 + row / 16 * 2) & 3) << 4;
-      out[128 * quad + i] = static_cast<uint8_t>(128 + static_cast<int8_t>(group[quantised_rows + row]) + group[row] * q);
-    }
+    const uint8_t* group = block + quad / 8 * group_bytes(packed);
+    const uint8_t* parameters = group + group_bytes(packed) - 64;
+    for (int64_t row = 0; row < quantised_rows; row++)
+      for (int64_t s = 0; s < 4; s++)
+        out[128 * quad + 4 * row + s] =
+            static_cast<uint8_t>(128 + static_cast<int8_t>(parameters[quantised_rows + row]) + parameters[row] * packed_value(packed, group, row, quad % 8, s));
   }
 }
 
