@@ -28,6 +28,11 @@ export function wholeNumber(min: number, max = Number.MAX_SAFE_INTEGER): (text: 
   };
 }
 
+/** Whole numbers with commas between, each from `min`. */
+export function wholeNumbers(min: number): (text: string) => number[] {
+  return (text) => text.split(",").map(wholeNumber(min));
+}
+
 /** A number from `min` to `max`. */
 export function numberWithin(min: number, max: number): (text: string) => number {
   return (text) => {
@@ -37,15 +42,22 @@ export function numberWithin(min: number, max: number): (text: string) => number
   };
 }
 
-export function addLoadOptions(command: Command): Command {
+export function addDeviceOptions(command: Command): Command {
   return command
     .addOption(
       new Option("--dtype <type>", "type of the weights and of cached keys and values")
         .choices(["float32", "bfloat16"])
         .default("bfloat16"),
     )
-    .option("--threads <n>", "threads of the CPU (default: all)", wholeNumber(1, 1024))
-    .option("--context <tokens>", "longest prompt and answer together (default: the model's, at most 4096)", wholeNumber(1));
+    .option("--threads <n>", "threads of the CPU (default: all)", wholeNumber(1, 1024));
+}
+
+export function addLoadOptions(command: Command): Command {
+  return addDeviceOptions(command).option(
+    "--context <tokens>",
+    "longest prompt and answer together (default: the model's, at most 4096)",
+    wholeNumber(1),
+  );
 }
 
 export function addSamplingOptions(command: Command): Command {

@@ -113,7 +113,44 @@ test("stops at once when it is told twice", async () => {
   expect(stdout).toContain('"outcome":"again"');
 });
 
+test("measures a checkpoint: the machine, its limits, and a result for every test", async () => {
+  const words = ["bench", checkpoint, "-p", "16", "-n", "2", "-d", "0,8", "-b", "1,2", "-r", "2", "--threads", "1"];
+  expect(await run(...words, "--json")).toBe(0);
+  const answer = JSON.parse(stdout) as { results: Record<string, unknown>[] };
+  const number = expect.any(Number);
+  expect(answer).toEqual({
+    machine: {
+      processor: expect.any(String),
+      threads: 1,
+      isa: expect.any(String),
+      memoryBytes: number,
+      system: expect.any(String),
+      node: process.version,
+    },
+    limits: { read: number, float32: number, bfloat16: number, int8: number },
+    results: expect.any(Array),
+  });
+  const rest = { dtype: "bfloat16", tokensPerSecond: number, stddev: number, limit: number, fractionOfLimit: number };
+  const row = (name: string, batch: number, depth: number) => ({ name, batch, depth, ...rest });
+  const rows = (depth: number) => [row("pp16", 1, depth), row("tg2", 1, depth), row("tg2", 2, depth)];
+  expect(answer.results).toEqual([...rows(0), ...rows(8)]);
+  stdout = "";
+  expect(await run(...words)).toBe(0);
+  expect(stdout).toMatch(/tg2 +2 +8 +[\d.]+ ± [\d.]+ +[\d.]+ % of the read bandwidth\n {2}a step reads/);
+  expect(stdout).toMatch(/limits, medians: read [\d.]+ GB\/s; float32/);
+});
+
+test("a benchmark that is stopped tells what is done", async () => {
+  const ended = run("bench", checkpoint, "-p", "16", "-n", "64,65,66", "-b", "1", "-r", "2");
+  await until(() => stdout.includes("pp16"));
+  process.emit("SIGINT");
+  expect(await ended).toBe(4);
+  expect(stdout).toContain("limits, medians");
+});
+
 test.each([
+  { words: ["bench", "nowhere"], line: "nowhere" },
+  { words: ["bench", "x", "-d", "0,many"], line: "Expected a whole number" },
   { words: ["complete", "nowhere", "x"], line: "nowhere" },
   { words: ["nowhere", "--port", "0"], line: "nowhere" },
   { words: ["serve", "x", "--port", "many"], line: "Expected a whole number from 0 to 65535." },

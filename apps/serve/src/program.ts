@@ -1,9 +1,10 @@
 import { readFileSync } from "node:fs";
 import { Command, Option } from "commander";
+import { type BenchFlags, bench } from "./bench.js";
 import { type ChatFlags, chat } from "./chat.js";
 import { type CompleteFlags, complete } from "./complete.js";
 import { exitCodes } from "./exit.js";
-import { addLoadOptions, addSamplingOptions, numberWithin, wholeNumber } from "./options.js";
+import { addDeviceOptions, addLoadOptions, addSamplingOptions, numberWithin, wholeNumber, wholeNumbers } from "./options.js";
 import { type ServeFlags, serve } from "./serve.js";
 
 /** The command line. `onExit` gets the exit code of the command that ran. */
@@ -62,6 +63,28 @@ Examples:
     .option("--system <text>", "what the model is told first")
     .addHelpText("after", "\nExample:\n  zaya-serve chat checkpoints/zaya1-8b --temperature 0.6 --top-k 20")
     .action(async (dir: string, flags: ChatFlags) => onExit(await chat(dir, flags)));
+
+  const benchCommand = program
+    .command("bench")
+    .description("how fast a checkpoint reads and generates, as shares of what this machine can do");
+  addDeviceOptions(benchCommand.argument("<dir>", "folder of the checkpoint"))
+    .option("-p, --prompt <tokens,...>", "lengths of prompts", wholeNumbers(1), [512])
+    .option("-n, --generate <tokens,...>", "numbers of tokens to generate", wholeNumbers(1), [128])
+    .option("-d, --depths <tokens,...>", "tokens in the cache before", wholeNumbers(0), [0])
+    .option("-b, --batches <n,...>", "sequences that generate at once", wholeNumbers(1), [1, 8])
+    .option("-r, --repetitions <n>", "repetitions, of which mean and standard deviation are told", wholeNumber(1), 5)
+    .option("--json", "one JSON object at the end: { machine, limits, results }", false)
+    .addHelpText(
+      "after",
+      `
+The model is run directly: no HTTP, no sampling, random tokens; warming up is not counted. Peaks and the speed of reading memory are measured between
+the steps, in the same seconds. Ctrl-C ends it after the current step and tells what is done.
+
+Examples:
+  zaya-serve bench checkpoints/zaya1-8b-q4
+  zaya-serve bench checkpoints/zaya1-8b-q4 -p 512 -n 128 -d 0,4096,16384 -b 1`,
+    )
+    .action(async (dir: string, flags: BenchFlags) => onExit(await bench(dir, flags)));
 
   program.addHelpText(
     "after",

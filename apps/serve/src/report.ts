@@ -2,7 +2,7 @@ import type { Engine } from "@zaya/serve";
 import pc from "picocolors";
 
 /** "1.30 GB", "431 MB". */
-function formatBytes(bytes: number): string {
+export function formatBytes(bytes: number): string {
   const units = ["B", "KB", "MB", "GB", "TB"];
   let value = bytes;
   let unit = 0;

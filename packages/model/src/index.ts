@@ -7,7 +7,7 @@ export { parseConfig } from "./dialects.js";
 export type { ModelErrorCode } from "./errors.js";
 export { formatDescription } from "./format_description.js";
 export { type Compute, type Forward, type ForwardOptions, forward } from "./graph/forward.js";
-export { allocateCache, type GenerationLimits, generationGraph } from "./graph/generation.js";
+export { allocateCache, type GenerationLimits, type GenerationOptions, generationGraph } from "./graph/generation.js";
 export { pageTokens } from "./graph/inputs.js";
 export { buildLoss, type Loss } from "./graph/loss.js";
 export { storedType, type WeightStorage } from "./graph/weights.js";

@@ -1,6 +1,6 @@
-import { type Device, openDevice } from "@zaya/kernels";
+import { type Device, type Executable, openDevice } from "@zaya/kernels";
 import { allocateCache, type Checkpoint, generationGraph, loadWeights } from "@zaya/model";
-import type { RunnerLimits, StepRunner } from "./runner.js";
+import type { RunnerLimits, StepBatch, StepRunner } from "./runner.js";
 
 export interface ModelRunnerOptions {
   readonly limits: Omit<RunnerLimits, "vocabSize">;
@@ -11,11 +11,21 @@ export interface ModelRunnerOptions {
   readonly device?: Device | undefined;
 }
 
+/** What a step did inside. */
+export interface StepInspection {
+  /** Nanoseconds of all operations of a kind. */
+  readonly nanoseconds: ReadonlyMap<string, number>;
+  /** One entry a layer: the expert that each token chose, [T]; none in a dense model. */
+  readonly experts: readonly Int32Array[];
+}
+
 /** A checkpoint on a device: weights and caches in a store, and one executable for every step. */
 export interface ModelRunner extends StepRunner {
   readonly device: Device;
   /** Native bytes: weights, caches, and the executable's intermediate values. */
   readonly memory: { readonly weights: number; readonly cache: number; readonly step: number };
+  /** Like `run`, and tells what happened inside. The first time it compiles an executable of its own. */
+  inspect(batch: StepBatch): Promise<StepInspection>;
 }
 
 /** Loads a checkpoint's weights and compiles the step. What was made is freed again where a part of it fails. */
@@ -37,15 +47,28 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
     await loadWeights(store, checkpoint, weights);
     const weightBytes = store.bytes();
     allocateCache(store, checkpoint.config, generation, { weights });
-    const executable = own(device.compile(generationGraph(checkpoint.config, generation, { weights }), store));
+    const compile = (routing: boolean) => own(device.compile(generationGraph(checkpoint.config, generation, { weights, routing }), store));
+    const executable = compile(false);
+    let inspected: Executable | undefined;
     return {
       device,
       limits: { ...limits, vocabSize: checkpoint.config.vocabSize },
       memory: { weights: weightBytes, cache: store.bytes() - weightBytes, step: executable.arenaBytes },
-      async run({ ids, positions, cuSeqlens, slots, cached, pageTable, logitRows }) {
-        const inputs = { ids, positions, cu_seqlens: cuSeqlens, slots, cached, page_table: pageTable, logit_rows: logitRows };
-        const { logits } = await executable.run({ inputs });
+      async run(batch) {
+        const { logits } = await executable.run({ inputs: inputsOf(batch) });
         return logits as Float32Array;
+      },
+      async inspect(batch) {
+        inspected ??= compile(true);
+        const { steps } = inspected;
+        const profile = await inspected.profile({ inputs: inputsOf(batch) });
+        const nanoseconds = new Map<string, number>();
+        profile.nanoseconds.forEach((each, i) => {
+          const name = steps[i] as string;
+          nanoseconds.set(name, (nanoseconds.get(name) ?? 0) + each);
+        });
+        const layers = Object.keys(profile.outputs).filter((name) => name.startsWith("experts.")).length;
+        return { nanoseconds, experts: Array.from({ length: layers }, (_, layer) => profile.outputs[`experts.${layer}`] as Int32Array) };
       },
       [Symbol.asyncDispose]: free,
     };
@@ -53,4 +76,8 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
     await free();
     throw error;
   }
+}
+
+function inputsOf({ ids, positions, cuSeqlens, slots, cached, pageTable, logitRows }: StepBatch): Record<string, Int32Array> {
+  return { ids, positions, cu_seqlens: cuSeqlens, slots, cached, page_table: pageTable, logit_rows: logitRows };
 }

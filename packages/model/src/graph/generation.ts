@@ -20,13 +20,18 @@ export interface GenerationLimits {
   readonly cacheDtype?: DType;
 }
 
+export interface GenerationOptions extends ForwardOptions {
+  /** Also output `experts.0`, `experts.1` …: int32 [T], the expert that each token chose in that layer. Default false. */
+  readonly routing?: boolean;
+}
+
 /**
  * The graph of one step of generation: any mix of prefill chunks and single tokens.
  *
  * Inputs, all int32: `ids`, `positions` [T], `cu_seqlens` [S+1], `slots`, `cached` [S], `page_table` [S, pagesPerSequence],
  * `logit_rows` [R] (which of the T tokens want logits). Output: `logits`, float32 [R,V].
  */
-export function generationGraph(config: ModelConfig, limits: GenerationLimits, options: ForwardOptions): Graph {
+export function generationGraph(config: ModelConfig, limits: GenerationLimits, options: GenerationOptions): Graph {
   const graph = createGraph();
   const dtype = limits.cacheDtype ?? options.weights.dtype;
   const inputs = withCache(graph, raggedInputs(graph, limits.maxTokens, limits.maxSequences), { ...limits, dtype });
@@ -37,6 +42,9 @@ export function generationGraph(config: ModelConfig, limits: GenerationLimits, o
     "logits",
     ops.linear(wanted_RD, model.head, { compute: model.compute, ...(model.headBias ? { bias: model.headBias } : {}) }),
   );
+  model.layers.forEach(({ routing }, layer) => {
+    if (options.routing && routing) graph.output(`experts.${layer}`, routing.index);
+  });
   return graph;
 }
 

@@ -1,0 +1,103 @@
+import { type BenchDetails, type BenchEvent, type BenchResult, type Limits, type Machine, bench as measure } from "@zaya/serve";
+import pc from "picocolors";
+import { exitCodes } from "./exit.js";
+import { formatBytes } from "./report.js";
+
+export interface BenchFlags {
+  readonly dtype: "float32" | "bfloat16";
+  readonly threads?: number;
+  readonly prompt: number[];
+  readonly generate: number[];
+  readonly depths: number[];
+  readonly batches: number[];
+  readonly repetitions: number;
+  readonly json: boolean;
+}
+
+/** Measures a checkpoint; a row as soon as it is known. Ctrl-C stops it and what is done stands. */
+export async function bench(dir: string, { json, ...options }: BenchFlags): Promise<number> {
+  const controller = new AbortController();
+  const stop = () => controller.abort(new Error("stopped"));
+  process.once("SIGINT", stop);
+  const results: BenchResult[] = [];
+  let machine: Machine | null = null;
+  let limits: Limits | null = null;
+  const print = (text: string) => {
+    if (!json) process.stdout.write(`${text}\n`);
+  };
+  process.stderr.write(`loading ${dir} …\n`);
+  try {
+    for await (const event of measure(dir, { ...options, signal: controller.signal })) {
+      if (event.type === "bench-start") {
+        machine = event.machine;
+        print(describeStart(event));
+      } else if (event.type === "fill") {
+        showProgress(`filling the cache: ${event.tokens} of ${event.of} tokens`);
+      } else if (event.type === "repetition-end") {
+        showProgress(`${event.name}: repetition ${event.repetition} of ${event.of}, ${event.tokensPerSecond.toFixed(1)} tokens/s`);
+      } else if (event.type === "result") {
+        showProgress("");
+        limits = event.limits;
+        results.push(event.result);
+        print(`${describeResult(event.result, event.details)}\n`);
+      } else {
+        limits = event.limits;
+      }
+    }
+  } catch (error) {
+    if (!controller.signal.aborted) throw error;
+    showProgress("");
+  } finally {
+    process.off("SIGINT", stop);
+  }
+  if (json) process.stdout.write(`${JSON.stringify({ machine, limits, results })}\n`);
+  else if (limits) print(describeLimits(limits));
+  return controller.signal.aborted ? exitCodes.partial : exitCodes.done;
+}
+
+/** One line of stderr that is written over; nothing where it is not a terminal. */
+function showProgress(line: string): void {
+  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${line}`);
+}
+
+function describeStart({ machine, memory }: Extract<BenchEvent, { type: "bench-start" }>): string {
+  const { processor, threads, isa, memoryBytes, system, node } = machine;
+  return [
+    `${processor}, ${threads} thread${threads === 1 ? "" : "s"}, ${isa}, ${formatBytes(memoryBytes)} · ${system}, Node ${node}`,
+    `weights ${formatBytes(memory.weights)}, cache ${formatBytes(memory.cache)}, step ${formatBytes(memory.step)}`,
+    "",
+    pc.bold(columns(["test", "batch", "depth", "tokens/s", "of the limit"])),
+  ].join("\n");
+}
+
+const widths = [8, 6, 7, 18, 0];
+function columns(cells: readonly string[]): string {
+  return cells.map((cell, i) => cell.padEnd(widths[i] as number)).join("");
+}
+
+const limitNames = { read: "read bandwidth", float32: "float32 peak", bfloat16: "bfloat16 peak", int8: "int8 peak" } as const;
+const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+
+function describeResult(result: BenchResult, { limitedBy, bytes, operations, experts }: BenchDetails): string {
+  const speed = `${result.tokensPerSecond.toFixed(1)} ± ${result.stddev.toFixed(1)}`;
+  const share = `${percent(result.fractionOfLimit)} of the ${limitNames[limitedBy]}`;
+  const lines = [columns([result.name, String(result.batch), String(result.depth), speed, share])];
+  if (bytes) {
+    const { total, ...parts } = bytes;
+    const each = Object.entries({ ...parts, "keys and values": parts.keysAndValues, keysAndValues: 0 }).filter(([, size]) => size > 0);
+    lines.push(`  a step reads ${formatBytes(total)}: ${each.map(([name, size]) => `${name} ${formatBytes(size)}`).join(", ")}`);
+  }
+  const largest = operations.filter((operation) => operation.share >= 0.01);
+  lines.push(`  time: ${largest.map((operation) => `${operation.name} ${percent(operation.share)}`).join(", ")}`);
+  if (experts) {
+    const distinct = `${experts.distinct.toFixed(2)} (uniform routing: ${experts.distinctIfUniform.toFixed(2)})`;
+    const load = `${experts.maxMeanLoad.toFixed(2)}, of the worst layer ${experts.worstMaxMeanLoad.toFixed(2)}`;
+    lines.push(`  experts a layer and step: ${distinct}; max/mean load ${load}`);
+  }
+  return lines.join(`\n`);
+}
+
+function describeLimits({ read, float32, bfloat16, int8 }: Limits): string {
+  const products = `float32 ${float32.toFixed(0)}, bfloat16 ${bfloat16.toFixed(0)}, int8 ${int8.toFixed(0)}`;
+  return `limits, medians: read ${read.toFixed(1)} GB/s; ${products} · 10⁹ operations/s`;
+}
