@@ -2,7 +2,7 @@
 // cached already. The model runner is driven directly: no HTTP, no scheduler, no sampling; the tokens are random. Every half second of generation and
 // every prompt lies between two measurements of the machine's limit, since the speed of a machine may change from second to second.
 import { ZayaError } from "@zaya/kernels";
-import { type Checkpoint, describe, loadCheckpoint, type ModelConfig } from "@zaya/model";
+import { type Checkpoint, describe, loadCheckpoint, type ModelConfig, type ParameterSpec, storedType } from "@zaya/model";
 import { type ModelRunner, openModelRunner } from "../model_runner.js";
 import { pageTokens } from "../runner.js";
 import { createLimitMeter, describeMachine, type LimitMeter, type Limits, type Machine } from "./machine.js";
@@ -226,7 +226,8 @@ async function inspect({ runner, draw, dtype, config, signal }: Subject, { kind,
   const operations = [...nanoseconds].map(([name, each]) => ({ name, share: each / total })).sort((a, b) => b.share - a.share);
   const experts = config.kind === "zaya" ? expertUse(routing, config.numExperts) : null;
   if (kind === "pp") return { limitedBy: dtype, bytes: null, operations, experts };
-  const description = describe(config, { dtype, cacheDtype: dtype, context: Math.round(depth + (tokens + 1) / 2) });
+  const typeOf = (spec: ParameterSpec) => storedType(spec, { dtype, encoding: "panels" });
+  const description = describe(config, { typeOf, cacheDtype: dtype, context: Math.round(depth + (tokens + 1) / 2) });
   return { limitedBy: "read", bytes: decodeStepBytes(description, batch, experts?.distinct ?? 1), operations, experts };
 }
 
