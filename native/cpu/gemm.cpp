@@ -15,7 +15,6 @@ namespace {
 
 constexpr size_t b_limit = size_t(16) << 20;       // packed B beyond this is packed and used piece by piece, to stay in the cache
 constexpr size_t block_bytes = size_t(480) << 10;  // of packed A that a task keeps in the second-level cache
-constexpr size_t panel_bytes_limit = size_t(128) << 10;
 constexpr int64_t block_panels = 20;               // 240 rows of C a task at most …
 constexpr int64_t group_panels = 16;               // … by 512 columns
 constexpr int64_t inline_elements = 1 << 15;       // less is packed without waking anybody
@@ -24,11 +23,12 @@ struct Formats {
   Format format;
   DType a;
   DType b;
+  bool round_a = false;  // A is rounded to bfloat16, but stays float32
 };
 
 Formats formats_of(Math math, DType b) {
   if (math == Math::float64) return {Format::float64, DType::float64, DType::float64};
-  if (math == Math::bfloat16) return {Format::bfloat16, DType::bfloat16, DType::bfloat16};
+  if (math == Math::bfloat16) return {Format::bfloat16, bfloat16_rows, DType::bfloat16, bfloat16_rows == DType::float32};
   if (b == DType::bfloat16) return {Format::float32_by_bfloat16, DType::float32, DType::bfloat16};
   return {Format::float32, DType::float32, DType::float32};
 }
@@ -101,7 +101,7 @@ void multiply_block(const Block& block) {
   int64_t cuts = 1;
   if (block.row_panels > 1) {
     cuts = std::max(ceiling((row1 - row0) * k_all * a_size, static_cast<int64_t>(block_bytes)),
-                    ceiling(panel_bytes, static_cast<int64_t>(panel_bytes_limit)));
+                    ceiling(panel_bytes, static_cast<int64_t>(kept_panel_bytes)));
   }
   const int64_t step = even(ceiling(k_all, std::max<int64_t>(1, cuts)));
   // Few rows: several panels at a time, from memory. Else the first row panel brings a panel of B in, the others find it there.
@@ -140,8 +140,8 @@ void multiply_block(const Block& block) {
 }
 
 // Packs row panels [panel0, panel1) of A, or column panels of B, over [k0, k1), to where panel 0 of the operand would lie at `out`.
-void pack_run(const Operand& source, int64_t rows, int64_t k, int64_t height, bool pad, DType dtype, uint8_t* out, int64_t panel0, int64_t panel1,
-              int64_t k0, int64_t k1) {
+void pack_run(const Operand& source, int64_t rows, int64_t k, int64_t height, bool pad, DType dtype, bool round, uint8_t* out, int64_t panel0,
+              int64_t panel1, int64_t k0, int64_t k1) {
   const int64_t panel_bytes = height * even(k) * static_cast<int64_t>(size_of(dtype));
   for (int64_t panel = panel0; panel < panel1; panel++) {
     PanelPack pack;
@@ -150,6 +150,7 @@ void pack_run(const Operand& source, int64_t rows, int64_t k, int64_t height, bo
     pack.k = k;
     pack.first = panel * height;
     pack.height = pad ? height : std::min(height, rows - pack.first);
+    pack.round = round;
     pack.panel = out + panel * panel_bytes;
     pack_panel(pack, dtype, k0, k1);
   }
@@ -217,8 +218,8 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
     const int64_t lengths = ceiling(even(p.k), a_length);
     const int64_t local = task - p.first_pack;
     const int64_t panel = local / lengths * block_panels, k0 = local % lengths * a_length;
-    pack_run(p.a, p.m, p.k, tile_height, false, formats.a, static_cast<uint8_t*>(p.a_packed), panel, std::min(row_panels_of(p.m), panel + block_panels), k0,
-             std::min(even(p.k), k0 + a_length));
+    pack_run(p.a, p.m, p.k, tile_height, false, formats.a, formats.round_a, static_cast<uint8_t*>(p.a_packed), panel,
+             std::min(row_panels_of(p.m), panel + block_panels), k0, std::min(even(p.k), k0 + a_length));
   };
 
   Cut cut = choose_cut(products, count, panels, pool.threads());
@@ -270,7 +271,7 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
       const int64_t lengths = ceiling(even(p.k), b_length);
       const int64_t panel = (first_group_of(i) + task / lengths) * cut.columns, k0 = task % lengths * b_length;
       uint8_t* zero = panel_pointer(i, panel) - panel * panel_columns * even(p.k) * b_size;
-      pack_run(p.b, p.n, p.k, panel_columns, true, formats.b, zero, panel, std::min(panels, panel + cut.columns), k0, std::min(even(p.k), k0 + b_length));
+      pack_run(p.b, p.n, p.k, panel_columns, true, formats.b, false, zero, panel, std::min(panels, panel + cut.columns), k0, std::min(even(p.k), k0 + b_length));
     };
     const int64_t first = group0 == 0 ? a_tasks : 0;
     run_tasks(pool, first + b_tasks, (first > 0 ? a_elements : 0) + b_elements < inline_elements, [&](int64_t task, int) {
@@ -312,7 +313,7 @@ void pack_panels(Pool& pool, const Operand& b, int64_t n, int64_t k, DType dtype
   constexpr int64_t together = 4;
   run_tasks(pool, ceiling(panels_of(n), together) * lengths, n * k < inline_elements, [&](int64_t task, int) {
     const int64_t panel = task / lengths * together, k0 = task % lengths * length;
-    pack_run(b, n, k, panel_columns, true, dtype, static_cast<uint8_t*>(panels), panel, std::min(panels_of(n), panel + together), k0,
+    pack_run(b, n, k, panel_columns, true, dtype, false, static_cast<uint8_t*>(panels), panel, std::min(panels_of(n), panel + together), k0,
              std::min(even(k), k0 + length));
   });
 }

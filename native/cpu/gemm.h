@@ -8,7 +8,7 @@
 //   bfloat16           [K'/2][32][2]  element (n, k) at p·32·K' + 64·(k/2) + 2·(n%32) + k%2
 // with K' = K rounded up to an even number; missing rows and the missing last k are zeros.
 //
-// Accumulation: one chain for each element of C, k ascending, in float32 (float64 for float64): fused multiply-adds on AVX-512, a
+// Accumulation: one chain for each element of C, k ascending, in float32 (float64 for float64): fused multiply-adds on AVX2 and AVX-512, a
 // multiplication and an addition in the portable version. In bfloat16 two products at a time as vdpbf16ps does it: first that of the
 // odd k, then that of the even one. Neither the number of rows, nor the cut into tasks, nor threads appear in the chain.
 #pragma once
