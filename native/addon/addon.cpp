@@ -43,6 +43,7 @@ class Device : public Napi::ObjectWrap<Device> {
                            InstanceMethod<&Device::operations>("operations"),
                            InstanceMethod<&Device::add>("add"),
                            InstanceMethod<&Device::map>("map"),
+                           InstanceMethod<&Device::prefetch>("prefetch"),
                            InstanceMethod<&Device::remove>("remove"),
                            InstanceMethod<&Device::write>("write"),
                            InstanceMethod<&Device::read>("read"),
@@ -172,6 +173,19 @@ class Device : public Napi::ObjectWrap<Device> {
     const Status status = store_->map(path.c_str(), static_cast<size_t>(info[1].As<Napi::Number>().Int64Value()),
                                       static_cast<size_t>(info[2].As<Napi::Number>().Int64Value()), &index);
     return slot(info.Env(), status, index);
+  }
+
+  Napi::Value prefetch(const Napi::CallbackInfo& info) {  // (slot) → promise of null, when its bytes are in memory
+    if (running_) return raise(info.Env(), "a run is in progress");
+    const int index = info[0].As<Napi::Number>().Int32Value();
+    if (store_->at(index) == nullptr) return raise(info.Env(), "no such tensor of the store");
+    auto* job = new Job(info.Env());
+    job->work = [this, index](bool*) {
+      store_->prefetch(index);
+      return Status{};
+    };
+    job->result = [](Napi::Env env) { return env.Null(); };
+    return start(info.Env(), job);
   }
 
   void remove(const Napi::CallbackInfo& info) {

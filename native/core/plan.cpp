@@ -20,35 +20,83 @@ Store::~Store() {
 Status Store::add(size_t bytes, int* slot) {
   void* data = allocate(bytes);
   if (data == nullptr) return error("no memory for a tensor of %zu bytes; use a smaller model or shorter context", bytes);
-  blocks_.push_back({static_cast<uint8_t*>(data), bytes, nullptr, 0});
+  blocks_.push_back({static_cast<uint8_t*>(data), bytes, nullptr});
   *slot = static_cast<int>(blocks_.size()) - 1;
   return {};
 }
 
-Status Store::map(const char* path, size_t offset, size_t bytes, int* slot) {
+struct Mapping {
+  Mapping(void* start, const struct stat& info)
+      : data(static_cast<uint8_t*>(start)), bytes(static_cast<size_t>(info.st_size)), device(info.st_dev), inode(info.st_ino) {}
+  ~Mapping() { munmap(data, bytes); }
+  Mapping(const Mapping&) = delete;
+  Mapping& operator=(const Mapping&) = delete;
+
+  uint8_t* data;
+  size_t bytes;
+  dev_t device;
+  ino_t inode;
+};
+
+namespace {
+
+// The file, from those that are mapped already if it is among them: a thousand tensors are one mapping, which the kernel can back by
+// huge pages where the file system has them.
+Status map_file(const char* path, size_t bytes, std::vector<std::weak_ptr<Mapping>>* mappings, std::shared_ptr<Mapping>* found) {
   const int file = open(path, O_RDONLY | O_CLOEXEC);
   if (file < 0) return error("cannot open %s: %s", path, std::strerror(errno));
   struct stat info;
-  if (fstat(file, &info) != 0 || static_cast<size_t>(info.st_size) < offset + bytes) {
+  if (fstat(file, &info) != 0 || static_cast<size_t>(info.st_size) < bytes) {
     close(file);
-    return error("%s is shorter than the %zu bytes its header promises", path, offset + bytes);
+    return error("%s is shorter than the %zu bytes its header promises", path, bytes);
   }
-  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  const size_t start = offset / page * page;
-  void* mapping = mmap(nullptr, offset - start + bytes, PROT_READ, MAP_SHARED, file, static_cast<off_t>(start));
+  std::erase_if(*mappings, [](const auto& mapping) { return mapping.expired(); });
+  for (const auto& weak : *mappings) {
+    const auto mapping = weak.lock();
+    if (mapping && mapping->device == info.st_dev && mapping->inode == info.st_ino && mapping->bytes >= bytes) {
+      close(file);
+      *found = mapping;
+      return {};
+    }
+  }
+  const auto size = static_cast<size_t>(info.st_size);
+  void* data = mmap(nullptr, size, PROT_READ, MAP_SHARED, file, 0);
   close(file);
-  if (mapping == MAP_FAILED) return error("cannot map %s: %s", path, std::strerror(errno));
-  blocks_.push_back({static_cast<uint8_t*>(mapping) + (offset - start), bytes, mapping, offset - start + bytes});
+  if (data == MAP_FAILED) return error("cannot map %s: %s", path, std::strerror(errno));
+  madvise(data, size, MADV_HUGEPAGE);
+  *found = std::make_shared<Mapping>(data, info);
+  mappings->push_back(*found);
+  return {};
+}
+
+}  // namespace
+
+Status Store::map(const char* path, size_t offset, size_t bytes, int* slot) {
+  std::shared_ptr<Mapping> mapping;
+  const Status status = map_file(path, offset + bytes, &mappings_, &mapping);
+  if (!status.ok()) return status;
+  blocks_.push_back({mapping->data + offset, bytes, mapping});
   *slot = static_cast<int>(blocks_.size()) - 1;
   return {};
+}
+
+void Store::prefetch(int slot) const {
+  const Block& block = blocks_[static_cast<size_t>(slot)];
+  if (!block.mapping) return;
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  uint8_t* start = block.data - reinterpret_cast<uintptr_t>(block.data) % page;
+#if defined(MADV_POPULATE_READ)
+  if (madvise(start, static_cast<size_t>(block.data + block.bytes - start), MADV_POPULATE_READ) == 0) return;
+#endif
+  // Kernels before 5.14: touch every page.
+  volatile uint8_t sink = 0;
+  for (const uint8_t* byte = block.data; byte < block.data + block.bytes; byte += page) sink = *byte;
+  (void)sink;
 }
 
 void Store::remove(int slot) {
   Block& block = blocks_[static_cast<size_t>(slot)];
-  if (block.mapping != nullptr)
-    munmap(block.mapping, block.mapping_bytes);
-  else
-    release(block.data, block.bytes);
+  if (!block.mapping) release(block.data, block.bytes);
   block = {};
 }
 

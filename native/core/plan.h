@@ -9,6 +9,7 @@
 #pragma once
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/operation.h"
@@ -18,11 +19,12 @@ namespace zaya {
 constexpr int plan_version = 1;
 constexpr uint8_t poison = 0xA5;
 
+struct Mapping;  // a whole file, read-only; shared by the tensors that lie in it
+
 struct Block {  // one tensor of the store
   uint8_t* data = nullptr;
   size_t bytes = 0;
-  void* mapping = nullptr;  // set when the bytes are a read-only part of a file
-  size_t mapping_bytes = 0;
+  std::shared_ptr<Mapping> mapping;  // set when the bytes are a part of a file
 };
 
 class Store {
@@ -34,11 +36,14 @@ class Store {
 
   Status add(size_t bytes, int* slot);
   Status map(const char* path, size_t offset, size_t bytes, int* slot);
+  // Brings a mapped tensor into memory; the bytes of others are there.
+  void prefetch(int slot) const;
   void remove(int slot);
   const Block* at(int slot) const { return slot >= 0 && slot < static_cast<int>(blocks_.size()) ? &blocks_[static_cast<size_t>(slot)] : nullptr; }
 
  private:
   std::vector<Block> blocks_;
+  std::vector<std::weak_ptr<Mapping>> mappings_;
 };
 
 struct DimensionRule {

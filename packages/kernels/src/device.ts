@@ -80,6 +80,10 @@ function openCpuDevice(threads: number, { isa = process.env.ZAYA_ISA as DeviceOp
   const backend: StoreBackend = {
     add: (bytes) => callNative(() => native.add(bytes)),
     map: (path, offset, bytes) => callNative(() => native.map(path, offset, bytes)),
+    prefetch: (slot) => {
+      expectOpen();
+      return enqueue(async () => void (await callNative(() => native.prefetch(slot))));
+    },
     remove: (slot) => {
       if (!disposed) native.remove(slot);
     },
@@ -182,6 +186,7 @@ function openNullDevice(threads: number): Device {
       return next++;
     },
     map: () => next++,
+    prefetch: async () => {},
     remove(slot) {
       held -= sizesOfSlots.get(slot) ?? 0;
       sizesOfSlots.delete(slot);

@@ -12,6 +12,7 @@ export interface NativeDevice {
   operations(): string[];
   add(bytes: number): number;
   map(path: string, offset: number, bytes: number): number;
+  prefetch(slot: number): Promise<null>;
   remove(slot: number): void;
   write(slot: number, offset: number, data: NodeJS.TypedArray): void;
   read(slot: number, offset: number, into: NodeJS.TypedArray): void;

@@ -21,8 +21,12 @@ export interface Store extends AsyncDisposable {
   writePart(name: string, begin: number, data: TensorData): void;
   /** Makes a tensor that is a read-only part of a file, memory-mapped: nothing is copied, pages are shared between processes. */
   map(name: string, type: TensorType, path: string, byteOffset: number): void;
+  /** Brings a mapped tensor into memory, so that the first run that reads it does not wait for the disk. */
+  prefetch(name: string): Promise<void>;
   /** A copy of the elements from `begin` to `end` (all by default) of a plain tensor. */
   read(name: string, begin?: number, end?: number): TensorData;
+  /** A copy of a tensor's bytes as they lie in memory, in any encoding; at the start of `into` when that is given. */
+  readBytes(name: string, into?: Uint8Array): Uint8Array;
   remove(name: string): void;
   /** Bytes of native memory it holds, mapped files left out. */
   bytes(): number;
@@ -56,9 +60,10 @@ export function expectArray(name: string, type: TensorType, data: TensorData): v
 export interface StoreBackend {
   add(bytes: number): number;
   map(path: string, offset: number, bytes: number): number;
+  prefetch(slot: number): Promise<void>;
   remove(slot: number): void;
   write(slot: number, offset: number, data: TensorData): void;
-  read(slot: number, offset: number, into: TensorData): void;
+  read(slot: number, offset: number, into: TensorData | Uint8Array): void;
   /** Packs row-major elements into a tensor of the encoding "panels". */
   encode(store: Store, name: string, type: TensorType, data: TensorData): Promise<void>;
   /** Throws while a run could be touching the tensors. */
@@ -123,6 +128,15 @@ export function openStore(backend: StoreBackend): OpenStore {
       const into = arrayFor(type.dtype, (end ?? bytes / width) - begin);
       backend.read(slot, begin * width, into);
       return into;
+    },
+    prefetch: (name) => backend.prefetch(find(name).slot),
+    readBytes(name, into) {
+      const { slot, bytes } = find(name);
+      backend.expectIdle("read");
+      if (into && into.length < bytes) fail("INVALID_ARGUMENT", `${name} has ${bytes} bytes, the buffer to read into ${into.length}`);
+      const whole = into?.subarray(0, bytes) ?? new Uint8Array(bytes);
+      backend.read(slot, 0, whole);
+      return whole;
     },
     remove(name) {
       backend.expectIdle("remove");

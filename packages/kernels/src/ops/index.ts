@@ -22,6 +22,7 @@ export { linearCrossEntropy, linearCrossEntropySum } from "./linear_cross_entrop
 export { multiply } from "./multiply.js";
 export { muon } from "./muon.js";
 export { kvAppend, pagedAttention } from "./paged_attention.js";
+export { randomSample } from "./random_sample.js";
 export { reshape } from "./reshape.js";
 export { residualMerge } from "./residual_merge.js";
 export { residualRmsNorm } from "./residual_rms_norm.js";

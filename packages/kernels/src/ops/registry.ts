@@ -23,6 +23,7 @@ import { linearCrossEntropyGradOperation, linearCrossEntropyOperation, linearCro
 import { multiplyOperation } from "./multiply.js";
 import { muonOperation } from "./muon.js";
 import { kvAppendOperation, pagedAttentionOperation } from "./paged_attention.js";
+import { randomSampleOperation } from "./random_sample.js";
 import { residualMergeGradOperation, residualMergeOperation } from "./residual_merge.js";
 import { residualRmsNormOperation } from "./residual_rms_norm.js";
 import { rmsNormGradOperation, rmsNormOperation } from "./rms_norm.js";
@@ -76,6 +77,7 @@ export const registry: readonly Operation[] = [
   muonOperation,
   kvAppendOperation,
   pagedAttentionOperation,
+  randomSampleOperation,
   residualMergeGradOperation,
   residualMergeOperation,
   residualRmsNormOperation,

@@ -1,0 +1,89 @@
+import { mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openDevice } from "./device.js";
+import { createGraph } from "./graph.js";
+import * as ops from "./ops/index.js";
+import { tensor } from "./types.js";
+
+const values = Float32Array.from({ length: 40_000 }, (_, i) => Math.sin(i));
+let folder: string;
+let path: string;
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "zaya-store-"));
+  path = join(folder, "elements");
+  await writeFile(path, new Uint8Array(values.buffer));
+});
+afterAll(() => rm(folder, { recursive: true }));
+
+describe("a mapped tensor", () => {
+  test("has the elements of its part of the file, and takes no memory", async () => {
+    await using device = await openDevice("cpu");
+    await using store = device.createStore();
+    store.map("first", tensor("float32", [100]), path, 0);
+    store.map("rows", tensor("float32", [300, 100]), path, 4 * 64);
+    await store.prefetch("rows");
+    expect(store.read("first")).toEqual(values.slice(0, 100));
+    expect(store.read("rows")).toEqual(values.slice(64, 30_064));
+    expect(store.bytes()).toBe(0);
+
+    const graph = createGraph();
+    const rows = graph.read("rows", tensor("float32", [300, 100]));
+    graph.output("sum", ops.add(rows, rows));
+    await using executable = device.compile(graph, store);
+    expect((await executable.run()).sum).toEqual(values.slice(64, 30_064).map((x) => 2 * x));
+  });
+
+  test("stays when others of the same file are removed", async () => {
+    await using device = await openDevice("cpu");
+    await using store = device.createStore();
+    const type = tensor("float32", [16]);
+    for (const name of ["a", "b", "c"]) store.map(name, type, path, 0);
+    store.remove("a");
+    store.remove("c");
+    expect(store.read("b")).toEqual(values.slice(0, 16));
+    store.remove("b");
+    store.map("b", type, path, 64);
+    expect(store.read("b")).toEqual(values.slice(16, 32));
+  });
+
+  test("cannot be written", async () => {
+    await using device = await openDevice("cpu");
+    await using store = device.createStore();
+    store.map("a", tensor("float32", [16]), path, 0);
+    expect(() => store.writePart("a", 0, Float32Array.of(1))).toThrow("mapped file");
+  });
+
+  test("is refused where the file is missing or too short", async () => {
+    await using device = await openDevice("cpu");
+    await using store = device.createStore();
+    const type = tensor("float32", [16]);
+    expect(() => store.map("a", type, join(folder, "nothing"), 0)).toThrow("No such file");
+    const short = join(folder, "short");
+    await writeFile(short, new Uint8Array(values.buffer));
+    await truncate(short, 70);
+    expect(() => store.map("a", type, short, 64)).toThrow("shorter than the 128 bytes");
+  });
+});
+
+describe("readBytes", () => {
+  test("gives panels as they lie in memory", async () => {
+    await using device = await openDevice("cpu");
+    await using store = device.createStore();
+    await store.write("w", tensor("float32", [2, 3], "panels"), Float32Array.of(1, 2, 3, 4, 5, 6));
+    const panels = new Float32Array(store.readBytes("w").buffer);
+    expect(panels).toHaveLength(32 * 4);
+    expect([...panels.subarray(0, 2), ...panels.subarray(32, 34), ...panels.subarray(64, 66)]).toEqual([1, 4, 2, 5, 3, 6]);
+  });
+
+  test("fills the start of a buffer, and refuses one that is too small", async () => {
+    await using device = await openDevice("cpu");
+    await using store = device.createStore();
+    await store.write("x", tensor("int32", [2]), Int32Array.of(7, -1));
+    const buffer = new Uint8Array(20);
+    expect([...store.readBytes("x", buffer)]).toEqual([7, 0, 0, 0, 255, 255, 255, 255]);
+    expect(buffer[7]).toBe(255);
+    expect(() => store.readBytes("x", new Uint8Array(7))).toThrow("x has 8 bytes, the buffer to read into 7");
+  });
+});
