@@ -1,6 +1,6 @@
-import { presets } from "@zaya/model";
+import { presets, runKinds } from "@zaya/model";
 import { type CreateOptions, createCheckpoint } from "@zaya/train";
-import type { Command } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { dtypeOption, given, printJson, wholeNumber } from "./commands.js";
 import { formatBytes, formatCount } from "./format.js";
 import { createProgressLine } from "./progress.js";
@@ -11,19 +11,28 @@ export function addInitCommand(program: Command): void {
     .summary("a random checkpoint of a preset")
     .description(
       `Writes a random checkpoint, a tensor at a time, with balancing biases under which experts are evenly used: up to 5e8 parameters found by
-running the model on random tokens, above by simulating its routers on normal inputs.`,
+running the model on random tokens, above by simulating its routers on normal inputs. With --to it is written as kernels read it, to be
+memory-mapped when it is served.`,
     )
-    .argument("<preset>", `one of ${Object.keys(presets).join(", ")}`)
-    .requiredOption("-o, --out <dir>", "folder of the checkpoint")
+    .argument("[preset]", `one of ${Object.keys(presets).join(", ")}`)
+    .argument("[out]", "folder of the checkpoint")
+    .option("--preset <name>", "the preset, in place of the argument")
+    .option("-o, --out <dir>", "the folder, in place of the argument")
+    .addOption(new Option("--to <kind>", "the run layout instead of the transformers layout").choices([...runKinds]))
     .option("--tokenizer <dir>", "folder with tokenizer.json to put into it; decides the vocabulary")
     .addOption(dtypeOption("type of the weights in the file (default bfloat16)"))
     .option("--seed <n>", "(default 1)", wholeNumber(0))
     .option("--threads <n>", "threads (default: all)", wholeNumber())
     .option("--overwrite", "replace a checkpoint that is there")
     .option("--json", "print every event as a line of JSON")
-    .action(async (model: string, { json, ...rest }) => {
+    .action(async (first: string | undefined, second: string | undefined, { json, preset, out: folder, ...rest }) => {
+      const words = [first, second].filter((word) => word !== undefined);
+      const model = preset ?? words.shift();
+      const out = folder ?? words.shift();
+      if (model === undefined || out === undefined || words.length > 0)
+        throw new InvalidArgumentError("say one preset and one folder: init PRESET --out DIR, or init --preset PRESET DIR");
       const progress = createProgressLine();
-      for await (const event of createCheckpoint(given({ ...rest, model }) as CreateOptions)) {
+      for await (const event of createCheckpoint(given({ ...rest, model, out }) as CreateOptions)) {
         if (json) printJson(event);
         else if (event.type === "create-start") progress.print(`${formatCount(event.parameters)} parameters, ${formatBytes(event.bytes)}`);
         else if (event.type === "tensor-end")

@@ -1,15 +1,20 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { type DType, type TensorType, tensor } from "@zaya/kernels";
 import { fromBfloat16, fromFloat16 } from "./bfloat16.js";
 import type { ModelConfig } from "./config.js";
 import { parseConfig } from "./dialects.js";
 import { fail } from "./errors.js";
 import { firstNotFinite } from "./finite.js";
+import type { WeightStorage } from "./graph/weights.js";
 import { type CheckpointLayout, detectLayout, nameProblems, refuse, sourcesOf, tensorProblems, type WeightType } from "./layout.js";
 import { parameters } from "./parameters.js";
+import { openRunCheckpoint } from "./run_checkpoint.js";
+import { isRunLayout } from "./run_layout.js";
 import { openShards, readShardIndex } from "./shards.js";
 
 export interface CheckpointTensor {
+  /** The type of the elements that `read` gives. */
   readonly dtype: WeightType;
   readonly shape: readonly number[];
   readonly bytes: number;
@@ -23,16 +28,26 @@ export interface Checkpoint extends AsyncDisposable {
   readonly layout: CheckpointLayout;
   /** Every parameter of the model, in forward order, by its transformers name. */
   readonly tensors: ReadonlyMap<string, CheckpointTensor>;
+  /** How the parameters lie in the files of the run layout, where they can be mapped; null in the other layouts. */
+  readonly weights: WeightStorage | null;
   /**
-   * The elements of a tensor as they are stored, row by row, experts stacked; at the start of `into` when that is given (memory that
+   * The elements of a tensor as they are stored, row by row, experts stacked, panels unpacked; at the start of `into` when that is given (memory that
    * was used before is read into four times as fast as fresh memory).
    * @throws CHECKPOINT_INVALID naming the tensor when an element is NaN or infinite, INVALID_ARGUMENT when `into` is too small
    */
   read(name: string, into?: Uint8Array): Promise<Uint8Array>;
   /** The same as float32, exactly. */
   readFloat32(name: string): Promise<Float32Array>;
-  /** Where the elements lie in a file, to be mapped; null where they are spread over several places. */
-  placeOf(name: string): { readonly path: string; readonly offset: number } | null;
+  /** Rows of a tensor, counted over all but its last dimension, as float32; of panels, whole ones of one matrix. */
+  readRows(name: string, begin: number, end: number): Promise<Float32Array>;
+  /** Where a tensor lies in a file, to be mapped; null where it is spread over several places or of a type that is not computed with. */
+  placeOf(name: string): StoredPlace | null;
+}
+
+export interface StoredPlace {
+  readonly path: string;
+  readonly offset: number;
+  readonly type: TensorType;
 }
 
 /**
@@ -45,6 +60,7 @@ export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
   const json = await readConfigJson(dir);
   const shards = await openShards(dir, await readShardIndex(dir));
   try {
+    if (isRunLayout(shards.metadata)) return openRunCheckpoint(dir, parseConfig(json), shards);
     const layout = detectLayout(dir, shards.tensors.keys());
     const config = parseConfig(json, queryRowsOf(shards.tensors));
     const sources = sourcesOf(config, layout);
@@ -66,6 +82,7 @@ export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
       config,
       layout,
       tensors,
+      weights: null,
       async read(name, into) {
         const parts = partsOf(name);
         const size = parts.reduce((sum, part) => sum + part.bytes, 0);
@@ -74,8 +91,7 @@ export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
         let offset = 0;
         for (const part of parts) {
           const bytes = await shards.read(part, whole.subarray(offset, offset + part.bytes));
-          const broken = firstNotFinite(bytes, part.dtype as WeightType);
-          if (broken !== null) fail("CHECKPOINT_INVALID", `${dir}: tensor ${part.name} holds ${broken.what} at element ${broken.element}`);
+          expectFinite(dir, part.name, bytes, part.dtype as WeightType);
           offset += part.bytes;
         }
         return whole;
@@ -84,9 +100,31 @@ export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
         const bytes = await checkpoint.read(name);
         return toFloat32(bytes, (tensors.get(name) as CheckpointTensor).dtype);
       },
+      async readRows(name, begin, end) {
+        const parts = partsOf(name);
+        const { dtype, shape, bytes } = tensors.get(name) as CheckpointTensor;
+        const rowBytes = bytes / shape.slice(0, -1).reduce((product, n) => product * n, 1);
+        const whole = new Uint8Array((end - begin) * rowBytes);
+        let row = 0;
+        for (const part of parts) {
+          const [first, last] = [Math.max(begin, row), Math.min(end, row + part.bytes / rowBytes)];
+          if (first < last) {
+            const rows = await shards.read(
+              part,
+              whole.subarray((first - begin) * rowBytes, (last - begin) * rowBytes),
+              (first - row) * rowBytes,
+            );
+            expectFinite(dir, part.name, rows, dtype, ((first - row) * rowBytes) / elementBytes[dtype]);
+          }
+          row += part.bytes / rowBytes;
+        }
+        return toFloat32(whole, dtype);
+      },
       placeOf(name) {
         const [first, second] = partsOf(name);
-        return first && !second ? { path: first.path, offset: first.offset } : null;
+        const { dtype, shape } = tensors.get(name) as CheckpointTensor;
+        const type = computed[dtype];
+        return first && !second && type ? { path: first.path, offset: first.offset, type: tensor(type, shape) } : null;
       },
       [Symbol.asyncDispose]: () => shards.close(),
     };
@@ -95,6 +133,15 @@ export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
     await shards.close();
     throw error;
   }
+}
+
+const elementBytes: Readonly<Record<WeightType, number>> = { F32: 4, BF16: 2, F16: 2 };
+const computed: Readonly<Record<WeightType, DType | null>> = { F32: "float32", BF16: "bfloat16", F16: null };
+
+/** @throws CHECKPOINT_INVALID naming the tensor and the element, `begin` elements before which the bytes start */
+export function expectFinite(dir: string, name: string, bytes: Uint8Array, dtype: WeightType, begin = 0): void {
+  const broken = firstNotFinite(bytes, dtype);
+  if (broken !== null) fail("CHECKPOINT_INVALID", `${dir}: tensor ${name} holds ${broken.what} at element ${begin + broken.element}`);
 }
 
 /** The parsed config.json of a folder. */

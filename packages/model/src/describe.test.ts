@@ -79,10 +79,10 @@ suite("describe", () => {
     expect(decodeBytes.head).toBe(((262_272 * D) / 256) * head);
     expect(decodeBytes.experts).toBe(((L * 3 * F * D) / 256) * expert);
     // Norm, projections of 1024 + 256 + 2 · 128 rows and back from 1024, both convolutions with biases, temperatures, merge.
-    const convolutions = (C * 2 + C * 128 * 2) * 2 + 2 * C * 4;
+    const convolutions = C * 2 * 4 + C * 128 * 2 * 2 + 2 * C * 4;
     expect(decodeBytes.attention).toBe(L * (D * 4 + (((1536 + 1024) * D) / 256) * matrix + convolutions + 2 * 4 + merge));
-    // All but the first block scale the state of the router before.
-    expect(decodeBytes.router).toBe(L * ((R * D + 2 * R * R + (E + 1) * R) * 2 + 4 * R * 4 + (E + 1) * 4) + (L - 1) * R * 4);
+    // All but the first block scale the state of the router before; the rows of its last matrix fill a panel of 32.
+    expect(decodeBytes.router).toBe(L * ((R * D + 2 * R * R + 32 * R) * 2 + 4 * R * 4 + (E + 1) * 4) + (L - 1) * R * 4);
     expect(decodeBytes.other).toBe(L * (D * 4 + merge) + 3 * D * 4);
     expect(decodeBytes.keysAndValues).toBe(16384 * L * 2 * 2 * 128 * 2);
     const { total, ...parts } = decodeBytes;

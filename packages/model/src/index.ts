@@ -1,4 +1,4 @@
-export { type Checkpoint, type CheckpointTensor, loadCheckpoint } from "./checkpoint.js";
+export { type Checkpoint, type CheckpointTensor, loadCheckpoint, type StoredPlace } from "./checkpoint.js";
 export type { DenseConfig, ModelConfig, Rope, ZayaConfig } from "./config.js";
 export { configJson } from "./config_json.js";
 export { type ConversionEstimate, type ConvertEvent, type ConvertOptions, convertCheckpoint, estimateConversion } from "./convert.js";
@@ -11,12 +11,22 @@ export { allocateCache, type GenerationLimits, type GenerationOptions, generatio
 export { pageTokens } from "./graph/inputs.js";
 export { buildLoss, type Loss } from "./graph/loss.js";
 export { storedType, type WeightStorage } from "./graph/weights.js";
-export { initialise, initialiseParts, type NamedTensor } from "./initialise.js";
+export { initialise, initialValues, type NamedTensor } from "./initialise.js";
+export { type TensorPart, tensorParts } from "./panels.js";
 export { type ParameterKind, type ParameterSpec, parameters } from "./parameters.js";
 export { type PhiloxKey, philox, philoxKey } from "./philox.js";
 export { type PresetName, presets } from "./presets.js";
-export { type RunKind, type RunTypes, runTypes } from "./run_types.js";
-export { readTokenizerFiles, type SaveOptions, saveCheckpoint, type TokenizerFiles } from "./save.js";
+export { openRandomWeights, type RandomWeights } from "./random_weights.js";
+export { type RunKind, type RunTypes, runKinds, runTypes } from "./run_types.js";
+export type { SafetensorsWriter } from "./safetensors_writer.js";
+export {
+  type CheckpointWriterOptions,
+  createCheckpointWriter,
+  readTokenizerFiles,
+  type SaveOptions,
+  saveCheckpoint,
+  type TokenizerFiles,
+} from "./save.js";
 export type { ChatMessage, ChatTemplateOptions } from "./tokenizer/chat_template.js";
 export type { DecodeStream } from "./tokenizer/decode.js";
 export { saveTokenizer } from "./tokenizer/files.js";

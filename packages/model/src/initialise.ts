@@ -16,33 +16,12 @@ export interface NamedTensor {
  * @example for (const { name, data } of initialise(presets["zaya-tiny"], 1)) console.log(name, data.length);
  */
 export function* initialise(config: ModelConfig, seed: number): Generator<NamedTensor> {
-  const key = philoxKey(seed);
-  for (const spec of parameters(config)) yield { name: spec.name, data: initialValues(spec, key) };
+  for (const spec of parameters(config)) yield { name: spec.name, data: initialValues(spec, seed) };
 }
 
-/**
- * The same values of one parameter in parts of at most so many elements (a multiple of eight), for tensors that are too large to
- * hold: a part starts at element `begin`. Convolutions and biases come whole.
- */
-export function* initialiseParts(
-  spec: ParameterSpec,
-  seed: number,
-  maxElements: number,
-): Generator<{ readonly begin: number; readonly data: Float32Array }> {
+/** The values of one parameter, row by row. */
+export function initialValues(spec: ParameterSpec, seed: number): Float32Array {
   const key = philoxKey(seed);
-  if (spec.init.type !== "normal") {
-    yield { begin: 0, data: initialValues(spec, key) };
-    return;
-  }
-  const total = elements(spec);
-  for (let begin = 0; begin < total; begin += maxElements) {
-    const data = new Float32Array(Math.min(maxElements, total - begin));
-    fillNormal(data, spec.init.std, spec.name, key, begin);
-    yield { begin, data };
-  }
-}
-
-function initialValues(spec: ParameterSpec, key: PhiloxKey): Float32Array {
   const { init } = spec;
   const data = new Float32Array(elements(spec));
   switch (init.type) {
@@ -67,12 +46,12 @@ function initialValues(spec: ParameterSpec, key: PhiloxKey): Float32Array {
 }
 
 /** Normal values from the stream of this name: counter = (eight elements a step, hash of the name), 16 bits an element. */
-function fillNormal(data: Float32Array, std: number, name: string, key: PhiloxKey, begin = 0): void {
+function fillNormal(data: Float32Array, std: number, name: string, key: PhiloxKey): void {
   const words = new Uint32Array(4);
-  const stream = fnv1a(name);
+  const stream = nameStream(name);
   const quantiles = normalQuantiles();
   for (let i = 0; i < data.length; i += 8) {
-    const step = (begin + i) / 8;
+    const step = i / 8;
     philox(step >>> 0, Math.floor(step / 2 ** 32), stream, 0, key, words);
     const elements = Math.min(8, data.length - i);
     for (let e = 0; e < elements; e++) {
@@ -82,8 +61,9 @@ function fillNormal(data: Float32Array, std: number, name: string, key: PhiloxKe
   }
 }
 
-function fnv1a(text: string): number {
+/** The stream of random numbers that belongs to a name (FNV-1a). */
+export function nameStream(name: string): number {
   let hash = 0x811c9dc5;
-  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
+  for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193);
   return hash >>> 0;
 }

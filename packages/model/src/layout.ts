@@ -3,8 +3,11 @@ import { fail } from "./errors.js";
 import { originalLayout } from "./original_layout.js";
 import { parameters } from "./parameters.js";
 
-/** How a checkpoint names and cuts its tensors (original_layout.ts). The dense twin has only `transformers`. */
-export type CheckpointLayout = "transformers" | "original";
+/**
+ * How a checkpoint names and cuts its tensors (original_layout.ts), or that they lie as the kernels read them (run_layout.ts).
+ * The dense twin has no `original`.
+ */
+export type CheckpointLayout = "transformers" | "original" | "run";
 
 /** Where a parameter lies in a checkpoint: one tensor, or several to be stacked. */
 export interface ParameterSource {
@@ -12,7 +15,7 @@ export interface ParameterSource {
   readonly shape: readonly number[];
 }
 
-const marks: Readonly<Record<CheckpointLayout, RegExp>> = {
+const marks: Readonly<Record<Exclude<CheckpointLayout, "run">, RegExp>> = {
   transformers: /^model\.norm\.|\.input_layernorm\.|\.qkv_proj\.|\.mlp\./,
   original: /^model\.final_norm\.|\.input_norm\.|\.qkv\.|\.zaya_block\./,
 };

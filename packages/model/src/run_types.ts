@@ -1,8 +1,10 @@
 import { type DType, type TensorType, tensor } from "@zaya/kernels";
+import { matricesOfGroups } from "./graph/weights.js";
 import type { ParameterSpec } from "./parameters.js";
 
 /** What a checkpoint made for running holds: bfloat16, 8-bit or 4-bit matrices. */
 export type RunKind = "bf16" | "q8" | "q4";
+export const runKinds: readonly RunKind[] = ["bf16", "q8", "q4"];
 
 export interface RunTypes {
   /** Element type of the attention projections of `q4`. Default int8. */
@@ -13,7 +15,7 @@ export interface RunTypes {
 
 /**
  * Types under which a checkpoint made for running holds its parameters. Matrices lie in panels, the experts of `q4` in 4 bits. Router
- * and convolutions keep bfloat16, the precision they were published in; norms, biases, scales, temperatures and balancing biases float32.
+ * and grouped convolutions keep bfloat16, the precision they were published in; everything small is float32.
  *
  * @example describe(config, { typeOf: runTypes("q4", { head: "int6" }) }).decodeBytes.total
  */
@@ -24,14 +26,12 @@ export function runTypes(kind: RunKind, { attention = "int8", head = "int8" }: R
     q4: { attention, head, expert: "int4" },
   };
   const types = matrices[kind];
-  return ({ kind: role, name, shape }) => {
+  return ({ kind: role, shape }) => {
     if (role === "expert") return tensor(types.expert, shape, "panels");
     if (role === "matrix") return tensor(types.attention, shape, "panels");
     if (role === "embedding" || role === "head") return tensor(types.head, shape, "panels");
-    return tensor(role === "router" || isConvolution(name) ? "bfloat16" : "float32", shape);
+    if (role === "router") return tensor("bfloat16", shape, "panels");
+    if (role === "convolution") return tensor("bfloat16", matricesOfGroups(shape), "panels");
+    return tensor("float32", shape);
   };
-}
-
-function isConvolution(name: string): boolean {
-  return /\.conv_qk_\w+\.weight$/.test(name);
 }

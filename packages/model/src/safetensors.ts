@@ -49,10 +49,10 @@ export interface SafetensorsFile {
   readonly tensors: ReadonlyMap<string, StoredTensor>;
   readonly metadata: Readonly<Record<string, string>>;
   /**
-   * The bytes of a tensor, written into `into` when given.
-   * @throws INVALID_ARGUMENT for a name that is not there
+   * The bytes of a tensor, written into `into` when given; from byte `begin` on as many as it takes.
+   * @throws INVALID_ARGUMENT for a name that is not there, or bytes outside of the tensor
    */
-  read(name: string, into?: Uint8Array): Promise<Uint8Array>;
+  read(name: string, into?: Uint8Array, begin?: number): Promise<Uint8Array>;
   close(): Promise<void>;
 }
 
@@ -75,10 +75,12 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
       path,
       tensors,
       metadata,
-      async read(name, into) {
+      async read(name, into, begin = 0) {
         const tensor = tensors.get(name) ?? fail("INVALID_ARGUMENT", `${basename(path)} has no tensor ${name}`);
-        const bytes = into ?? new Uint8Array(tensor.bytes);
-        await readExactly(handle, path, bytes, tensor.offset);
+        const bytes = into ?? new Uint8Array(tensor.bytes - begin);
+        if (begin < 0 || begin + bytes.length > tensor.bytes)
+          fail("INVALID_ARGUMENT", `${name} has ${tensor.bytes} bytes, asked for ${bytes.length} from ${begin} on`);
+        await readExactly(handle, path, bytes, tensor.offset + begin);
         return bytes;
       },
       close: () => handle.close(),

@@ -12,10 +12,21 @@ export interface SafetensorsWriter {
   readonly files: readonly ShardFile[];
   /** @throws INVALID_ARGUMENT for an unknown name, a second time, or another number of bytes than the entry has */
   write(name: string, bytes: Uint8Array): Promise<void>;
+  /**
+   * Writes a part of a tensor, from byte `offset` on. Parts come in any order; they must not overlap.
+   * @throws INVALID_ARGUMENT for an unknown name, or more bytes than the entry has
+   */
+  writePart(name: string, offset: number, bytes: Uint8Array): Promise<void>;
   /** @throws INVALID_ARGUMENT naming a tensor that was not written */
   finish(): Promise<void>;
   /** Removes what was written so far. */
   abort(): Promise<void>;
+}
+
+export interface SafetensorsOptions {
+  readonly shardBytes?: number | undefined;
+  /** What `__metadata__` says in every file, beside the format. */
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
 }
 
 export interface ShardFile {
@@ -27,11 +38,13 @@ export interface ShardFile {
 /** Hugging Face's habit. */
 const defaultShardBytes = 5e9;
 const maxWriteBytes = 1 << 30;
+/** The elements of a file start at a multiple of this: a cache line, and no vector is longer. */
+const alignment = 64;
 
 /** How tensors are split over files, in the order given. A tensor is never split. */
 export function shardFiles(
   entries: readonly SafetensorsEntry[],
-  { shardBytes = defaultShardBytes }: { readonly shardBytes?: number | undefined } = {},
+  { shardBytes = defaultShardBytes, metadata = {} }: SafetensorsOptions = {},
 ): readonly ShardFile[] {
   const shards: SafetensorsEntry[][] = [];
   let room = 0;
@@ -47,7 +60,7 @@ export function shardFiles(
   const number = (n: number): string => String(n).padStart(5, "0");
   return shards.map((tensors, i) => {
     const name = shards.length === 1 ? "model.safetensors" : `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`;
-    return { name, tensors, bytes: headerOf(tensors).length + tensors.reduce((sum, entry) => sum + entryBytes(entry), 0) };
+    return { name, tensors, bytes: headerOf(tensors, metadata).length + tensors.reduce((sum, entry) => sum + entryBytes(entry), 0) };
   });
 }
 
@@ -55,13 +68,13 @@ export function shardFiles(
 export async function createSafetensors(
   dir: string,
   entries: readonly SafetensorsEntry[],
-  options: { readonly shardBytes?: number | undefined } = {},
+  options: SafetensorsOptions = {},
 ): Promise<SafetensorsWriter> {
   const files = shardFiles(entries, options);
   await mkdir(dir, { recursive: true });
   const handles: FileHandle[] = [];
   const places = new Map<string, { handle: FileHandle; offset: number; bytes: number }>();
-  const missing = new Set<string>(entries.map(({ name }) => name));
+  const missing = new Map<string, number>(entries.map((entry) => [entry.name, entryBytes(entry)]));
   if (missing.size !== entries.length) fail("INVALID_ARGUMENT", "two tensors of one checkpoint have the same name");
 
   const partial = (file: ShardFile): string => join(dir, `${file.name}.partial`);
@@ -76,7 +89,7 @@ export async function createSafetensors(
     for (const file of files) {
       const handle = await open(partial(file), "w");
       handles.push(handle);
-      const header = headerOf(file.tensors);
+      const header = headerOf(file.tensors, options.metadata ?? {});
       await writeAll(handle, header, 0);
       let offset = header.length;
       for (const entry of file.tensors) {
@@ -90,17 +103,28 @@ export async function createSafetensors(
     throw error;
   }
 
+  const placeOf = (name: string) => places.get(name) ?? fail("INVALID_ARGUMENT", `${name} is no tensor of this checkpoint`);
+  async function writePart(name: string, offset: number, bytes: Uint8Array): Promise<void> {
+    const place = placeOf(name);
+    const left = missing.get(name) ?? fail("INVALID_ARGUMENT", `${name} is written twice`);
+    if (offset + bytes.length > place.bytes || bytes.length > left)
+      fail("INVALID_ARGUMENT", `${name} takes ${place.bytes} bytes, received ${bytes.length} at ${offset}`);
+    if (left === bytes.length) missing.delete(name);
+    else missing.set(name, left - bytes.length);
+    await writeAll(place.handle, bytes, place.offset + offset);
+  }
+
   return {
     files,
     async write(name, bytes) {
-      const place = places.get(name) ?? fail("INVALID_ARGUMENT", `${name} is no tensor of this checkpoint`);
-      if (!missing.has(name)) fail("INVALID_ARGUMENT", `${name} is written twice`);
-      if (bytes.length !== place.bytes) fail("INVALID_ARGUMENT", `${name} takes ${place.bytes} bytes, received ${bytes.length}`);
-      missing.delete(name);
-      await writeAll(place.handle, bytes, place.offset);
+      const place = placeOf(name);
+      if (missing.has(name) && bytes.length !== place.bytes)
+        fail("INVALID_ARGUMENT", `${name} takes ${place.bytes} bytes, received ${bytes.length}`);
+      await writePart(name, 0, bytes);
     },
+    writePart,
     async finish() {
-      const [first] = missing;
+      const [first] = missing.keys();
       if (first !== undefined)
         fail("INVALID_ARGUMENT", `${first} was not written (${missing.size} of ${entries.length} tensors are missing)`);
       for (const handle of handles) await handle.sync();
@@ -127,9 +151,9 @@ function indexOf(files: readonly ShardFile[]): string {
   return `${JSON.stringify({ metadata: { total_size: total }, weight_map: Object.fromEntries(names) }, null, 2)}\n`;
 }
 
-/** Length and JSON, padded with spaces so that the elements start at a multiple of 8 bytes. */
-function headerOf(tensors: readonly SafetensorsEntry[]): Uint8Array {
-  const header: Record<string, unknown> = { __metadata__: { format: "pt" } };
+/** Length and JSON, padded with spaces so that the elements start aligned. */
+function headerOf(tensors: readonly SafetensorsEntry[], metadata: Readonly<Record<string, string>>): Uint8Array {
+  const header: Record<string, unknown> = { __metadata__: { format: "pt", ...metadata } };
   let offset = 0;
   for (const entry of tensors) {
     const end = offset + entryBytes(entry);
@@ -137,7 +161,7 @@ function headerOf(tensors: readonly SafetensorsEntry[]): Uint8Array {
     offset = end;
   }
   const json = new TextEncoder().encode(JSON.stringify(header));
-  const bytes = new Uint8Array(8 + Math.ceil(json.length / 8) * 8).fill(0x20);
+  const bytes = new Uint8Array(Math.ceil((8 + json.length) / alignment) * alignment).fill(0x20);
   new DataView(bytes.buffer).setBigUint64(0, BigInt(bytes.length - 8), true);
   bytes.set(json, 8);
   return bytes;

@@ -1,12 +1,14 @@
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import type { TensorType } from "@zaya/kernels";
 import { toBfloat16 } from "./bfloat16.js";
 import type { ModelConfig } from "./config.js";
 import { configJson } from "./config_json.js";
 import { fail } from "./errors.js";
 import { parameters } from "./parameters.js";
+import { runEntries } from "./run_layout.js";
 import type { SafetensorsEntry } from "./safetensors.js";
-import { createSafetensors, writeFileAtomically } from "./safetensors_writer.js";
+import { createSafetensors, type SafetensorsWriter, writeFileAtomically } from "./safetensors_writer.js";
 import { exists } from "./shards.js";
 
 /** Files beside the weights that a tokenizer needs, by name. */
@@ -31,6 +33,49 @@ interface SavedTensor {
   readonly data: Float32Array | Uint16Array;
 }
 
+/** What is known of a checkpoint before its first tensor. */
+export interface CheckpointWriterOptions {
+  readonly config: ModelConfig;
+  /** How every parameter lies in the file: the run layout (`runType`). Default: the transformers layout. */
+  readonly types?: ReadonlyMap<string, TensorType> | undefined;
+  readonly dtype?: SaveOptions["dtype"];
+  readonly tokenizerFiles?: TokenizerFiles | undefined;
+  readonly shardBytes?: number | undefined;
+  readonly overwrite?: boolean | undefined;
+}
+
+/**
+ * Starts a checkpoint that is filled a tensor or a part at a time. Each file appears wholly or not at all when it is finished, config.json
+ * last: a folder that has one is complete.
+ *
+ * @throws CHECKPOINT_EXISTS when the folder holds a checkpoint
+ */
+export async function createCheckpointWriter(dir: string, options: CheckpointWriterOptions): Promise<SafetensorsWriter> {
+  const { config, types, dtype = "float32", tokenizerFiles = {}, shardBytes, overwrite = false } = options;
+  await makeRoom(dir, overwrite);
+  const writer = types
+    ? await createSafetensors(dir, runEntries(types).entries, {
+        shardBytes: Number.POSITIVE_INFINITY,
+        metadata: runEntries(types).metadata,
+      })
+    : await createSafetensors(dir, plainEntries(config, dtype), { shardBytes });
+  return {
+    ...writer,
+    async finish() {
+      await writer.finish();
+      await writeSideFiles(dir, config, types ? "bfloat16" : dtype, tokenizerFiles);
+    },
+  };
+}
+
+function plainEntries(config: ModelConfig, dtype: "float32" | "bfloat16"): SafetensorsEntry[] {
+  return parameters(config).map(({ name, shape, kind }) => ({
+    name,
+    shape,
+    dtype: dtype === "float32" || kind === "balancing" ? "F32" : "BF16",
+  }));
+}
+
 /**
  * Writes a checkpoint in the `transformers` layout: safetensors, config.json and the tokenizer's files. Each file appears
  * wholly or not at all, config.json last: a folder that has one is complete. The same values give the same bytes.
@@ -38,14 +83,9 @@ interface SavedTensor {
  * @throws CHECKPOINT_EXISTS when the folder holds a checkpoint, INVALID_ARGUMENT naming a tensor that is unknown, missing or of the wrong size
  * @example await saveCheckpoint("runs/new", { config: presets["zaya-tiny"], tensors: initialise(presets["zaya-tiny"], 1) });
  */
-export async function saveCheckpoint(dir: string, options: SaveOptions): Promise<void> {
-  const { config, tensors, tokenizerFiles = {}, dtype = "float32", shardBytes, overwrite = false } = options;
-  await makeRoom(dir, overwrite);
-  const entries = parameters(config).map(
-    ({ name, shape, kind }): SafetensorsEntry => ({ name, shape, dtype: dtype === "float32" || kind === "balancing" ? "F32" : "BF16" }),
-  );
-  const types = new Map(entries.map((entry) => [entry.name, entry.dtype]));
-  const writer = await createSafetensors(dir, entries, { shardBytes });
+export async function saveCheckpoint(dir: string, { tensors, ...options }: SaveOptions): Promise<void> {
+  const types = new Map(plainEntries(options.config, options.dtype ?? "float32").map((entry) => [entry.name, entry.dtype]));
+  const writer = await createCheckpointWriter(dir, options);
   try {
     for await (const { name, data } of tensors) await writer.write(name, storedBytes(name, data, types.get(name)));
     await writer.finish();
@@ -53,7 +93,6 @@ export async function saveCheckpoint(dir: string, options: SaveOptions): Promise
     await writer.abort();
     throw error;
   }
-  await writeSideFiles(dir, config, dtype, tokenizerFiles);
 }
 
 /** The files that make up the tokenizer of a checkpoint, with their content; absent ones are left out. */

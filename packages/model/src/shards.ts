@@ -14,7 +14,10 @@ export interface ShardIndex {
 /** The weights of a folder, opened: every header read and checked, no elements. */
 export interface Shards {
   readonly tensors: ReadonlyMap<string, StoredTensor>;
-  read(tensor: StoredTensor, into: Uint8Array): Promise<Uint8Array>;
+  /** `__metadata__` of the first file. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Fills `into` with the bytes of a tensor, from byte `begin` on. */
+  read(tensor: StoredTensor, into: Uint8Array, begin?: number): Promise<Uint8Array>;
   close(): Promise<void>;
 }
 
@@ -82,7 +85,8 @@ export async function openShards(dir: string, index: ShardIndex): Promise<Shards
       if (!tensors.has(name)) fail("CHECKPOINT_INVALID", `${file}: ${name} is missing, ${indexFile} names it`);
     }
     const fileFor = (tensor: StoredTensor): SafetensorsFile => files.get(tensor.path) ?? fail("DISPOSED", "the checkpoint is closed");
-    return { tensors, read: async (tensor, into) => fileFor(tensor).read(tensor.name, into), close };
+    const metadata = files.values().next().value?.metadata ?? {};
+    return { tensors, metadata, read: async (tensor, into, begin) => fileFor(tensor).read(tensor.name, into, begin), close };
   } catch (error) {
     await close();
     throw error;

@@ -1,4 +1,4 @@
-import type { DType, Store, TensorData, TensorType } from "@zaya/kernels";
+import type { Store, TensorData, TensorType } from "@zaya/kernels";
 import { toBfloat16 } from "./bfloat16.js";
 import { type Checkpoint, toFloat32 } from "./checkpoint.js";
 import { fail } from "./errors.js";
@@ -9,7 +9,7 @@ import { parameters } from "./parameters.js";
 export interface LoadWeightsOptions extends WeightStorage {
   /**
    * Whether tensors that lie in the file just as the store wants them are memory-mapped (and so cannot be written), not copied.
-   * The file must then stay as it is. Default false.
+   * The file must then stay as it is. Default false; always with the types of a run-layout checkpoint.
    */
   readonly map?: boolean;
   readonly signal?: AbortSignal;
@@ -21,17 +21,17 @@ export interface LoadWeightsOptions extends WeightStorage {
  * @throws CHECKPOINT_INVALID naming a tensor that holds NaN, or the signal's reason
  */
 export async function loadWeights(store: Store, checkpoint: Checkpoint, options: LoadWeightsOptions): Promise<void> {
-  const buffer = new Uint8Array(largestTensor(checkpoint));
+  let buffer: Uint8Array | undefined;
   for (const spec of parameters(checkpoint.config)) {
     options.signal?.throwIfAborted();
     const type = storedType(spec, options);
     const { dtype } = checkpoint.tensors.get(spec.name) ?? fail("CHECKPOINT_INVALID", `missing tensor ${spec.name}`);
-    const bytes = await checkpoint.read(spec.name, buffer);
-    const place = options.map ? checkpoint.placeOf(spec.name) : null;
-    if (place && type.encoding === "plain" && type.dtype === names[dtype] && place.offset % bytesPerElement === 0) {
+    const place = options.map || options.types ? checkpoint.placeOf(spec.name) : null;
+    if (place && sameType(place.type, type) && place.offset % bytesPerElement === 0) {
       store.map(spec.name, type, place.path, place.offset);
     } else {
-      await store.write(spec.name, type, elementsFor(type, bytes, dtype));
+      buffer ??= new Uint8Array(largestTensor(checkpoint));
+      await store.write(spec.name, type, elementsFor(type, await checkpoint.read(spec.name, buffer), dtype));
     }
   }
 }
@@ -41,9 +41,12 @@ export function largestTensor({ tensors }: Checkpoint): number {
   return [...tensors.values()].reduce((largest, { bytes }) => Math.max(largest, bytes), 0);
 }
 
-const names: Readonly<Record<WeightType, DType | null>> = { F32: "float32", BF16: "bfloat16", F16: null };
 /** No element is larger, so what starts at a multiple of it is aligned. */
 const bytesPerElement = 4;
+
+function sameType(a: TensorType, b: TensorType): boolean {
+  return a.dtype === b.dtype && a.encoding === b.encoding;
+}
 
 /** What the store takes for this type: panels are packed from float32 as well as from their own type. */
 function elementsFor(type: TensorType, bytes: Uint8Array, stored: WeightType): TensorData {

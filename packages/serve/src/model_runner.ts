@@ -42,7 +42,7 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
   try {
     const device = given ?? own(await openDevice("cpu", threads === undefined ? {} : { threads }));
     const store = own(device.createStore());
-    const weights = { dtype, encoding: "panels" } as const;
+    const weights = checkpoint.weights ?? ({ dtype, encoding: "panels" } as const);
     const generation = { ...limits, cacheDtype: dtype };
     await loadWeights(store, checkpoint, weights);
     const weightBytes = store.bytes();

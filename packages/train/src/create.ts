@@ -1,16 +1,20 @@
-import { openDevice, type Store } from "@zaya/kernels";
+import { type Device, maxBytes, openDevice, type Store, type TensorType, tensor } from "@zaya/kernels";
 import {
+  createCheckpointWriter,
   describe,
-  initialiseParts,
+  initialValues,
   loadTokenizer,
   type ModelConfig,
+  openRandomWeights,
   type ParameterSpec,
   type PresetName,
   parameters,
   philox,
   philoxKey,
+  type RandomWeights,
   readTokenizerFiles,
-  saveCheckpoint,
+  runKinds,
+  runTypes,
   storedType,
   type TokenizerFiles,
   type WeightStorage,
@@ -20,12 +24,10 @@ import { balanceByForward, biasName, simulateRouters } from "./calibrate.js";
 import { fail } from "./errors.js";
 import { describeIssues } from "./options.js";
 import { resolveConfig } from "./prepare.js";
-import { fillNormalBfloat16, streamOf } from "./random.js";
 import type { Batch } from "./windows.js";
 
 /** Above this many parameters biases come from simulated routers only. */
 const forwardLimit = 5e8;
-const partElements = 2 ** 24;
 const storage: WeightStorage = { dtype: "bfloat16", encoding: "plain" };
 
 const Options = z.strictObject({
@@ -36,6 +38,8 @@ const Options = z.strictObject({
   tokenizer: z.string().optional(),
   seed: z.int().min(0).default(1),
   dtype: z.enum(["float32", "bfloat16"]).default("bfloat16"),
+  /** Write it as kernels read it, to be memory-mapped, with matrices of this kind. Default: the transformers layout, in `dtype`. */
+  to: z.enum(runKinds).optional(),
   overwrite: z.boolean().default(false),
   threads: z.int().min(1).optional(),
   signal: z.instanceof(AbortSignal).optional(),
@@ -50,7 +54,7 @@ export type CreateEvent =
   | { readonly type: "create-end"; readonly out: string; readonly bytes: number };
 
 /**
- * Writes a random checkpoint in which experts are evenly used. A tensor at a time: memory stays below the largest tensor plus 0.2 GB.
+ * Writes a random checkpoint in which experts are evenly used, in parts: it takes 0.3 GB of memory, whatever the model.
  * Up to 5e8 parameters the biases are found by running the model on random tokens; above, by simulating its routers alone.
  *
  * @throws INVALID_OPTIONS, and what @zaya/model throws when the folder cannot be written
@@ -58,61 +62,71 @@ export type CreateEvent =
 export async function* createCheckpoint(options: CreateOptions): AsyncGenerator<CreateEvent> {
   const parsed = Options.safeParse(options);
   if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
-  const { model, out, tokenizer, seed, dtype, overwrite, threads, signal } = parsed.data;
+  const { model, out, tokenizer, seed, dtype, to, overwrite, threads, signal } = parsed.data;
   const tokenizerFiles: TokenizerFiles = tokenizer === undefined ? {} : await readTokenizerFiles(tokenizer);
   if (tokenizer !== undefined) await loadTokenizer(tokenizerFiles);
   const config = await resolveConfig({ model, from: undefined, context: 1 }, tokenizer === undefined ? null : tokenizerFiles);
   const specs = parameters(config);
-  const total = describe(config).parameters.total;
-  const width = dtype === "float32" ? 4 : 2;
-  const bytes = specs.reduce((sum, spec) => sum + elementsOf(spec) * (spec.kind === "balancing" ? 4 : width), 0);
-  yield { type: "create-start", parameters: total, bytes };
+  const typeOf = (spec: ParameterSpec): TensorType =>
+    to ? runTypes(to)(spec) : tensor(spec.kind === "balancing" ? "float32" : dtype, spec.shape);
+  const bytes = specs.reduce((sum, spec) => sum + maxBytes(typeOf(spec)), 0);
+  yield { type: "create-start", parameters: describe(config).parameters.total, bytes };
 
-  const biases = new Map<string, Float32Array>();
-  if (config.kind === "zaya") {
-    const byName = new Map(specs.map((spec) => [spec.name, spec]));
-    const router = (layer: number, name: string) =>
-      wholeTensor(byName.get(`model.layers.${layer}.mlp.gate.${name}`) as ParameterSpec, seed);
-    simulateRouters(config, router, seed).forEach((found, layer) => {
-      biases.set(biasName(layer), found);
-    });
-    const load = total <= forwardLimit ? await refine(config, specs, biases, seed, threads) : null;
-    yield { type: "balance-end", method: load === null ? "simulated-routers" : "forward", maxMeanExpertLoad: load };
-  } else {
-    yield { type: "balance-end", method: "none", maxMeanExpertLoad: null };
-  }
-
-  // saveCheckpoint takes the tensors from this queue's generator; events about them are handed out when it is done with each.
-  const events: CreateEvent[] = [];
-  let wake = () => {};
-  let doneBytes = 0;
-  async function* tensors() {
+  await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
+  await using random = openRandomWeights(device, seed);
+  const types = to && new Map(specs.map((spec) => [spec.name, typeOf(spec)]));
+  const writer = await createCheckpointWriter(out, { config, types, dtype, tokenizerFiles, overwrite });
+  let finished = false;
+  try {
+    const { biases, method, maxMeanExpertLoad } = await balance(config, specs, seed, device, random);
+    yield { type: "balance-end", method, maxMeanExpertLoad };
+    let doneBytes = 0;
+    let written = Promise.resolve();
     for (const spec of specs) {
       signal?.throwIfAborted();
-      const data =
-        biases.get(spec.name) ?? (dtype === "bfloat16" && spec.kind !== "balancing" ? bfloat16Tensor(spec, seed) : wholeTensor(spec, seed));
-      yield { name: spec.name, data };
-      doneBytes += data.byteLength;
-      events.push({ type: "tensor-end", name: spec.name, doneBytes, bytes });
-      wake();
+      for await (const { offset, bytes: part } of partsOf(spec, typeOf(spec), biases, random)) {
+        await written;
+        written = writer.writePart(spec.name, offset, part);
+        written.catch(() => {}); // told when it is awaited, with the next part
+        doneBytes += part.length;
+      }
+      await written;
+      yield { type: "tensor-end", name: spec.name, doneBytes, bytes };
     }
+    await writer.finish();
+    finished = true;
+  } finally {
+    if (!finished) await writer.abort(); // also when the caller leaves the loop
   }
-  let done = false;
-  const saving = saveCheckpoint(out, { config, tensors: tensors(), tokenizerFiles, dtype, overwrite }).finally(() => {
-    done = true;
-    wake();
-  });
-  saving.catch(() => {});
-  while (!done) {
-    const next = new Promise<void>((resolve) => {
-      wake = resolve;
-    });
-    yield* events.splice(0);
-    if (!done && events.length === 0) await next;
-  }
-  await saving;
-  yield* events.splice(0);
   yield { type: "create-end", out, bytes };
+}
+
+type Biases = ReadonlyMap<string, Float32Array>;
+
+async function* partsOf(spec: ParameterSpec, type: TensorType, biases: Biases, random: RandomWeights) {
+  const bias = biases.get(spec.name);
+  if (bias) yield { offset: 0, bytes: new Uint8Array(bias.buffer, bias.byteOffset, bias.byteLength) };
+  else yield* random.parts(spec, type);
+}
+
+/** Balancing biases by name, and how they were found. */
+async function balance(
+  config: ModelConfig,
+  specs: readonly ParameterSpec[],
+  seed: number,
+  device: Device,
+  random: RandomWeights,
+): Promise<{ biases: Biases } & Pick<Extract<CreateEvent, { type: "balance-end" }>, "method" | "maxMeanExpertLoad">> {
+  const biases = new Map<string, Float32Array>();
+  if (config.kind !== "zaya") return { biases, method: "none", maxMeanExpertLoad: null };
+  const byName = new Map(specs.map((spec) => [spec.name, spec]));
+  const router = (layer: number, name: string) =>
+    initialValues(byName.get(`model.layers.${layer}.mlp.gate.${name}`) as ParameterSpec, seed);
+  simulateRouters(config, router, seed).forEach((found, layer) => {
+    biases.set(biasName(layer), found);
+  });
+  if (describe(config).parameters.total > forwardLimit) return { biases, method: "simulated-routers", maxMeanExpertLoad: null };
+  return { biases, method: "forward", maxMeanExpertLoad: await refine(config, specs, biases, seed, device, random) };
 }
 
 async function refine(
@@ -120,14 +134,18 @@ async function refine(
   specs: readonly ParameterSpec[],
   biases: Map<string, Float32Array>,
   seed: number,
-  threads: number | undefined,
+  device: Device,
+  random: RandomWeights,
 ): Promise<number> {
-  await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
   await using store: Store = device.createStore();
   for (const spec of specs) {
     const type = storedType(spec, storage);
-    const data = biases.get(spec.name) ?? (type.dtype === "bfloat16" ? bfloat16Tensor(spec, seed) : wholeTensor(spec, seed));
-    await store.write(spec.name, type, data);
+    store.allocate(spec.name, type);
+    const width = type.dtype === "bfloat16" ? 2 : 4;
+    for await (const { offset, bytes } of partsOf(spec, type, biases, random)) {
+      const elements = width === 2 ? Uint16Array : Float32Array;
+      store.writePart(spec.name, offset / width, new elements(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.length / width));
+    }
   }
   const batches = Array.from({ length: 4 }, (_, i) => randomBatch(config.vocabSize, Math.min(128, config.maxPositions), 8, seed, i));
   const load = await balanceByForward(device, store, config, { batches, rounds: 48, weights: storage });
@@ -150,28 +168,4 @@ export function randomBatch(vocabSize: number, length: number, sequences: number
     labels: Int32Array.from({ length: T }, (_, t) => tokens[place(t) + 1] as number),
     cuSeqlens: Int32Array.from({ length: sequences + 1 }, (_, s) => s * length),
   };
-}
-
-function elementsOf({ shape }: ParameterSpec): number {
-  return shape.reduce((product, n) => product * n, 1);
-}
-
-function wholeTensor(spec: ParameterSpec, seed: number): Float32Array {
-  const whole = new Float32Array(elementsOf(spec));
-  for (const { begin, data } of initialiseParts(spec, seed, partElements)) whole.set(data, begin);
-  return whole;
-}
-
-/**
- * Large matrices straight in bfloat16: other numbers than in float32, from the same distribution, several times faster. The router keeps
- * the numbers with which its biases were found.
- */
-function bfloat16Tensor(spec: ParameterSpec, seed: number): Uint16Array {
-  const whole = new Uint16Array(elementsOf(spec));
-  if (spec.init.type === "normal" && spec.kind !== "router") {
-    fillNormalBfloat16(whole, spec.init.std, seed, streamOf(spec.name));
-    return whole;
-  }
-  const bits = new Uint32Array(wholeTensor(spec, seed).buffer);
-  return Uint16Array.from(bits, (word) => (word + 0x7fff + ((word >>> 16) & 1)) >>> 16); // to nearest, ties to even
 }

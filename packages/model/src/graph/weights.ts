@@ -8,13 +8,17 @@ export interface WeightStorage {
   readonly dtype: "float32" | "bfloat16" | "float64";
   /** Layout of the matrices: "panels" is what generation reads, "plain" what training updates. */
   readonly encoding: "plain" | "panels";
+  /** Types that are given, by name, as those of a run-layout checkpoint are (`checkpoint.weights`); they come before the rule. */
+  readonly types?: ReadonlyMap<string, TensorType>;
 }
 
 /** Matrices that run in the computing type; everything else keeps full precision (docs: numerical traps of the router). */
 const computed = new Set<ParameterSpec["kind"]>(["embedding", "head", "matrix", "expert"]);
 
 /** The type under which a parameter is stored: the one rule that loading and the graph share. */
-export function storedType(spec: ParameterSpec, { dtype, encoding }: WeightStorage): TensorType {
+export function storedType(spec: ParameterSpec, { dtype, encoding, types }: WeightStorage): TensorType {
+  const given = types?.get(spec.name);
+  if (given) return given;
   if (computed.has(spec.kind)) return tensor(dtype, spec.shape, encoding);
   const precise: DType = dtype === "float64" ? "float64" : "float32";
   if (spec.kind === "router") return tensor(precise, spec.shape, encoding);
@@ -23,7 +27,7 @@ export function storedType(spec: ParameterSpec, { dtype, encoding }: WeightStora
 }
 
 /** The grouped convolution [C,H,2] as the matrices of its C/H groups, [C/H,H,2H]: the same elements in the same order. */
-function matricesOfGroups([channels = 0, width = 1, taps = 1]: readonly number[]): readonly number[] {
+export function matricesOfGroups([channels = 0, width = 1, taps = 1]: readonly number[]): readonly number[] {
   return [channels / width, width, width * taps];
 }
 
