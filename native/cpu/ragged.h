@@ -40,19 +40,57 @@ inline Status read_ragged(const char* name, const Tensor& cu_seqlens, int64_t ro
   return {};
 }
 
-// Adds slots [S] and cached [S] for a state tensor of `num_slots` rows.
-inline Status read_slots(const char* name, const Tensor& slots, const Tensor& cached, int64_t num_slots, Ragged* ragged) {
-  if (!slots.present() || !cached.present() || slots.size() != ragged->sequences || cached.size() != ragged->sequences)
-    return error("[%s] expected slots and cached of one element for each of the %lld sequences", name, static_cast<long long>(ragged->sequences));
+// Adds slots [S] for a state tensor of `num_slots` rows.
+inline Status read_slots(const char* name, const Tensor& slots, int64_t num_slots, Ragged* ragged) {
+  if (!slots.present() || slots.size() != ragged->sequences)
+    return error("[%s] expected slots of one element for each of the %lld sequences", name, static_cast<long long>(ragged->sequences));
   ragged->slots = slots.as<int32_t>();
-  ragged->cached = cached.as<int32_t>();
-  for (int64_t s = 0; s < ragged->sequences; s++) {
+  for (int64_t s = 0; s < ragged->sequences; s++)
     if (ragged->slots[s] < 0 || ragged->slots[s] >= num_slots)
       return error("[%s] expected slots below %lld, received %d for sequence %lld", name, static_cast<long long>(num_slots), ragged->slots[s],
                    static_cast<long long>(s));
-    if (ragged->cached[s] < 0) return error("[%s] expected cached not to be negative, received %d", name, ragged->cached[s]);
-  }
   return {};
+}
+
+// Adds slots [S] and cached [S].
+inline Status read_slots(const char* name, const Tensor& slots, const Tensor& cached, int64_t num_slots, Ragged* ragged) {
+  if (Status status = read_slots(name, slots, num_slots, ragged); !status.ok()) return status;
+  if (!cached.present() || cached.size() != ragged->sequences)
+    return error("[%s] expected cached of one element for each of the %lld sequences", name, static_cast<long long>(ragged->sequences));
+  ragged->cached = cached.as<int32_t>();
+  for (int64_t s = 0; s < ragged->sequences; s++)
+    if (ragged->cached[s] < 0) return error("[%s] expected cached not to be negative, received %d", name, ragged->cached[s]);
+  return {};
+}
+
+// x [T,W] with the last n rows that each sequence had before this chunk, kept in a state [slots,n,W], oldest first.
+template <class T> struct RaggedRows {
+  int64_t tokens = 0, columns = 0, depth = 0;
+  const T* x = nullptr;
+  const T* state = nullptr;
+  Ragged ragged;
+
+  // Row t − back of sequence s from column `first` on; null before the sequence's first row.
+  const T* row(int64_t s, int64_t t, int64_t back, int64_t first = 0) const {
+    const int64_t from = t - back, start = ragged.begin(s);
+    if (from >= start) return x + from * columns + first;
+    const int64_t slot = ragged.history(s);
+    return slot < 0 ? nullptr : state + ((slot + 1) * depth + from - start) * columns + first;
+  }
+};
+
+// state, slots and cached may be absent.
+template <class T>
+Status read_rows(const char* name, const Tensor& x, const Tensor& cu_seqlens, const Tensor& state, const Tensor& slots, const Tensor& cached,
+                 RaggedRows<T>* rows) {
+  rows->tokens = x.shape[0];
+  rows->columns = x.shape[1];
+  rows->x = x.as<T>();
+  if (Status status = read_ragged(name, cu_seqlens, rows->tokens, &rows->ragged); !status.ok()) return status;
+  if (!state.present()) return {};
+  rows->depth = state.shape[1];
+  rows->state = state.as<T>();
+  return read_slots(name, slots, cached, state.shape[0], &rows->ragged);
 }
 
 }  // namespace zaya::ZAYA_ISA

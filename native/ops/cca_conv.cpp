@@ -33,15 +33,15 @@ template <class T> size_t bytes_of(int64_t elements) { return align64(static_cas
 // Tasks are groups by blocks of rows; a task of a weight that must be packed takes more rows, to pack it less often.
 template <class T> Status convolve(const Arguments& a) {
   const Tensor &z = a.in[0], &grouped = a.in[3], &out = a.out[0];
-  Columns<T> columns;
-  if (Status status = read_columns("cca_conv", z, a.in[5], a.in[6], a.in[7], a.in[8], &columns); !status.ok()) return status;
-  const int64_t width = grouped.shape[1], groups = columns.channels / width;
+  RaggedRows<T> columns;
+  if (Status status = read_rows("cca_conv", z, a.in[5], a.in[6], a.in[7], a.in[8], &columns); !status.ok()) return status;
+  const int64_t width = grouped.shape[1], groups = columns.columns / width;
   const int64_t block = GroupConvolution<T>::block_rows, task_rows = GroupConvolution<T>::in_place(grouped) ? block : 3 * block;
   a.pool->run(groups * ((columns.tokens + task_rows - 1) / task_rows), [&](int64_t task, int thread) {
     const int64_t group = task % groups, task_begin = task / groups * task_rows, task_end = std::min(columns.tokens, task_begin + task_rows);
     const GroupConvolution<T> convolution(columns, a.in + 1, group, a.workspace + static_cast<size_t>(thread) * GroupConvolution<T>::bytes(grouped));
     for (int64_t begin = task_begin; begin < task_end; begin += block)
-      convolution.run(begin, std::min(task_end, begin + block), out.as<T>() + begin * columns.channels + group * width, columns.channels);
+      convolution.run(begin, std::min(task_end, begin + block), out.as<T>() + begin * columns.columns + group * width, columns.columns);
   });
   return {};
 }
@@ -88,10 +88,10 @@ template <class T> size_t gradient_bytes(const Arguments& a) {
 
 template <class T> Status convolve_grad(const Arguments& a) {
   const Tensor &dout = a.in[0], &z = a.in[1], &weight = a.in[4];
-  Columns<T> columns;
-  if (Status status = read_columns("cca_conv_grad", z, a.in[5], {}, {}, {}, &columns); !status.ok()) return status;
+  RaggedRows<T> columns;
+  if (Status status = read_rows("cca_conv_grad", z, a.in[5], {}, {}, {}, &columns); !status.ok()) return status;
   const Ragged& ragged = columns.ragged;
-  const int64_t width = weight.shape[1], channels = columns.channels, groups = channels / width, owned = ragged.rows();
+  const int64_t width = weight.shape[1], channels = columns.columns, groups = channels / width, owned = ragged.rows();
   uint8_t* workspace = a.workspace;
   T* partials = reinterpret_cast<T*>(workspace);
   workspace += bytes_of<T>(most_parts(columns.tokens) * channels * (2 * width + 4));

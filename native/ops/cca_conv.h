@@ -11,41 +11,12 @@
 
 namespace zaya::ZAYA_ISA {
 
-// z [T,C] on the ragged axis, with the two columns a slot carries for each sequence.
-template <class T> struct Columns {
-  int64_t tokens = 0, channels = 0;
-  const T* z = nullptr;
-  const T* state = nullptr;
-  Ragged ragged;
-
-  // z[t − back] of sequence s for the channels from `first`, reaching into the state; null before that.
-  const T* row(int64_t s, int64_t t, int64_t back, int64_t first) const {
-    const int64_t from = t - back, start = ragged.begin(s);
-    if (from >= start) return z + from * channels + first;
-    const int64_t slot = ragged.history(s);
-    return slot < 0 ? nullptr : state + (slot * 2 + 2 + from - start) * channels + first;
-  }
-};
-
-// state, slots and cached may be absent.
-template <class T>
-Status read_columns(const char* name, const Tensor& z, const Tensor& cu_seqlens, const Tensor& state, const Tensor& slots, const Tensor& cached,
-                    Columns<T>* columns) {
-  columns->tokens = z.shape[0];
-  columns->channels = z.shape[1];
-  columns->z = z.as<T>();
-  if (Status status = read_ragged(name, cu_seqlens, columns->tokens, &columns->ragged); !status.ok()) return status;
-  if (!state.present()) return {};
-  columns->state = state.as<T>();
-  return read_slots(name, slots, cached, state.shape[0], &columns->ragged);
-}
-
 // The depthwise convolution of the channels first … first + width − 1: y[t] = older · z[t−1] + newer · z[t] + bias.
 template <class T> class Depthwise {
  public:
   static size_t bytes(int64_t width) { return align64(static_cast<size_t>(5 * width) * sizeof(T)); }
 
-  Depthwise(const Columns<T>& columns, const Tensor& weight, const Tensor& bias, int64_t first, int64_t width, uint8_t* scratch)
+  Depthwise(const RaggedRows<T>& columns, const Tensor& weight, const Tensor& bias, int64_t first, int64_t width, uint8_t* scratch)
       : columns_(columns), first_(first), width_(width), older_(reinterpret_cast<T*>(scratch)), newer_(older_ + width), bias_(newer_ + width),
         zeros_(bias_ + width) {
     T* taps = zeros_;  // of two elements a channel: room that is zeroed afterwards
@@ -83,7 +54,7 @@ template <class T> class Depthwise {
     for (int64_t h = 0; h < width_; h++) y[h] = older_[h] * z_before[h] + newer_[h] * z_now[h] + bias_[h];
   }
 
-  const Columns<T>& columns_;
+  const RaggedRows<T>& columns_;
   int64_t first_, width_;
   T *older_, *newer_, *bias_, *zeros_;
 };
@@ -101,7 +72,7 @@ template <class T> class GroupConvolution {
   }
 
   // vectors: depthwise_w, depthwise_b, grouped_w, grouped_b
-  GroupConvolution(const Columns<T>& columns, const Tensor* weights, int64_t group, uint8_t* scratch)
+  GroupConvolution(const RaggedRows<T>& columns, const Tensor* weights, int64_t group, uint8_t* scratch)
       : rows_(columns.ragged.rows()), width_(weights[2].shape[1]), depthwise_(columns, weights[0], weights[1], group * width_, width_, scratch) {
     const Tensor& grouped = weights[2];
     const DType dtype = element_type(grouped);

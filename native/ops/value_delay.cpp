@@ -1,36 +1,20 @@
 // value_delay(current [T,W], delayed [T,W], cu_seqlens [S+1], state? [slots,1,W], slots? [S], cached? [S]) -> [T,2W]
 //   out[t] = concat(current[t], delayed[t−1]); before a sequence's first row stands its state, or zeros when cached[s] is 0 or
-//   there is no state.
+//   there is no state (ops/value_delay.h).
 // value_delay_grad(dout [T,2W], cu_seqlens) -> dcurrent [T,W], ddelayed [T,W] (without state): ddelayed[t] = dout[t+1]'s second
 //   half within the sequence, 0 at its last row.
-#include "cpu/ragged.h"
 #include "cpu/rows.h"
+#include "ops/value_delay.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
 
 template <class T> Status delay(const Arguments& a) {
-  const Tensor &current = a.in[0], &delayed = a.in[1], &state = a.in[3];
-  const int64_t tokens = current.shape[0], columns = current.shape[1];
-  const size_t bytes = static_cast<size_t>(columns) * sizeof(T);
-  Ragged ragged;
-  if (Status status = read_ragged("value_delay", a.in[2], tokens, &ragged); !status.ok()) return status;
-  if (state.present())
-    if (Status status = read_slots("value_delay", a.in[4], a.in[5], state.shape[0], &ragged); !status.ok()) return status;
-  for_rows(*a.pool, tokens, 2 * columns, [&](int64_t begin, int64_t end, int) {
-    int64_t s = begin < ragged.rows() ? ragged.owner(begin) : ragged.sequences;
-    for (int64_t t = begin; t < end; t++) {
-      while (s < ragged.sequences && t >= ragged.end(s)) s++;
-      const T* before = nullptr;
-      if (s < ragged.sequences) {
-        if (t > ragged.begin(s)) before = delayed.as<T>() + (t - 1) * columns;
-        else if (ragged.history(s) >= 0) before = state.as<T>() + ragged.history(s) * columns;
-      }
-      T* row = a.out[0].as<T>() + t * 2 * columns;
-      std::memcpy(row, current.as<T>() + t * columns, bytes);
-      if (before != nullptr) std::memcpy(row + columns, before, bytes);
-      else std::memset(row + columns, 0, bytes);
-    }
+  const Tensor& current = a.in[0];
+  RaggedRows<T> delayed;
+  if (Status status = read_rows("value_delay", a.in[1], a.in[2], a.in[3], a.in[4], a.in[5], &delayed); !status.ok()) return status;
+  for_rows(*a.pool, delayed.tokens, 2 * delayed.columns, [&](int64_t begin, int64_t end, int) {
+    delay_rows(current.as<T>(), delayed, begin, end, a.out[0].as<T>());
   });
   return {};
 }

@@ -2,36 +2,38 @@ import { describe, expect, test } from "vitest";
 import { openDevice } from "../device.js";
 import { createGraph } from "../graph.js";
 import { checkCase } from "../operation_cases.js";
-import { testIntegers, testTensor } from "../testing.js";
+import { runGraph, testIntegers, testTensor } from "../testing.js";
 import { size, tensor } from "../types.js";
 import { carryState } from "./carry_state.js";
+import { sequenceTail } from "./sequence_tail.js";
 
-const build: Parameters<typeof checkCase>[0]["build"] = ({ state, x, cu, slots, cached }) => ({
-  out: carryState(state!, x!, cu!, slots!, cached!),
-});
+const build: Parameters<typeof checkCase>[0]["build"] = ({ state, tail, cu, slots }) => ({ out: carryState(state!, tail!, cu!, slots!) });
 
 describe("carry_state", () => {
-  test("keeps the last rows of each sequence, older ones from the state, zeros before the first token", async () => {
+  test("puts the tail of each sequence with rows into its slot", async () => {
     await checkCase({
       inputs: {
         state: { shape: [5, 2, 1], data: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10] },
-        x: { shape: [5, 1], data: [100, 200, 300, 400, 500] },
-        // three tokens; one with history; one without; none
-        cu: testIntegers(0, 3, 4, 5, 5),
-        slots: testIntegers(0, 1, 2, 3),
-        cached: testIntegers(4, 1, 0, 9),
+        tail: { shape: [4, 2, 1], data: [100, 200, 300, 400, 500, 600, 700, 800] },
+        // the third sequence has no rows, and shares a slot with the second
+        cu: testIntegers(0, 3, 4, 4, 5),
+        slots: testIntegers(4, 1, 1, 2),
       },
       build,
-      expected: { out: [200, 300, 4, 400, 0, 500, 7, 8, 9, 10] },
+      expected: { out: [1, 2, 300, 400, 700, 800, 7, 8, 100, 200] },
     });
   });
   test("handles no sequence and wide rows", async () => {
     const state = testTensor([2, 1, 37], 1);
     await checkCase({
-      inputs: { state, x: testTensor([0, 37], 2), cu: testIntegers(0), slots: testIntegers(), cached: testIntegers() },
+      inputs: { state, tail: testTensor([0, 1, 37], 2), cu: testIntegers(0), slots: testIntegers() },
       build,
       expected: { out: Array.from(state.data) },
     });
+  });
+  test("refuses a slot that is not there", async () => {
+    const inputs = { state: testTensor([2, 1, 3], 1), tail: testTensor([1, 1, 3], 2), cu: testIntegers(0, 1), slots: testIntegers(2) };
+    await expect(runGraph(build, inputs)).rejects.toThrow("[carry_state] expected slots below 2, received 2");
   });
   test("updates the store in place, chunk after chunk, to the state of the whole sequence", async () => {
     await using device = await openDevice("cpu", { threads: 2, guard: true });
@@ -41,10 +43,9 @@ describe("carry_state", () => {
     const T = size("T", 8);
     const int32 = (name: string, length: Parameters<typeof tensor>[1]) => graph.input(name, tensor("int32", length));
     const state = graph.read("state", tensor("float32", [2, 2, 3]));
-    graph.assign(
-      "state",
-      carryState(state, graph.input("x", tensor("float32", [T, 3])), int32("cu", [2]), int32("slots", [1]), int32("cached", [1])),
-    );
+    const [cu, slots, cached] = [int32("cu", [2]), int32("slots", [1]), int32("cached", [1])];
+    const tail = sequenceTail(graph.input("x", tensor("float32", [T, 3])), cu, { state, slots, cached });
+    graph.assign("state", carryState(state, tail, cu, slots));
     await using executable = device.compile(graph, store);
     const x = Float32Array.from({ length: 18 }, (_, i) => i + 1);
     for (const [begin, end] of [
@@ -61,8 +62,8 @@ describe("carry_state", () => {
           cached: Int32Array.of(begin),
         },
       });
-      const tail = (t: number) => (t < 0 ? [0, 0, 0] : Array.from(x.slice(t * 3, t * 3 + 3)));
-      expect(Array.from(await store.read("state"))).toEqual([99, 99, 99, 99, 99, 99, ...tail(end - 2), ...tail(end - 1)]);
+      const row = (t: number) => (t < 0 ? [0, 0, 0] : Array.from(x.slice(t * 3, t * 3 + 3)));
+      expect(Array.from(await store.read("state"))).toEqual([99, 99, 99, 99, 99, 99, ...row(end - 2), ...row(end - 1)]);
     }
   });
 });

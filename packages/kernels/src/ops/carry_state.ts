@@ -1,27 +1,27 @@
-import { expectActivation } from "../activation.js";
-import { expectRank } from "../check.js";
+import { expectRank, expectShape } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
-import type { Dimension } from "../types.js";
-import { expectState } from "./cca_conv.js";
+import { type Dimension, plus } from "../types.js";
 
 /**
- * state' [slots,n,W]: row slots[s] becomes the last n rows of sequence s seen so far, oldest first, zeros before its first token.
- * state [slots,n,W], x [T,W], cu_seqlens [S+1], slots [S], cached [S]. Sequences without rows and other slots stay as they are.
+ * state' [slots,n,W]: row slots[s] becomes row s of the tail. state [slots,n,W], tail [S,n,W], cu_seqlens [S+1], slots [S].
+ * Sequences without rows and other slots stay as they are.
  */
 export const carryStateOperation: Operation = {
   name: "carry_state",
-  infer: ([state, x, cuSeqlens, slots, cached]) => {
-    const type = expectRank("carry_state", "x", expectActivation("carry_state", "x", x), 2);
+  infer: ([state, tail, cuSeqlens, slots]) => {
     const carried = expectRank("carry_state", "state", state, 3);
-    expectRank("carry_state", "cu_seqlens", cuSeqlens, 1, ["int32"]);
-    expectState("carry_state", type, cuSeqlens, [state, slots, cached], [carried.shape[1] as Dimension, type.shape[1] as Dimension]);
+    const sequences = plus(expectRank("carry_state", "cu_seqlens", cuSeqlens, 1, ["int32"]).shape[0] as Dimension, -1);
+    expectShape("carry_state", "tail", expectRank("carry_state", "tail", tail, 3, [carried.dtype]), [sequences, ...carried.shape.slice(1)]);
+    expectShape("carry_state", "slots", expectRank("carry_state", "slots", slots, 1, ["int32"]), [sequences]);
     return [carried];
   },
+  // Only the rows of the tail are written.
+  bytes: ({ inputs: [, tail] }, _) => 8 * (tail ?? []).reduce((n, d) => n * d, 1),
   inPlace: [[0, 0]],
 };
 
-/** The state [slots,n,W] after the rows of x [T,W]: the last n rows of each sequence. Two sequences must not share a slot. */
-export function carryState(state: Value, x: Value, cuSeqlens: Value, slots: Value, cached: Value): Value {
-  return apply(carryStateOperation, [state, x, cuSeqlens, slots, cached])[0] as Value;
+/** The state [slots,n,W] with the rows that {@link sequenceTail} found [S,n,W]. Two sequences must not share a slot. */
+export function carryState(state: Value, tail: Value, cuSeqlens: Value, slots: Value): Value {
+  return apply(carryStateOperation, [state, tail, cuSeqlens, slots])[0] as Value;
 }

@@ -6,6 +6,7 @@ import { balanceGradOperation } from "./balance_grad.js";
 import { carryStateOperation } from "./carry_state.js";
 import { castOperation } from "./cast.js";
 import { ccaConvGradOperation, ccaConvOperation } from "./cca_conv.js";
+import { ccaHeadsOperation } from "./cca_heads.js";
 import { ccaQkGradOperation, ccaQkOperation } from "./cca_qk.js";
 import { clipScaleOperation } from "./clip_scale.js";
 import { columnSumOperation } from "./column_sum.js";
@@ -31,6 +32,7 @@ import { ropeOperation } from "./rope.js";
 import { scaleOperation } from "./scale.js";
 import { scatterRowsOperation } from "./scatter_rows.js";
 import { selectExpertGradOperation, selectExpertOperation } from "./select_expert.js";
+import { sequenceTailOperation } from "./sequence_tail.js";
 import { sliceGradOperation, sliceOperation } from "./slice.js";
 import { softmaxGradOperation, softmaxOperation } from "./softmax.js";
 import { sumGradOperation, sumOperation } from "./sum.js";
@@ -49,6 +51,7 @@ export const registry: readonly Operation[] = [
   castOperation,
   ccaConvGradOperation,
   ccaConvOperation,
+  ccaHeadsOperation,
   ccaQkGradOperation,
   ccaQkOperation,
   clipScaleOperation,
@@ -88,6 +91,7 @@ export const registry: readonly Operation[] = [
   scatterRowsOperation,
   selectExpertGradOperation,
   selectExpertOperation,
+  sequenceTailOperation,
   sliceGradOperation,
   sliceOperation,
   softmaxGradOperation,

@@ -23,42 +23,39 @@ export function cca(
   const { cuSeqlens, positions, cache } = inputs;
   const attention = `model.layers.${layer}.self_attn`;
   const project = (name: string) => ops.linear(x_TD, weight(`${attention}.qkv_proj.${name}.weight`), { compute });
+  const conv = (part: string) => weight(`${attention}.qkv_proj.conv_qk_${part}`);
+  const sliding = config.layerTypes[layer] === "sliding";
+  const { theta, rotaryDim: rotary } = sliding ? config.rope.sliding : config.rope.full;
   const state = cache && cacheTensors(config, cache)[layer];
 
   const z_TC = ops.concat(project("q_proj"), project("k_proj"));
-  const conv = (part: string) => weight(`${attention}.qkv_proj.${part}`);
-  const convState = state ? graph.read(state.conv.name, state.conv.type) : null;
-  const mixed_TC = ops.ccaConv(
-    z_TC,
-    conv("conv_qk_depthwise.weight"),
-    conv("conv_qk_depthwise.bias"),
-    conv("conv_qk_grouped.weight"),
-    conv("conv_qk_grouped.bias"),
-    cuSeqlens,
-    cache && convState ? { state: convState, slots: cache.slots, cached: cache.cached } : undefined,
-  );
-  const { q, k } = ops.ccaQk(z_TC, mixed_TC, weight(`${attention}.qk_norm.temp`), { queryHeads: N, clampTemp: config.clampTemp });
-
-  const delayed_TW = project("v_proj_delayed");
-  const delayState = state ? graph.read(state.delay.name, state.delay.type) : null;
-  const v_TKH = ops.reshape(
-    ops.valueDelay(
-      project("v_proj_current"),
-      delayed_TW,
-      cuSeqlens,
-      cache && delayState ? { state: delayState, slots: cache.slots, cached: cache.cached } : undefined,
-    ),
-    [inputs.T, K, H],
-  );
-  if (cache && state && convState && delayState) {
-    graph.assign(state.conv.name, ops.carryState(convState, z_TC, cuSeqlens, cache.slots, cache.cached));
-    graph.assign(state.delay.name, ops.carryState(delayState, delayed_TW, cuSeqlens, cache.slots, cache.cached));
+  const [current_TW, delayed_TW] = [project("v_proj_current"), project("v_proj_delayed")];
+  const convolutions = {
+    depthwiseWeight: conv("depthwise.weight"),
+    depthwiseBias: conv("depthwise.bias"),
+    groupedWeight: conv("grouped.weight"),
+    groupedBias: conv("grouped.bias"),
+  };
+  const temp = weight(`${attention}.qk_norm.temp`);
+  const mix = { queryHeads: N, clampTemp: config.clampTemp, rotary, theta };
+  let heads: { readonly q: Value; readonly k: Value; readonly v: Value };
+  if (cache && state) {
+    const { slots, cached } = cache;
+    const states = { convState: graph.read(state.conv.name, state.conv.type), delayState: graph.read(state.delay.name, state.delay.type) };
+    const rows = { z: z_TC, current: current_TW, delayed: delayed_TW, positions, cuSeqlens, slots, cached };
+    const { convTail, delayTail, ...made } = ops.ccaHeads({ ...rows, ...convolutions, temp, ...states }, mix);
+    graph.assign(state.conv.name, ops.carryState(states.convState, convTail, cuSeqlens, slots));
+    graph.assign(state.delay.name, ops.carryState(states.delayState, delayTail, cuSeqlens, slots));
+    heads = made;
+  } else {
+    const { depthwiseWeight, depthwiseBias, groupedWeight, groupedBias } = convolutions;
+    const mixed_TC = ops.ccaConv(z_TC, depthwiseWeight, depthwiseBias, groupedWeight, groupedBias, cuSeqlens);
+    const { q, k } = ops.ccaQk(z_TC, mixed_TC, temp, mix);
+    const rotate = (x: Value) => ops.rope(x, positions, { rotary, theta });
+    const v_TKH = ops.reshape(ops.valueDelay(current_TW, delayed_TW, cuSeqlens), [inputs.T, K, H]);
+    heads = { q: rotate(q), k: rotate(k), v: v_TKH };
   }
-
-  const sliding = config.layerTypes[layer] === "sliding";
-  const { theta, rotaryDim } = sliding ? config.rope.sliding : config.rope.full;
-  const rotate = (heads: Value) => ops.rope(heads, positions, { rotary: rotaryDim, theta });
   const mask = { scale: 1 / Math.sqrt(H), window: sliding ? (config.slidingWindow ?? 0) : 0 };
-  const o_TNH = cachedAttention(graph, config, layer, { q: rotate(q), k: rotate(k), v: v_TKH }, inputs, mask);
+  const o_TNH = cachedAttention(graph, config, layer, heads, inputs, mask);
   return ops.linear(ops.reshape(o_TNH, [inputs.T, N * H]), weight(`${attention}.o_proj.weight`), { compute });
 }
