@@ -1,8 +1,14 @@
-// The small product both attentions are made of: C [rows][columns] = start + A · B.
-//   A(r, k) = a[r * a_row + k * a_step], B(k, c) = b[k * b_row + c] (float, double, or bfloat16 widened), C(r, c) = c[r * c_row + c].
-// Every element of C has one chain: its start value, then one multiply-add for each k in order. The chain does not depend on
-// how many rows or columns are asked for, so a row alone and the same row in a tile have the same bits.
+// The small product both attentions are made of: C [rows][columns] = start + A · B. Operands are stored in units of one or more steps of
+// the sum, which lie side by side so that one instruction takes them:
+//   float, double   one number; C in the same type
+//   Pair            two bfloat16; their products are added to a float32 as vdpbf16ps does it, first the odd one, then the even one
+//   KeyQuad         four int8 of A by four uint8 of B; C is int32, and exact
+//   ValueQuad       four uint8 of A by four int8 of B; C is int32, and exact
+// A(r, k) = a[r * a_row + k * a_step], B(k, c) = b[k * b_row + c], C(r, c) = c[r * c_row + c]; k counts units.
+// Every element of C has one chain: its start value, then the units in order. The chain does not depend on how many rows or columns
+// are asked for, so a row alone and the same row in a tile have the same bits.
 #pragma once
+#include <algorithm>
 #include <type_traits>
 
 #include "cpu/lanes.h"
@@ -16,15 +22,26 @@ namespace zaya::ZAYA_ISA {
 // What an element of C starts from: 0, itself, or itself times factor[row].
 enum class Start { zero, keep, scaled };
 
-template <class T, class B> struct Product {
-  const T* a;
+struct __attribute__((may_alias)) Pair {
+  bfloat16 of[2];
+};
+struct __attribute__((may_alias)) KeyQuad {
+  uint8_t of[4];
+};
+struct __attribute__((may_alias)) ValueQuad {
+  uint8_t of[4];
+};
+
+template <class C, class Unit> struct Product {
+  const Unit* a;
   int64_t a_row, a_step;
-  const B* b;
+  const Unit* b;
   int64_t b_row;
-  T* c;
+  C* c;
   int64_t c_row;
   int64_t depth;
-  const T* factor = nullptr;
+  const C* factor = nullptr;
+  int64_t ahead = 0;  // bytes from what is read of B to what is wanted soon
 };
 
 // exp for what softmax asks: arguments that are at most about 0, or −inf, or NaN. Error below 2 ulp; 0 below −87.3, as in lanes.h.
@@ -48,18 +65,28 @@ template <> inline Lanes<float> softmax_exponential<float>(Lanes<float> lanes_x)
   return std::bit_cast<Lanes<float>>(_mm512_maskz_scalef_ps(kept, p, n));
 }
 
-inline __m512 load_columns(const float* p) { return _mm512_loadu_ps(p); }
-inline __m512 load_columns(const float* p, __mmask16 mask) { return _mm512_maskz_loadu_ps(mask, p); }
-// The masks are full; GCC 12 warns about its own unmasked forms.
-inline __m512 widen(__m256i v) { return _mm512_castsi512_ps(_mm512_maskz_slli_epi32(0xffff, _mm512_maskz_cvtepu16_epi32(0xffff, v), 16)); }
-inline __m512 load_columns(const bfloat16* p) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-inline __m512 load_columns(const bfloat16* p, __mmask16 mask) { return widen(_mm256_maskz_loadu_epi16(mask, p)); }
+// sum + a · b for 16 columns. Integer sums pass through as bits.
+inline __m512 add_product(__m512 sum, const float* a, __m512 b) { return _mm512_fmadd_ps(_mm512_set1_ps(*a), b, sum); }
+inline __m512i broadcast(const void* unit) {
+  int32_t bits;
+  std::memcpy(&bits, unit, sizeof bits);
+  return _mm512_set1_epi32(bits);
+}
+inline __m512 add_product(__m512 sum, const Pair* a, __m512 b) {
+  return _mm512_dpbf16_ps(sum, std::bit_cast<__m512bh>(b), std::bit_cast<__m512bh>(broadcast(a)));
+}
+inline __m512 add_product(__m512 sum, const KeyQuad* a, __m512 b) {
+  return _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), _mm512_castps_si512(b), broadcast(a)));
+}
+inline __m512 add_product(__m512 sum, const ValueQuad* a, __m512 b) {
+  return _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), broadcast(a), _mm512_castps_si512(b)));
+}
 
 // rows × 32 columns in registers (vectors = 2), or rows × up to 16 under a mask (vectors = 1).
-template <int rows, int vectors, Start start, class B>
-__attribute__((always_inline)) inline void register_tile(const Product<float, B>& p, int64_t row, int64_t column, __mmask16 mask) {
+template <int rows, int vectors, Start start, class C, class Unit>
+__attribute__((always_inline)) inline void register_tile(const Product<C, Unit>& p, int64_t row, int64_t column, __mmask16 mask) {
   __m512 sum[rows][vectors];
-  float* c = p.c + row * p.c_row + column;
+  C* c = p.c + row * p.c_row + column;
 #pragma GCC unroll 12
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 2
@@ -67,25 +94,29 @@ __attribute__((always_inline)) inline void register_tile(const Product<float, B>
       if constexpr (start == Start::zero) {
         sum[i][j] = _mm512_setzero_ps();
       } else {
-        sum[i][j] = vectors == 1 ? load_columns(c + i * p.c_row, mask) : load_columns(c + i * p.c_row + 16 * j);
+        sum[i][j] = vectors == 1 ? _mm512_maskz_loadu_ps(mask, c + i * p.c_row) : _mm512_loadu_ps(c + i * p.c_row + 16 * j);
         if constexpr (start == Start::scaled) sum[i][j] = _mm512_mul_ps(sum[i][j], _mm512_set1_ps(p.factor[row + i]));
       }
     }
   // One pointer for three rows: the others are one and two strides away, which addressing does for free.
   constexpr int bases = (rows + 2) / 3;
-  const int64_t stride = p.a_row, step = p.a_step, b_row = p.b_row;
-  const float* a[bases];
+  const int64_t stride = p.a_row, step = p.a_step, b_row = p.b_row, ahead = p.ahead;
+  const Unit* a[bases];
 #pragma GCC unroll 4
   for (int i = 0; i < bases; i++) a[i] = p.a + (row + 3 * i) * stride;
-  const B* b = p.b + column;
+  const Unit* b = p.b + column;
   for (int64_t k = 0; k < p.depth; k++) {
-    __m512 b0 = vectors == 1 ? load_columns(b, mask) : load_columns(b);
-    __m512 b1 = vectors == 1 ? b0 : load_columns(b + 16);
+    const __m512 b0 = vectors == 1 ? _mm512_maskz_loadu_ps(mask, b) : _mm512_loadu_ps(b);
+    const __m512 b1 = vectors == 1 ? b0 : _mm512_loadu_ps(b + 16);
+    if constexpr (vectors == 2) {
+      _mm_prefetch(reinterpret_cast<const char*>(b) + ahead, _MM_HINT_T1);
+      _mm_prefetch(reinterpret_cast<const char*>(b) + ahead + 64, _MM_HINT_T1);
+    }
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++) {
-      __m512 value = _mm512_set1_ps(a[i / 3][(i % 3) * stride]);
-      sum[i][0] = _mm512_fmadd_ps(value, b0, sum[i][0]);
-      if constexpr (vectors == 2) sum[i][1] = _mm512_fmadd_ps(value, b1, sum[i][1]);
+      const Unit* unit = a[i / 3] + (i % 3) * stride;
+      sum[i][0] = add_product(sum[i][0], unit, b0);
+      if constexpr (vectors == 2) sum[i][1] = add_product(sum[i][1], unit, b1);
     }
 #pragma GCC unroll 4
     for (int i = 0; i < bases; i++) a[i] += step;
@@ -102,7 +133,7 @@ __attribute__((always_inline)) inline void register_tile(const Product<float, B>
     }
 }
 
-template <int rows, Start start, class B> inline void strip(const Product<float, B>& p, int64_t row, int64_t columns) {
+template <int rows, Start start, class C, class Unit> inline void strip(const Product<C, Unit>& p, int64_t row, int64_t columns) {
   int64_t column = 0;
   for (; column + 32 <= columns; column += 32) register_tile<rows, 2, start>(p, row, column, 0xffff);
   for (; column < columns; column += 16) {
@@ -111,7 +142,9 @@ template <int rows, Start start, class B> inline void strip(const Product<float,
   }
 }
 
-template <Start start, class B> inline void multiply(int64_t rows, int64_t columns, const Product<float, B>& p) {
+template <Start start, class C, class Unit>
+  requires(!std::is_same_v<C, double>)
+inline void multiply(int64_t rows, int64_t columns, const Product<C, Unit>& p) {
   int64_t row = 0;
   for (; row + 12 <= rows; row += 12) strip<12, start>(p, row, columns);
   for (; row + 8 <= rows; row += 8) strip<8, start>(p, row, columns);
@@ -122,19 +155,43 @@ template <Start start, class B> inline void multiply(int64_t rows, int64_t colum
 
 #endif
 
-template <class T, class B> inline T widened(B value) {
-  if constexpr (std::is_same_v<B, bfloat16>)
-    return to_float(value);
-  else
-    return value;
+// The specification of the above, in pieces of 2 × 64 bytes that fit SSE2's sixteen registers; float64 always comes here.
+// The products of a unit of A with as many columns of B as a vector of 16 bytes has.
+template <class T> struct Short {
+  typedef T type __attribute__((vector_size(16)));
+};
+template <class T>
+  requires std::is_floating_point_v<T>
+inline void add_units(typename Short<T>::type& sum, T a, const T* b) {
+  typename Short<T>::type value;
+  std::memcpy(&value, b, sizeof value);
+  sum += a * value;
+}
+inline void add_units(Short<float>::type& sum, Pair a, const Pair* b) {
+  Short<uint32_t>::type bits;
+  std::memcpy(&bits, b, sizeof bits);
+  sum += to_float(a.of[1]) * std::bit_cast<Short<float>::type>(bits & 0xffff0000u);
+  sum += to_float(a.of[0]) * std::bit_cast<Short<float>::type>(bits << 16);
+}
+inline void add_units(Short<int32_t>::type& sum, KeyQuad a, const KeyQuad* b) {
+  for (int i = 0; i < 4; i++) {
+    const Short<int32_t>::type column = {b[0].of[i], b[1].of[i], b[2].of[i], b[3].of[i]};
+    sum += static_cast<int8_t>(a.of[i]) * column;
+  }
+}
+inline void add_units(Short<int32_t>::type& sum, ValueQuad a, const ValueQuad* b) {
+  const auto of = [&](int j, int i) { return static_cast<int8_t>(b[j].of[i]); };
+  for (int i = 0; i < 4; i++) {
+    const Short<int32_t>::type column = {of(0, i), of(1, i), of(2, i), of(3, i)};
+    sum += a.of[i] * column;
+  }
 }
 
-// The specification of the above, in pieces of 2 × 64 bytes that fit SSE2's sixteen registers; float64 always comes here.
-template <int rows, Start start, class T, class B> inline void plain_tile(const Product<T, B>& p, int64_t row, int64_t column) {
-  typedef T Part __attribute__((vector_size(16)));
-  constexpr int width = 16 / sizeof(T), parts = 4;
+template <int rows, Start start, class C, class Unit> inline void plain_tile(const Product<C, Unit>& p, int64_t row, int64_t column) {
+  using Part = typename Short<C>::type;
+  constexpr int width = 16 / sizeof(C), parts = 4;
   Part sum[rows][parts] = {};
-  T* c = p.c + row * p.c_row + column;
+  C* c = p.c + row * p.c_row + column;
 #pragma GCC unroll 2
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
@@ -142,54 +199,44 @@ template <int rows, Start start, class T, class B> inline void plain_tile(const 
       if constexpr (start != Start::zero) std::memcpy(&sum[i][j], c + i * p.c_row + j * width, sizeof(Part));
       if constexpr (start == Start::scaled) sum[i][j] *= p.factor[row + i];
     }
-  const T* a = p.a + row * p.a_row;
-  const B* b = p.b + column;
-  for (int64_t k = 0; k < p.depth; k++, a += p.a_step, b += p.b_row) {
-    Part value[parts] = {};
-#pragma GCC unroll 4
-    for (int j = 0; j < parts; j++) {
-      if constexpr (std::is_same_v<B, T>)
-        std::memcpy(&value[j], b + j * width, sizeof(Part));
-      else
-        value[j] = Part{to_float(b[4 * j]), to_float(b[4 * j + 1]), to_float(b[4 * j + 2]), to_float(b[4 * j + 3])};
-    }
+  const Unit* a = p.a + row * p.a_row;
+  const Unit* b = p.b + column;
+  for (int64_t k = 0; k < p.depth; k++, a += p.a_step, b += p.b_row)
 #pragma GCC unroll 2
-    for (int i = 0; i < rows; i++) {
-      const T factor = a[i * p.a_row];
+    for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-      for (int j = 0; j < parts; j++) sum[i][j] += factor * value[j];
-    }
-  }
+      for (int j = 0; j < parts; j++) add_units(sum[i][j], a[i * p.a_row], b + j * width);
 #pragma GCC unroll 2
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
     for (int j = 0; j < parts; j++) std::memcpy(c + i * p.c_row + j * width, &sum[i][j], sizeof(Part));
 }
 
-template <Start start, class T, class B> __attribute__((noinline)) void plain_element(const Product<T, B>& p, int64_t row, int64_t column) {
-  T& c = p.c[row * p.c_row + column];
-  T sum = start == Start::zero ? T(0) : c;
+// Up to one vector of columns, for those that are left.
+template <Start start, class C, class Unit> __attribute__((noinline)) void plain_rest(const Product<C, Unit>& p, int64_t row, int64_t column, int64_t columns) {
+  typename Short<C>::type sum = {};
+  const size_t bytes = static_cast<size_t>(columns) * sizeof(C);
+  C* c = p.c + row * p.c_row + column;
+  if constexpr (start != Start::zero) std::memcpy(&sum, c, bytes);
   if constexpr (start == Start::scaled) sum *= p.factor[row];
   for (int64_t k = 0; k < p.depth; k++) {
-    const B value = p.b[k * p.b_row + column];
-    if constexpr (std::is_same_v<B, T>)
-      sum += p.a[row * p.a_row + k * p.a_step] * value;
-    else
-      sum += p.a[row * p.a_row + k * p.a_step] * to_float(value);
+    Unit b[16 / sizeof(C)] = {};
+    std::memcpy(b, p.b + k * p.b_row + column, bytes);
+    add_units(sum, p.a[row * p.a_row + k * p.a_step], b);
   }
-  c = sum;
+  std::memcpy(c, &sum, bytes);
 }
 
-template <Start start, class T, class B> inline void multiply(int64_t rows, int64_t columns, const Product<T, B>& p) {
-  constexpr int width = 64 / sizeof(T);
+template <Start start, class C, class Unit> inline void multiply(int64_t rows, int64_t columns, const Product<C, Unit>& p) {
+  constexpr int64_t width = 64 / sizeof(C), part = 16 / sizeof(C);
   int64_t column = 0;
   for (; column + width <= columns; column += width) {
     int64_t row = 0;
     for (; row + 2 <= rows; row += 2) plain_tile<2, start>(p, row, column);
     if (row < rows) plain_tile<1, start>(p, row, column);
   }
-  for (; column < columns; column++)
-    for (int64_t row = 0; row < rows; row++) plain_element<start>(p, row, column);
+  for (; column < columns; column += part)
+    for (int64_t row = 0; row < rows; row++) plain_rest<start>(p, row, column, std::min(part, columns - column));
 }
 
 }  // namespace zaya::ZAYA_ISA

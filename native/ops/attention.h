@@ -2,7 +2,7 @@
 //   o = Σ_j softmax_j(scale · q·k_j) v_j,  lse = log Σ_j exp(scale · q·k_j),  j from max(0, p − window + 1) to p, the query's position.
 // What is shared by `attention` (keys in one piece) and `paged_attention` (keys in pages), so that the two have the same bits.
 //
-// Keys come in blocks of 32, aligned to position 0 of the document: keys as a panel [H][32], values as rows [32][H]. A query takes the
+// Keys come in blocks of 32, aligned to position 0 of the document, as cpu/attention_pages.h describes them. A query takes the
 // blocks in order (online softmax: block maximum, rescale, add P·V key by key) within spans of 512 keys, and its spans are then merged in
 // order. That chain depends on the document and the position only, not on which other queries share a tile, how a prompt was cut,
 // or which thread did it; a span can be done by another thread. Keys a query does not see are left out of its chain altogether,
@@ -13,12 +13,11 @@
 #include <cmath>
 #include <limits>
 
-#include "cpu/attention_tile.h"
+#include "cpu/attention_pages.h"
 #include "cpu/ragged.h"
 
 namespace zaya::ZAYA_ISA {
 
-constexpr int64_t block_keys = 32;
 constexpr int64_t span_blocks = 16;
 constexpr int64_t tile_rows = 48;
 constexpr int64_t group_rows = 12;
@@ -41,43 +40,37 @@ template <class T> struct Partial {
   static Partial at(T* memory, int64_t rows, int64_t head) { return {memory, memory + rows * head, memory + rows * (head + 1)}; }
 };
 
-// Scratch of one thread for one tile.
-template <class T> struct Tile {
-  T* q;         // [rows][H], times scale
-  T* o;         // [rows][H]
-  T* lane_sum;  // [rows][16]
-  T* maximum;   // [rows]
-  T* scores;    // [12][32]
+// Scratch of one thread for one tile. P is the type of the keys and values.
+template <class T, class P = T> struct Tile {
+  Queries<P> q;  // [rows], times scale
+  T* o;          // [rows][H]
+  T* lane_sum;   // [rows][16]
+  T* maximum;    // [rows]
+  T* scores;     // [12][32]
+  T* scratch;    // [16][H]
   Partial<T> span, total;
   int64_t rows = 0, first_position = 0;
 
   static size_t bytes(const TileShape& shape) {
     int64_t rows = (shape.rows() + 15) / 16 * 16;
-    return align64(sizeof(T) * (static_cast<size_t>(rows * (2 * shape.head + lanes + 1) + group_rows * block_keys) +
+    return align64(sizeof(T) * (static_cast<size_t>(rows * (2 * shape.head + lanes + 3) + group_rows * block_keys + lanes * shape.head) +
                                 2 * Partial<T>::elements(rows, shape.head)));
   }
   Tile(uint8_t* memory, const TileShape& shape) {
     int64_t capacity = (shape.rows() + 15) / 16 * 16, head = shape.head;
     scores = reinterpret_cast<T*>(memory);
-    q = scores + group_rows * block_keys;
-    o = q + capacity * head;
+    scratch = scores + group_rows * block_keys;
+    T* queries = scratch + lanes * head;
+    o = queries + capacity * head;
     lane_sum = o + capacity * head;
     maximum = lane_sum + capacity * lanes;
-    span = Partial<T>::at(maximum + capacity, capacity, head);
+    T* steps = maximum + capacity;
+    q = {reinterpret_cast<decltype(q.rows)>(queries), reinterpret_cast<float*>(steps), reinterpret_cast<int32_t*>(steps + capacity)};
+    span = Partial<T>::at(steps + 2 * capacity, capacity, head);
     total = Partial<T>::at(span.sum + capacity, capacity, head);
     span.o = o;  // the span's outputs are where they were made
   }
 };
-
-template <class V> inline V larger(V a, V b) { return a > b ? a : b; }
-
-template <class T> inline T largest(const Lanes<T>& a, const Lanes<T>& b) {
-  const Lanes<T> v = larger(a, b);
-  auto eight = larger(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
-  auto four = larger(__builtin_shufflevector(eight, eight, 0, 1, 2, 3), __builtin_shufflevector(eight, eight, 4, 5, 6, 7));
-  four = larger(four, __builtin_shufflevector(four, four, 2, 3, 0, 1));
-  return four[0] > four[1] ? four[0] : four[1];
-}
 
 // Lanes outside [begin, end) of the 32 become `value`.
 template <class T> inline void keep_range(Lanes<T>& low, Lanes<T>& high, int64_t begin, int64_t end, T value) {
@@ -92,8 +85,8 @@ template <class T> inline void keep_range(Lanes<T>& low, Lanes<T>& high, int64_t
   high = (index >= first) & (index < last) ? high : other;
 }
 
-// Adds keys [32·block, 32·block + 32) to every row of the tile that sees some of them.
-template <class T, class P> inline void attend_block(Tile<T>& tile, const TileShape& shape, int64_t block, const P* keys, const P* values) {
+// Adds keys [32·block, 32·block + 32) to every row of the tile that sees some of them. The block after it lies `ahead` bytes further, keys and values alike.
+template <class T, class P> inline void attend_block(Tile<T, P>& tile, const TileShape& shape, int64_t block, const P* keys, const P* values, int64_t ahead) {
   const int64_t head = shape.head, start = block * block_keys;
   const int64_t last_position = tile.first_position + (tile.rows - 1) / shape.group;
   const bool whole = start + block_keys - 1 <= tile.first_position && shape.first_key(last_position) <= start;
@@ -110,7 +103,7 @@ template <class T, class P> inline void attend_block(Tile<T>& tile, const TileSh
       any |= begin[r] < end[r];
     }
     if (!any) continue;
-    multiply<Start::zero>(rows, block_keys, Product<T, P>{tile.q + row0 * head, head, 1, keys, block_keys, tile.scores, block_keys, head});
+    score_keys(tile.q, row0, rows, head, keys, tile.scores, ahead);
 
     Lanes<T> change = splat<T>(0);  // old maximum − new maximum of each row
     for (int64_t r = 0; r < rows; r++) {
@@ -128,7 +121,7 @@ template <class T, class P> inline void attend_block(Tile<T>& tile, const TileSh
       change[r] = maximum - next;
       maximum = next;
     }
-    T rescale[lanes];
+    T rescale[lanes], steps[group_rows];
     store(rescale, softmax_exponential<T>(change));
     for (int64_t r = 0; r < rows; r++) {
       if (begin[r] >= end[r]) continue;
@@ -136,43 +129,59 @@ template <class T, class P> inline void attend_block(Tile<T>& tile, const TileSh
       T* lane_sum = tile.lane_sum + (row0 + r) * lanes;
       const Lanes<T> maximum = splat(tile.maximum[row0 + r]);
       const Lanes<T> low = softmax_exponential<T>(load(s) - maximum), high = softmax_exponential<T>(load(s + lanes) - maximum);
-      store(s, low);
-      store(s + lanes, high);
       store(lane_sum, load(lane_sum) * rescale[r] + (low + high));
+      steps[r] = pack_weights(low, high, values, head, s);
     }
     // Rows that see the same keys of this block go together; usually that is all of them.
     for (int64_t r = 0; r < rows;) {
       int64_t next = r + 1;
       while (next < rows && begin[next] == begin[r] && end[next] == end[r]) next++;
       if (begin[r] < end[r])
-        multiply<Start::scaled>(next - r, head,
-                                Product<T, P>{tile.scores + r * block_keys + begin[r], block_keys, 1, values + begin[r] * head, head,
-                                              tile.o + (row0 + r) * head, head, end[r] - begin[r], rescale + r});
+        add_values(next - r, head, tile.scores + r * block_keys, steps + r, values, begin[r], end[r], tile.o + (row0 + r) * head, rescale + r,
+                   tile.scratch, ahead);
       r = next;
     }
+    ahead = 0;
   }
 }
 
-// Attends to the keys of one span, from nothing; the result is tile.span. keys(block) and values(block) give the blocks.
-template <class T, class Keys, class Values>
-inline void attend_span(Tile<T>& tile, const TileShape& shape, int64_t span, const Keys& keys, const Values& values) {
-  const int64_t head = shape.head, last_position = tile.first_position + (tile.rows - 1) / shape.group;
-  std::fill_n(tile.o, tile.rows * head, T(0));
+struct Range {
+  int64_t begin, end;
+  int64_t count() const { return end - begin; }
+};
+
+// The blocks of a span that some of `tokens` tokens sees, the first of which has the position given.
+inline Range blocks_of(const TileShape& shape, int64_t span, int64_t position, int64_t tokens) {
+  return {std::max(span * span_blocks, shape.first_key(position) / block_keys), std::min((span + 1) * span_blocks, (position + tokens - 1) / block_keys + 1)};
+}
+
+template <class T, class P> inline void start_span(Tile<T, P>& tile, const TileShape& shape) {
+  std::fill_n(tile.o, tile.rows * shape.head, T(0));
   std::fill_n(tile.lane_sum, tile.rows * lanes, T(0));
   std::fill_n(tile.maximum, tile.rows, -std::numeric_limits<T>::infinity());
-  const int64_t first = std::max(span * span_blocks, shape.first_key(tile.first_position) / block_keys);
-  const int64_t end = std::min((span + 1) * span_blocks, last_position / block_keys + 1);
-  for (int64_t block = first; block < end; block++) attend_block(tile, shape, block, keys(block), values(block));
+}
+
+// Leaves the result in tile.span.
+template <class T, class P> inline void finish_span(Tile<T, P>& tile) {
   for (int64_t r = 0; r < tile.rows; r++) {
     tile.span.maximum[r] = tile.maximum[r];
     tile.span.sum[r] = sum<T>(load(tile.lane_sum + r * lanes));
   }
 }
 
-template <class T> inline void start_total(Tile<T>& tile) { std::fill_n(tile.total.maximum, tile.rows, -std::numeric_limits<T>::infinity()); }
+// Attends to the keys of one span, from nothing; keys(block) and values(block) give the blocks.
+template <class T, class P, class Keys, class Values>
+inline void attend_span(Tile<T, P>& tile, const TileShape& shape, int64_t span, const Keys& keys, const Values& values) {
+  start_span(tile, shape);
+  const Range blocks = blocks_of(shape, span, tile.first_position, tile.rows / shape.group);
+  for (int64_t block = blocks.begin; block < blocks.end; block++) attend_block<T, P>(tile, shape, block, keys(block), values(block), 0);
+  finish_span(tile);
+}
+
+template <class T, class P> inline void start_total(Tile<T, P>& tile) { std::fill_n(tile.total.maximum, tile.rows, -std::numeric_limits<T>::infinity()); }
 
 // tile.total becomes the softmax over both sets of keys. A side that saw no key leaves the other untouched.
-template <class T> inline void merge(Tile<T>& tile, const TileShape& shape, const Partial<T>& next) {
+template <class T, class P> inline void merge(Tile<T, P>& tile, const TileShape& shape, const Partial<T>& next) {
   const int64_t head = shape.head;
   const T none = -std::numeric_limits<T>::infinity();
   Partial<T>& total = tile.total;
@@ -195,16 +204,18 @@ template <class T> inline void merge(Tile<T>& tile, const TileShape& shape, cons
 }
 
 // Takes the queries of `tokens` tokens; q points at the first one's first head of this kv head, tokens are `stride` elements apart.
-template <class T> inline void load_queries(Tile<T>& tile, const TileShape& shape, const T* q, int64_t stride, int64_t tokens, int64_t first_position, T scale) {
+template <class T, class P> inline void load_queries(Tile<T, P>& tile, const TileShape& shape, const T* q, int64_t stride, int64_t tokens, int64_t first_position, T scale) {
   tile.rows = tokens * shape.group;
   tile.first_position = first_position;
-  const int64_t width = shape.group * shape.head;
-  for (int64_t t = 0; t < tokens; t++)
-    for (int64_t i = 0; i < width; i++) tile.q[t * width + i] = q[t * stride + i] * scale;
+  for (int64_t r = 0; r < tile.rows; r++) {
+    const T* from = q + r / shape.group * stride + r % shape.group * shape.head;
+    for (int64_t h = 0; h < shape.head; h++) tile.scratch[h] = from[h] * scale;
+    tile.q.set(r, tile.scratch, shape.head);
+  }
 }
 
 // Divides by the sums and writes outputs as q was laid out; lse (may be null) has `heads` entries a token.
-template <class T> inline void write_outputs(const Tile<T>& tile, const TileShape& shape, T* o, int64_t stride, T* lse, int64_t heads) {
+template <class T, class P> inline void write_outputs(const Tile<T, P>& tile, const TileShape& shape, T* o, int64_t stride, T* lse, int64_t heads) {
   for (int64_t r = 0; r < tile.rows; r++) {
     const int64_t token = r / shape.group, g = r % shape.group;
     const T inverse = T(1) / tile.total.sum[r];

@@ -1,8 +1,9 @@
-// paged_attention(q [T,N,H], k_pages [P,K,H,32], v_pages [P,K,32,H], cu_seqlens int32 [S+1], cached int32 [S], page_table int32 [S,M])
+// paged_attention(q [T,N,H], k_pages [P,K,H',32], v_pages [P,K,32,H'], cu_seqlens int32 [S+1], cached int32 [S], page_table int32 [S,M])
 //   {scale, window} → o [T,N,H]
 //   Sequence s has cached[s] + its rows in this batch as keys; its row t has position cached[s] + t − cu_seqlens[s]. Keys 32·i … 32·i + 31 are
-//   in page page_table[s][i]. The formula and its order are in attention.h; float32 pages give the bits of `attention`.
-//   A task is one tile of queries and one kv head; when there are few (decoding few sequences) the spans of 512 keys are tasks of their own.
+//   in page page_table[s][i]; how they lie there is in cpu/attention_pages.h. H' = H, in int8 pages H + 4. The formula and its order are in
+//   attention.h; float32 pages give the bits of `attention`.
+//   A task is one tile of queries and one kv head, or, when there are few tokens (decoding), one span of 512 keys and all kv heads.
 //
 // kv_append(k_pages, v_pages, k [T,K,H], v [T,K,H], cu_seqlens, cached, page_table) → k_pages', v_pages'
 //   Writes each row's key and value at its position, rounded to the pages' type. In place where the plan says so.
@@ -63,94 +64,151 @@ template <class T, class P> Status paged_attention_of(const Arguments& a) {
   auto first_key = [&](int64_t position) { return shape.first_key(position); };
   if (Status status = read_paging("paged_attention", a.in + 3, tokens, a.in[1].shape[0], first_key, &paging); !status.ok()) return status;
 
-  const int64_t stride = heads * head, tiles = count_pieces(paging.ragged, shape.tokens()) * kv_heads;
-  struct Work {
-    Piece piece;
-    int64_t kv_head, position, row;
+  const int64_t stride = heads * head, group_width = shape.group * head, pieces = count_pieces(paging.ragged, shape.tokens());
+  const size_t tile_bytes = Tile<T, P>::bytes(shape);
+  auto position_of = [&](const Piece& piece) { return paging.cached[piece.sequence] + piece.begin - paging.ragged.begin(piece.sequence); };
+  auto spans_of = [&](const Piece& piece) {
+    const int64_t position = position_of(piece);
+    return Range{first_span(shape, position), end_span(position + piece.end - piece.begin - 1)};
   };
-  auto find = [&](int64_t index) {
-    const Piece piece = find_piece(paging.ragged, shape.tokens(), index / kv_heads);
-    const int64_t kv_head = index % kv_heads;
-    return Work{piece, kv_head, paging.cached[piece.sequence] + piece.begin - paging.ragged.begin(piece.sequence),
-                piece.begin * stride + kv_head * shape.group * head};
-  };
-  auto open_tile = [&](const Work& work, int thread) {
-    Tile<T> tile(a.workspace + static_cast<size_t>(thread) * Tile<T>::bytes(shape), shape);
-    load_queries(tile, shape, q + work.row, stride, work.piece.end - work.piece.begin, work.position, scale);
+  // The tile of a thread for one kv head, as it was left, and with its queries loaded.
+  auto tile_at = [&](const Piece& piece, int64_t kv_head, int thread) {
+    Tile<T, P> tile(a.workspace + static_cast<size_t>(thread * kv_heads + kv_head) * tile_bytes, shape);
+    tile.rows = (piece.end - piece.begin) * shape.group;
+    tile.first_position = position_of(piece);
     return tile;
   };
-  auto attend = [&](Tile<T>& tile, const Work& work, int64_t span) {
-    auto place = [&](int64_t block) { return (paging.page(work.piece.sequence, block) * kv_heads + work.kv_head) * block_keys * head; };
-    attend_span(tile, shape, span, [&](int64_t block) { return k_pages + place(block); }, [&](int64_t block) { return v_pages + place(block); });
+  auto open_tile = [&](const Piece& piece, int64_t kv_head, int thread) {
+    Tile<T, P> tile = tile_at(piece, kv_head, thread);
+    load_queries(tile, shape, q + piece.begin * stride + kv_head * group_width, stride, piece.end - piece.begin, position_of(piece), scale);
+    return tile;
   };
-  auto last_position = [](const Work& work) { return work.position + (work.piece.end - work.piece.begin) - 1; };
+  auto close_tile = [&](Tile<T, P>& tile, const Piece& piece, int64_t kv_head) {
+    write_outputs(tile, shape, o + piece.begin * stride + kv_head * group_width, stride, static_cast<T*>(nullptr), heads);
+  };
+  auto place = [&](const Piece& piece, int64_t kv_head, int64_t block) {
+    return (paging.page(piece.sequence, block) * kv_heads + kv_head) * block_elements<P>(head);
+  };
+  std::fill(o + paging.ragged.rows() * stride, o + tokens * stride, T(0));
 
-  const int64_t spans = max_spans(a.in[5]);
-  if (tokens > split_tokens || spans == 1 || tiles >= 2 * a.pool->threads()) {
-    a.pool->run(tiles, [&](int64_t task, int thread) {
-      const Work work = find(tiles - 1 - task);
-      Tile<T> tile = open_tile(work, thread);
+  if (tokens > split_tokens) {
+    a.pool->run(pieces * kv_heads, [&](int64_t task, int thread) {
+      task = pieces * kv_heads - 1 - task;  // the longest first
+      const Piece piece = find_piece(paging.ragged, shape.tokens(), task / kv_heads);
+      const int64_t kv_head = task % kv_heads;
+      Tile<T, P> tile = open_tile(piece, kv_head, thread);
       start_total(tile);
-      for (int64_t span = first_span(shape, work.position); span < end_span(last_position(work)); span++) {
-        attend(tile, work, span);
+      const Range spans = spans_of(piece);
+      for (int64_t span = spans.begin; span < spans.end; span++) {
+        attend_span(tile, shape, span, [&](int64_t block) { return k_pages + place(piece, kv_head, block); },
+                    [&](int64_t block) { return v_pages + place(piece, kv_head, block); });
         merge(tile, shape, tile.span);
       }
-      write_outputs<T>(tile, shape, o + work.row, stride, nullptr, heads);
+      close_tile(tile, piece, kv_head);
     });
-  } else {
-    // Partial results of span i of a token's heads are at [token][kv head][span]; a tile's rows keep together.
-    T* partials = reinterpret_cast<T*>(a.workspace + static_cast<size_t>(a.pool->threads()) * Tile<T>::bytes(shape));
-    auto partial = [&](const Work& work, int64_t span) {
-      const int64_t rows = (work.piece.end - work.piece.begin) * shape.group;
-      const size_t first = Partial<T>::elements((work.piece.begin * kv_heads + work.kv_head * (work.piece.end - work.piece.begin)) * shape.group, head);
-      return Partial<T>::at(partials + first * static_cast<size_t>(spans) + static_cast<size_t>(span) * Partial<T>::elements(rows, head), rows, head);
-    };
-    a.pool->run(tiles * spans, [&](int64_t task, int thread) {
-      const Work work = find(task / spans);
-      const int64_t span = task % spans;
-      if (span < first_span(shape, work.position) || span >= end_span(last_position(work))) return;
-      Tile<T> tile = open_tile(work, thread);
-      attend(tile, work, span);
-      const Partial<T> to = partial(work, span);
-      std::copy_n(tile.span.o, tile.rows * head, to.o);
-      std::copy_n(tile.span.maximum, tile.rows, to.maximum);
-      std::copy_n(tile.span.sum, tile.rows, to.sum);
-    });
-    a.pool->run(tiles, [&](int64_t task, int thread) {
-      const Work work = find(task);
-      Tile<T> tile = open_tile(work, thread);
-      start_total(tile);
-      for (int64_t span = first_span(shape, work.position); span < end_span(last_position(work)); span++) merge(tile, shape, partial(work, span));
-      write_outputs<T>(tile, shape, o + work.row, stride, nullptr, heads);
-    });
+    return {};
   }
-  std::fill(o + paging.ragged.rows() * stride, o + tokens * stride, T(0));
+
+  // Few tokens: a task is one span of one piece, for all kv heads block by block, so that pages are read in the order in which they lie.
+  Piece piece_of[split_tokens];
+  int64_t first_task[split_tokens + 1] = {0};
+  for (int64_t i = 0; i < pieces; i++) {
+    piece_of[i] = find_piece(paging.ragged, shape.tokens(), i);
+    first_task[i + 1] = first_task[i] + spans_of(piece_of[i]).count();
+  }
+  const int64_t tasks = first_task[pieces];
+  T* partials = reinterpret_cast<T*>(a.workspace + static_cast<size_t>(a.pool->threads() * kv_heads) * tile_bytes);
+  auto partial = [&](int64_t i, int64_t span, int64_t kv_head) {
+    const Piece& piece = piece_of[i];
+    const int64_t rows = (piece.end - piece.begin) * shape.group, before = piece.begin * max_spans(a.in[5]) + (span - spans_of(piece).begin) * (piece.end - piece.begin);
+    return Partial<T>::at(partials + Partial<T>::elements(before * heads + kv_head * rows, head), rows, head);
+  };
+  a.pool->run(tasks, [&](int64_t task, int thread) {
+    const int64_t i = std::upper_bound(first_task, first_task + pieces, task) - first_task - 1;
+    const Piece& piece = piece_of[i];
+    const Range spans = spans_of(piece);
+    const int64_t span = spans.begin + task - first_task[i];
+    for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
+      Tile<T, P> tile = open_tile(piece, kv_head, thread);
+      start_span(tile, shape);
+    }
+    const Range blocks = blocks_of(shape, span, position_of(piece), piece.end - piece.begin);
+    for (int64_t block = blocks.begin; block < blocks.end; block++) {
+      const int64_t here = place(piece, 0, block), next = place(piece, 0, std::min(block + 1, blocks.end - 1));
+      for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
+        Tile<T, P> tile = tile_at(piece, kv_head, thread);
+        const int64_t at = place(piece, kv_head, block);
+        attend_block<T, P>(tile, shape, block, k_pages + at, v_pages + at, (next - here) * static_cast<int64_t>(sizeof(P)));
+      }
+    }
+    for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
+      Tile<T, P> tile = tile_at(piece, kv_head, thread);
+      finish_span(tile);
+      if (spans.count() == 1) {
+        start_total(tile);
+        merge(tile, shape, tile.span);
+        close_tile(tile, piece, kv_head);
+      } else {
+        const Partial<T> to = partial(i, span, kv_head);
+        std::copy_n(tile.span.o, tile.rows * head, to.o);
+        std::copy_n(tile.span.maximum, tile.rows, to.maximum);
+        std::copy_n(tile.span.sum, tile.rows, to.sum);
+      }
+    }
+  });
+  if (tasks > pieces)
+    a.pool->run(pieces * kv_heads, [&](int64_t task, int thread) {
+      const int64_t i = task / kv_heads, kv_head = task % kv_heads;
+      const Range spans = spans_of(piece_of[i]);
+      if (spans.count() == 1) return;
+      Tile<T, P> tile = tile_at(piece_of[i], kv_head, thread);
+      start_total(tile);
+      for (int64_t span = spans.begin; span < spans.end; span++) merge(tile, shape, partial(i, span, kv_head));
+      close_tile(tile, piece_of[i], kv_head);
+    });
   return {};
 }
 
-size_t paged_attention_workspace(const Arguments& a) {
+template <class T, class P> size_t workspace_of(const Arguments& a) {
   const Tensor& q = a.in[0];
-  const TileShape shape{q.shape[1] / a.in[1].shape[1], q.shape[2], 0};
-  const bool wide = q.dtype == DType::float64;
-  const size_t scratch = static_cast<size_t>(a.pool->threads()) * (wide ? Tile<double>::bytes(shape) : Tile<float>::bytes(shape));
-  const size_t rows = static_cast<size_t>(std::min(q.shape[0], split_tokens) * q.shape[1]);
-  return scratch + rows * static_cast<size_t>(max_spans(a.in[5])) * Partial<float>::elements(1, q.shape[2]) * size_of(q.dtype);
+  const int64_t kv_heads = a.in[1].shape[1], head = q.shape[2];
+  const TileShape shape{q.shape[1] / kv_heads, head, 0};
+  const size_t rows = static_cast<size_t>(std::min(q.shape[0], split_tokens) * q.shape[1] * max_spans(a.in[5]));
+  return static_cast<size_t>(a.pool->threads() * kv_heads) * Tile<T, P>::bytes(shape) + rows * Partial<T>::elements(1, head) * sizeof(T);
+}
+
+// Calls body<T, P>() for the type of the rows and the type of the pages.
+template <class Body> auto with_types(const Tensor& rows, const Tensor& pages, const Body& body) {
+  if (rows.dtype == DType::float64) return body.template operator()<double, double>();
+  if (pages.dtype == DType::int8) return body.template operator()<float, int8_t>();
+  if (pages.dtype == DType::bfloat16) return body.template operator()<float, bfloat16>();
+  return body.template operator()<float, float>();
+}
+
+size_t paged_attention_workspace(const Arguments& a) {
+  return with_types(a.in[0], a.in[1], [&]<class T, class P> { return workspace_of<T, P>(a); });
 }
 
 Status paged_attention(const Arguments& a) {
-  if (a.in[0].dtype == DType::float64) return paged_attention_of<double, double>(a);
-  return a.in[1].dtype == DType::bfloat16 ? paged_attention_of<float, bfloat16>(a) : paged_attention_of<float, float>(a);
+  return with_types(a.in[0], a.in[1], [&]<class T, class P> { return paged_attention_of<T, P>(a); });
 }
 
-template <class P, class T> P stored(T value) {
-  if constexpr (std::is_same_v<P, bfloat16>)
-    return to_bfloat16(static_cast<float>(value));
-  else
-    return static_cast<P>(value);
+// Writes row `slot` of a block: x [H] as keys or as values; `at` gives the place of each number.
+template <class P, class T, class Place>
+void store_row(const T* x, int64_t head, [[maybe_unused]] int64_t slot, P* block, [[maybe_unused]] int bias, const Place& at) {
+  if constexpr (std::is_same_v<P, int8_t>) {
+    const Quantised quantised(x, head);
+    block_steps(block, head)[slot] = quantised.step;
+    for (int64_t h = 0; h < head; h++) block[at(h)] = static_cast<int8_t>(quantised.of(x[h]) + bias);
+  } else if constexpr (std::is_same_v<P, bfloat16>) {
+    for (int64_t h = 0; h < head; h++) block[at(h)] = to_bfloat16(x[h]);
+  } else {
+    for (int64_t h = 0; h < head; h++) block[at(h)] = x[h];
+  }
 }
 
 template <class T, class P> Status kv_append_of(const Arguments& a) {
-  const int64_t pages = a.in[0].shape[0], kv_heads = a.in[0].shape[1], head = a.in[0].shape[2], tokens = a.in[2].shape[0];
+  const int64_t pages = a.in[0].shape[0], kv_heads = a.in[2].shape[1], head = a.in[2].shape[2], tokens = a.in[2].shape[0];
   const T *k = a.in[2].as<T>(), *v = a.in[3].as<T>();
   P *k_pages = a.out[0].as<P>(), *v_pages = a.out[1].as<P>();
   Paging paging;
@@ -166,11 +224,9 @@ template <class T, class P> Status kv_append_of(const Arguments& a) {
       const int64_t position = paging.cached[piece.sequence] + t - paging.ragged.begin(piece.sequence);
       const int64_t page = paging.page(piece.sequence, position / block_keys), slot = position % block_keys;
       for (int64_t i = 0; i < kv_heads; i++) {
-        P* keys = k_pages + (page * kv_heads + i) * head * block_keys + slot;
-        P* values = v_pages + ((page * kv_heads + i) * block_keys + slot) * head;
-        const T *key = k + (t * kv_heads + i) * head, *value = v + (t * kv_heads + i) * head;
-        for (int64_t h = 0; h < head; h++) keys[h * block_keys] = stored<P>(key[h]);
-        for (int64_t h = 0; h < head; h++) values[h] = stored<P>(value[h]);
+        const int64_t row = (t * kv_heads + i) * head, block = (page * kv_heads + i) * block_elements<P>(head);
+        store_row(k + row, head, slot, k_pages + block, 128, [&](int64_t h) { return key_element<P>(h, slot); });
+        store_row(v + row, head, slot, v_pages + block, 0, [&](int64_t h) { return value_element<P>(slot, h, head); });
       }
     }
   });
@@ -178,8 +234,7 @@ template <class T, class P> Status kv_append_of(const Arguments& a) {
 }
 
 Status kv_append(const Arguments& a) {
-  if (a.in[2].dtype == DType::float64) return kv_append_of<double, double>(a);
-  return a.in[0].dtype == DType::bfloat16 ? kv_append_of<float, bfloat16>(a) : kv_append_of<float, float>(a);
+  return with_types(a.in[2], a.in[0], [&]<class T, class P> { return kv_append_of<T, P>(a); });
 }
 
 }  // namespace

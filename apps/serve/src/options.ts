@@ -4,6 +4,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 /** Options of every command that loads a model. */
 export interface LoadFlags {
   readonly dtype: "float32" | "bfloat16";
+  readonly cacheDtype?: "float32" | "bfloat16" | "int8";
   readonly threads?: number;
   readonly context?: number;
 }
@@ -44,10 +45,13 @@ export function numberWithin(min: number, max: number): (text: string) => number
 
 export function addDeviceOptions(command: Command): Command {
   return command
+    .addOption(new Option("--dtype <type>", "type of the weights").choices(["float32", "bfloat16"]).default("bfloat16"))
     .addOption(
-      new Option("--dtype <type>", "type of the weights and of cached keys and values")
-        .choices(["float32", "bfloat16"])
-        .default("bfloat16"),
+      new Option("--cache-dtype <type>", "type of cached keys and values (default: that of the weights)").choices([
+        "float32",
+        "bfloat16",
+        "int8",
+      ]),
     )
     .option("--threads <n>", "threads of the CPU (default: all)", wholeNumber(1, 1024));
 }
@@ -69,8 +73,13 @@ export function addSamplingOptions(command: Command): Command {
     .option("--seed <n>", "the same seed gives the same text", wholeNumber(Number.MIN_SAFE_INTEGER));
 }
 
-export function engineOptions({ dtype, threads, context }: LoadFlags): EngineOptions {
-  return { dtype, ...(threads === undefined ? {} : { threads }), ...(context === undefined ? {} : { contextTokens: context }) };
+export function engineOptions({ dtype, cacheDtype, threads, context }: LoadFlags): EngineOptions {
+  return {
+    dtype,
+    ...(cacheDtype === undefined ? {} : { cacheDtype }),
+    ...(threads === undefined ? {} : { threads }),
+    ...(context === undefined ? {} : { contextTokens: context }),
+  };
 }
 
 export function samplingOptions({ temperature, topP, topK, maxTokens, seed }: SamplingFlags): GenerateRequest {

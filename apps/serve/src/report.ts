@@ -29,7 +29,8 @@ function formatCount(count: number): string {
 export function describeEngine({ model, stats }: Engine): string {
   const { memory, slotsTotal, pagesTotal } = stats();
   const parameters = `${formatCount(model.totalParameters)} parameters, ${formatCount(model.activeParameters)} active`;
-  const cores = `${model.dtype}, ${model.isa}, ${model.threads} thread${model.threads === 1 ? "" : "s"}`;
+  const cached = model.cacheDtype === model.dtype ? "" : `, cache in ${model.cacheDtype}`;
+  const cores = `${model.dtype}${cached}, ${model.isa}, ${model.threads} thread${model.threads === 1 ? "" : "s"}`;
   const total = formatBytes(memory.weights + memory.cache + memory.step);
   const parts = `weights ${formatBytes(memory.weights)}, cache ${formatBytes(memory.cache)}, step ${formatBytes(memory.step)}`;
   return [

@@ -32,19 +32,26 @@ async function readAlone(request: GenerateRequest, options: EngineOptions = {}):
 const ids = (length: number, seed: number) => Array.from({ length }, (_, i) => 5 + ((i * 37 + seed * 101) % 290));
 const scored = { maxTokens: 24, seed: 3, temperature: 0.9, topP: 0.95, ignoreEos: true, logprobs: 2, promptLogprobs: 2 };
 
-for (const dtype of ["float32", "bfloat16"] as const) {
-  test(`gives the same bits batched as alone, chunked as whole and on any number of threads, ${dtype}`, async () => {
+for (const [dtype, cacheDtype] of [
+  ["float32", "float32"],
+  ["bfloat16", "bfloat16"],
+  ["bfloat16", "int8"],
+] as const) {
+  const types = `${dtype}, keys and values ${cacheDtype}`;
+  test(`gives the same bits batched as alone, chunked as whole and on any number of threads, ${types}`, async () => {
     const requests = [3, 150, 33, 64, 1, 97].map((length, i) => ({ ...scored, prompt: ids(length, i), seed: i, maxTokens: 8 + i * 3 }));
-    await using engine = await createEngine(join(dir, "tiny"), { dtype, maxSequences: 4, maxBatchTokens: 40 });
+    await using engine = await createEngine(join(dir, "tiny"), { dtype, cacheDtype, maxSequences: 4, maxBatchTokens: 40 });
     const batched = await Promise.all(requests.map((request) => read(engine, request)));
     expect(engine.stats()).toMatchObject({ running: 0, pagesUsed: 0, slotsUsed: 0 });
     for (const [i, request] of requests.entries()) {
-      expect(await readAlone(request, { dtype, maxSequences: 1, maxBatchTokens: 512, threads: 1 + (i % 3) })).toEqual(batched[i]);
+      expect(await readAlone(request, { dtype, cacheDtype, maxSequences: 1, maxBatchTokens: 512, threads: 1 + (i % 3) })).toEqual(
+        batched[i],
+      );
     }
   });
 
-  test(`decodes with the same bits as it reads, ${dtype}`, async () => {
-    await using engine = await createEngine(join(dir, "tiny"), { dtype });
+  test(`decodes with the same bits as it reads, ${types}`, async () => {
+    await using engine = await createEngine(join(dir, "tiny"), { dtype, cacheDtype });
     const prompt = ids(45, 7);
     const decoded = (await read(engine, { ...scored, prompt, maxTokens: 60 })).filter((event) => event.type === "token");
     const whole = [...prompt, ...decoded.map((event) => event.tokenId)];

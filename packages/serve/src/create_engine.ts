@@ -3,14 +3,16 @@ import { type Device, ZayaError } from "@zaya/kernels";
 import { type Checkpoint, describe, loadCheckpoint, loadTokenizer, readTokenizerFiles, type Tokenizer } from "@zaya/model";
 import { assembleEngine, type Engine } from "./engine.js";
 import { createIdTokenizer } from "./id_tokenizer.js";
-import { openModelRunner } from "./model_runner.js";
+import { type CacheDtype, openModelRunner } from "./model_runner.js";
 import { pageTokens } from "./runner.js";
 
 export interface EngineOptions {
   /** The name the model is served under. Default: the folder's name. */
   readonly name?: string;
-  /** Type of the matrices and of cached keys and values; sums are always float32. Default float32. */
+  /** Type of the matrices; sums are always float32. Default float32. */
   readonly dtype?: "float32" | "bfloat16";
+  /** Type of cached keys and values; int8 has a step for each key and each value. Default: that of the matrices. */
+  readonly cacheDtype?: CacheDtype;
   /** Threads of the CPU. Default: as many as the process may use. Results do not depend on it. */
   readonly threads?: number;
   /** Most requests that run at once. Default 16. */
@@ -43,7 +45,7 @@ export async function createEngine(source: string | EngineSource, options: Engin
     const checkpoint = ownCheckpoint ?? (source as EngineSource).checkpoint;
     const { config } = checkpoint;
     const tokenizer = typeof source === "string" ? await openTokenizer(source, config.vocabSize, config.eosTokenIds[0]) : source.tokenizer;
-    const { dtype = "float32", threads, device } = options;
+    const { dtype = "float32", cacheDtype = dtype, threads, device } = options;
     const { contextTokens, limits } = planLimits(options, config.maxPositions, config.vocabSize);
     if (tokenizer.vocabSize > config.vocabSize) {
       const sizes = `the tokenizer has ${tokenizer.vocabSize} tokens, the model ${config.vocabSize}`;
@@ -51,7 +53,7 @@ export async function createEngine(source: string | EngineSource, options: Engin
     }
     const eosTokenIds = config.eosTokenIds.length > 0 ? config.eosTokenIds : tokenizer.eosTokenId === null ? [] : [tokenizer.eosTokenId];
     const { parameters } = describe(config);
-    const runner = await openModelRunner(checkpoint, { limits, dtype, threads, device });
+    const runner = await openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads, device });
     return assembleEngine({
       runner,
       tokenizer,
@@ -65,6 +67,7 @@ export async function createEngine(source: string | EngineSource, options: Engin
         totalParameters: parameters.total,
         activeParameters: parameters.active,
         dtype,
+        cacheDtype,
         isa: runner.device.isa,
         threads: runner.device.threads,
       },

@@ -2,6 +2,7 @@ import { randomInt } from "node:crypto";
 import { ZayaError } from "@zaya/kernels";
 import type { Tokenizer } from "@zaya/model";
 import { createGeneration, type PreparedRequest } from "./generation.js";
+import type { CacheDtype } from "./model_runner.js";
 import { type GenerateEvent, type GenerateRequest, parseRequest } from "./request.js";
 import type { StepRunner } from "./runner.js";
 import { createScheduler, type SchedulerStats } from "./scheduler.js";
@@ -19,6 +20,8 @@ export interface ModelInfo {
   readonly totalParameters: number;
   readonly activeParameters: number;
   readonly dtype: "float32" | "bfloat16";
+  /** Type of cached keys and values. */
+  readonly cacheDtype: CacheDtype;
   /** Instruction set of the kernels. */
   readonly isa: string;
   readonly threads: number;

@@ -2,10 +2,15 @@ import { type Device, type Executable, openDevice } from "@zaya/kernels";
 import { allocateCache, type Checkpoint, generationGraph, loadWeights } from "@zaya/model";
 import type { RunnerLimits, StepBatch, StepRunner } from "./runner.js";
 
+/** What keys and values can be cached as: bfloat16 takes half of float32's memory, int8 a quarter. */
+export type CacheDtype = "float32" | "bfloat16" | "int8";
+
 export interface ModelRunnerOptions {
   readonly limits: Omit<RunnerLimits, "vocabSize">;
-  /** Type of the matrices, of cached keys and values, and of the operands of matrix products; sums are always float32. */
+  /** Type of the matrices and of the operands of matrix products; sums are always float32. */
   readonly dtype: "float32" | "bfloat16";
+  /** Type of cached keys and values. */
+  readonly cacheDtype: CacheDtype;
   readonly threads?: number | undefined;
   /** A device to run on, which stays open afterwards. Default: a CPU device of its own. */
   readonly device?: Device | undefined;
@@ -30,7 +35,7 @@ export interface ModelRunner extends StepRunner {
 
 /** Loads a checkpoint's weights and compiles the step. What was made is freed again where a part of it fails. */
 export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunnerOptions): Promise<ModelRunner> {
-  const { limits, dtype, threads, device: given } = options;
+  const { limits, dtype, cacheDtype, threads, device: given } = options;
   const made: AsyncDisposable[] = [];
   const own = <T extends AsyncDisposable>(resource: T): T => {
     made.push(resource);
@@ -43,7 +48,7 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
     const device = given ?? own(await openDevice("cpu", threads === undefined ? {} : { threads }));
     const store = own(device.createStore());
     const weights = checkpoint.weights ?? ({ dtype, encoding: "panels" } as const);
-    const generation = { ...limits, cacheDtype: dtype };
+    const generation = { ...limits, cacheDtype };
     await loadWeights(store, checkpoint, weights);
     const weightBytes = store.bytes();
     allocateCache(store, checkpoint.config, generation, { weights });

@@ -125,6 +125,7 @@ export async function createToyEngine(limits: Partial<RunnerLimits> = {}, contex
       totalParameters: 0,
       activeParameters: 0,
       dtype: "float32",
+      cacheDtype: "float32",
       isa: "none",
       threads: 1,
     },

@@ -22,7 +22,7 @@ export { linear } from "./linear.js";
 export { linearCrossEntropy, linearCrossEntropySum } from "./linear_cross_entropy.js";
 export { multiply } from "./multiply.js";
 export { muon } from "./muon.js";
-export { kvAppend, pagedAttention } from "./paged_attention.js";
+export { kvAppend, kvPages, pagedAttention } from "./paged_attention.js";
 export { randomSample } from "./random_sample.js";
 export { reshape } from "./reshape.js";
 export { residualMerge } from "./residual_merge.js";

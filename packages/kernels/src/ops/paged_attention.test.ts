@@ -1,13 +1,13 @@
 import { describe, expect, test } from "vitest";
 import { openDevice } from "../device.js";
-import { createGraph } from "../graph.js";
+import { createGraph, type Value } from "../graph.js";
 import type { InstructionSet } from "../native.js";
 import { instructionSets, sameBits, throughBfloat16 } from "../operation_cases.js";
 import type { TensorData } from "../store.js";
-import { runGraph, type TestTensor, testIntegers, testTensor, toArray } from "../testing.js";
-import { type DType, size, tensor } from "../types.js";
+import { runGraph, type TestTensor, testIntegers, testNumbers, testTensor, toArray } from "../testing.js";
+import { type DType, maxElements, size, tensor } from "../types.js";
 import { attention } from "./attention.js";
-import { kvAppend, pagedAttention } from "./paged_attention.js";
+import { kvAppend, kvPages, pagedAttention } from "./paged_attention.js";
 
 interface Shape {
   readonly N: number;
@@ -41,24 +41,24 @@ async function whole(shape: Shape, { isa, dtype = "float32" }: Options = {}): Pr
 }
 
 /**
- * The same through pages that start as NaN, taken from both ends in turn, step after step: `chunks` gives the number of tokens each sequence
+ * The same through pages that start as NaN (of int8, with steps that are NaN), taken from both ends in turn, step after step: `chunks` gives the number of tokens each sequence
  * takes in a step, the last one again and again.
  */
 async function generated(
   shape: Shape,
   chunks: readonly number[],
   { pages: pageType = "float32", dtype = "float32", ...options }: Options = {},
+  data: Record<"q" | "k" | "v", TestTensor> = sequences(shape),
 ): Promise<TensorData> {
   const { N, K, H, lengths, window = 0 } = shape;
   const S = lengths.length;
   const M = Math.max(1, ...lengths.map((length) => Math.ceil(length / 32)));
   const P = S * M + 2;
-  const data = sequences(shape);
   const total = lengths.reduce((a, b) => a + b, 0);
   await using device = await openDevice("cpu", { threads: 2, guard: true, ...options });
   await using store = device.createStore();
-  const types = { keys: tensor(pageType, [P, K, H, 32]), values: tensor(pageType, [P, K, 32, H]) };
-  const empty = toArray(pageType, new Array<number>(P * K * H * 32).fill(Number.NaN));
+  const types = kvPages(pageType, P, K, H);
+  const empty = toArray(pageType, new Array<number>(maxElements(types.keys)).fill(pageType === "int8" ? -1 : Number.NaN));
   for (const [name, type] of Object.entries(types)) await store.write(name, type, empty);
 
   const graph = createGraph();
@@ -115,6 +115,23 @@ async function generated(
 
 const everything = [100000];
 
+/** Rows of `length` numbers as they are in int8 pages. */
+function throughInt8(data: ArrayLike<number>, length: number): Float32Array {
+  const rounded = new Float32Array(data.length);
+  for (let row = 0; row < data.length; row += length) {
+    const numbers = Array.from({ length }, (_, i) => data[row + i]!);
+    const step = Math.max(...numbers.map(Math.abs)) / 127;
+    numbers.forEach((x, i) => {
+      rounded[row + i] = Math.round(x / step) * step;
+    });
+  }
+  return rounded;
+}
+
+function largestDifference(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  return Array.from(a).reduce((worst, x, i) => Math.max(worst, Math.abs(x - b[i]!)), 0);
+}
+
 describe("paged_attention", () => {
   for (const shape of [
     { N: 4, K: 2, H: 16, lengths: [1, 31, 0, 32, 33, 100] },
@@ -157,16 +174,48 @@ describe("paged_attention", () => {
     });
   }
 
-  test("gives bfloat16 pages the same bits in any chunks, and those of attention over rounded keys and values", async () => {
-    const shape = { N: 8, K: 2, H: 64, lengths: [70, 100, 5] };
-    const data = sequences(shape);
-    const round = (x: TestTensor) => ({ ...x, data: throughBfloat16(x.data) });
-    const inputs = { q: data.q, k: round(data.k), v: round(data.v), cu: testIntegers(...starts(shape.lengths)) };
-    for (const isa of await instructionSets()) {
-      const { o } = await runGraph(({ q, k, v, cu }) => ({ o: attention(q!, k!, v!, cu!).o }), inputs, { isa });
-      for (const chunks of [everything, [1], [40, 3]]) {
-        expect(sameBits(await generated(shape, chunks, { isa, pages: "bfloat16" }), o), `${isa}, chunks ${chunks}`).toBe(true);
-      }
+  for (const [pages, tolerance] of [
+    ["bfloat16", 0.01],
+    ["int8", 0.02],
+  ] as const) {
+    for (const shape of [
+      { N: 8, K: 2, H: 64, lengths: [70, 100, 5] },
+      { N: 6, K: 2, H: 24, lengths: [65, 1, 0, 40], window: 17 },
+      { N: 8, K: 2, H: 128, lengths: [33] },
+      { N: 4, K: 1, H: 20, lengths: [1100, 530], window: 600 },
+    ] satisfies Shape[]) {
+      test(`gives ${pages} pages the same bits in any chunks, close to attention: ${JSON.stringify(shape)}`, async () => {
+        const data = sequences(shape);
+        const round = (x: TestTensor) => ({ ...x, data: pages === "int8" ? throughInt8(x.data, shape.H) : throughBfloat16(x.data) });
+        const inputs = { q: data.q, k: round(data.k), v: round(data.v), cu: testIntegers(...starts(shape.lengths)) };
+        const build = ({ q, k, v, cu }: Record<string, Value>) => ({ o: attention(q!, k!, v!, cu!, { window: shape.window ?? 0 }).o });
+        const { o: expected } = await runGraph(build, inputs);
+        for (const isa of await instructionSets()) {
+          const whole = await generated(shape, everything, { isa, pages });
+          expect(largestDifference(whole, expected!)).toBeLessThan(tolerance);
+          for (const [chunks, threads] of [
+            [[1020, 1, 1, 5, 1, 40, 20, 1], 1],
+            [[1000, 1, 3, 16], 2],
+            [[1000, 17, 2, 1], 7],
+            [[40, 3], 3],
+          ] as const)
+            expect(sameBits(await generated(shape, chunks, { isa, pages, threads }), whole), `${isa}, chunks ${chunks}`).toBe(true);
+        }
+      });
+    }
+  }
+
+  test("lets what is not finite show in int8 pages", async () => {
+    const shape = { N: 2, K: 1, H: 8, lengths: [3] };
+    const { q, k, v } = sequences(shape);
+    const broken = (x: TestTensor, value: number) => ({ ...x, data: Float32Array.from(x.data, (n, i) => (i === 9 ? value : n)) });
+    for (const data of [
+      { q, k: broken(k, Number.NaN), v },
+      { q, k, v: broken(v, Number.POSITIVE_INFINITY) },
+      { q: broken(q, Number.NaN), k, v },
+    ]) {
+      const o = await generated(shape, everything, { pages: "int8" }, data);
+      expect([...o].some(Number.isNaN)).toBe(true);
     }
   });
 
@@ -225,6 +274,45 @@ describe("paged_attention", () => {
     expect(keys).toEqual(expectedKeys);
     expect(values).toEqual(expectedValues);
   });
+  test("appends bfloat16 keys and values in pairs, int8 ones in fours with the step of each", async () => {
+    const tokens = testNumbers(16, 5);
+    for (const [dtype, unit] of [
+      ["bfloat16", 2],
+      ["int8", 4],
+    ] as const) {
+      const { keys, values } = kvPages(dtype, 1, 1, 8);
+      const { k, v } = await runGraph(
+        ({ k, x, v, cu, cached, table }) => {
+          const pages = kvAppend(k!, v!, x!, x!, cu!, cached!, table!);
+          return { k: pages.keys, v: pages.values };
+        },
+        {
+          k: { ...testTensor(keys.shape as number[], 1, 0), dtype },
+          v: { ...testTensor(values.shape as number[], 1, 0), dtype },
+          x: { shape: [2, 1, 8], data: tokens },
+          cu: testIntegers(0, 2),
+          cached: testIntegers(5),
+          table: { ...testIntegers(0), shape: [1, 1] },
+        },
+      );
+      for (const t of [0, 1]) {
+        const row = Float32Array.from(tokens.slice(8 * t, 8 * t + 8));
+        const slot = 5 + t;
+        const stepOf = (pages: TensorData) => new Float32Array(pages.buffer, 32 * 8)[slot]!;
+        const stored = dtype === "int8" ? row.map((x) => Math.round(x / stepOf(k!))) : toArray("bfloat16", row);
+        if (dtype === "int8") {
+          expect(stepOf(k!)).toBe(Math.fround(Math.max(...row.map(Math.abs)) / 127));
+          expect(stepOf(v!)).toBe(stepOf(k!));
+        }
+        for (let h = 0; h < 8; h++) {
+          const keyAt = Math.floor(h / unit) * unit * 32 + slot * unit + (h % unit);
+          const valueAt = Math.floor(slot / unit) * unit * 8 + h * unit + (slot % unit);
+          expect(dtype === "int8" ? new Uint8Array(k!.buffer)[keyAt]! - 128 : k![keyAt]).toBe(stored[h]);
+          expect(v![valueAt]).toBe(stored[h]);
+        }
+      }
+    }
+  });
   test("refuses to append outside the pages", async () => {
     const { q: _, ...inputs } = step(31, 2, 3);
     await expect(append({ inputs })).rejects.toThrow("[kv_append] sequence 0: page_table names page 3, there are 3");
@@ -249,5 +337,16 @@ describe("paged_attention", () => {
       "[paged_attention] expected cached of shape [1]",
     );
     expect(() => call(input("k3", 7, 3, 16, 32), input("v3", 7, 3, 32, 16))).toThrow("key heads to divide the 4 query heads");
+    const { keys, values } = kvPages("int8", 7, 2, 18);
+    expect(() =>
+      pagedAttention(
+        input("q18", 3, 4, 18),
+        graph.input("k8", keys),
+        graph.input("v8", values),
+        integers("c", 2),
+        integers("n", 1),
+        integers("t", 1, 5),
+      ),
+    ).toThrow("a head size that 4 divides for int8 pages, received 18");
   });
 });

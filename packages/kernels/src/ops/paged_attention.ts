@@ -1,18 +1,29 @@
 import { elements, expectActivation } from "../activation.js";
 import { expectFixed, expectRank, expectShape } from "../check.js";
+import { ZayaError } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
-import { type Dimension, plus, type TensorType } from "../types.js";
+import { type Dimension, type DType, plus, type TensorType, tensor } from "../types.js";
 import { expectGroups } from "./attention.js";
 
 /** Tokens of one page, which is the key block of the attention kernels. */
 const pageTokens = 32;
 
 /**
+ * Types of the pages of a key/value cache: keys [P,K,H',32] and values [P,K,32,H'], in an order of their own within a page
+ * (native/cpu/attention_pages.h). H' = H, but H + 4 in int8 pages, where every key and every value carries a float32 step.
+ */
+export function kvPages(dtype: DType, pages: Dimension, heads: Dimension, head: number): { keys: TensorType; values: TensorType } {
+  const width = dtype === "int8" ? head + 4 : head;
+  return { keys: tensor(dtype, [pages, heads, width, pageTokens]), values: tensor(dtype, [pages, heads, pageTokens, width]) };
+}
+
+/**
  * Attention of the rows of this step over cached keys and values, which already include the rows' own:
- *   q [T,N,H], k_pages [P,K,H,32], v_pages [P,K,32,H], cu_seqlens [S+1], cached [S], page_table [S,M] → o [T,N,H]
+ *   q [T,N,H], k_pages, v_pages as {@link kvPages} says, cu_seqlens [S+1], cached [S], page_table [S,M] → o [T,N,H]
  * Row t of sequence s has position cached[s] + t − cu_seqlens[s]; keys 32i … 32i+31 of s are in page page_table[s][i]. The formula is
- * that of `attention`. Entries of page_table that no row of the step looks at may hold anything.
+ * that of `attention`. With bfloat16 pages the operands of both products are rounded to bfloat16, with int8 pages to 8-bit integers with
+ * a step a row; sums are float32. Entries of page_table that no row of the step looks at may hold anything.
  */
 export const pagedAttentionOperation: Operation = {
   name: "paged_attention",
@@ -28,8 +39,9 @@ export const pagedAttentionOperation: Operation = {
 };
 
 /**
- * Writes the keys and values of the rows of this step at their positions: k, v [T,K,H] into k_pages [P,K,H,32], v_pages [P,K,32,H],
- * rounded to the type of the pages → k_pages', v_pages'. Sequences must not share a page that a row is written to.
+ * Writes the keys and values of the rows of this step at their positions: k, v [T,K,H] into k_pages, v_pages, rounded to the type of
+ * the pages (int8: each row by its own step, the largest of its numbers becoming ±127) → k_pages', v_pages'. Sequences must not share a
+ * page that a row is written to.
  */
 export const kvAppendOperation: Operation = {
   name: "kv_append",
@@ -37,7 +49,7 @@ export const kvAppendOperation: Operation = {
     const type = expectRank("kv_append", "k", expectActivation("kv_append", "k", k), 3);
     expectShape("kv_append", "v", v, type.shape);
     const keys = expectPages("kv_append", type, [kPages, vPages]);
-    expectShape("kv_append", "k", type, [type.shape[0] as Dimension, keys.shape[1] as Dimension, keys.shape[2] as Dimension]);
+    expectShape("kv_append", "k", type, [type.shape[0] as Dimension, keys.shape[1] as Dimension, type.shape[2] as Dimension]);
     expectPageTable("kv_append", [cuSeqlens, cached, pageTable]);
     return [keys, vPages as TensorType];
   },
@@ -49,14 +61,17 @@ export const kvAppendOperation: Operation = {
   ],
 };
 
-/** Checks k_pages [P,K,H,32] and v_pages [P,K,32,H] beside x [T,·,H]; the type of k_pages. */
+/** Checks k_pages and v_pages beside x [T,·,H]; the type of k_pages. */
 function expectPages(operation: string, x: TensorType, [kPages, vPages]: readonly (TensorType | null | undefined)[]): TensorType {
-  const types = x.dtype === "float64" ? (["float64"] as const) : (["float32", "bfloat16"] as const);
-  const keys = expectRank(operation, "k_pages", kPages, 4, types);
-  const [pages = 0, heads = 0] = keys.shape;
-  const head = x.shape[2] as Dimension;
-  expectShape(operation, "k_pages", keys, [pages, heads, head, pageTokens]);
-  expectShape(operation, "v_pages", expectRank(operation, "v_pages", vPages, 4, [keys.dtype]), [pages, heads, pageTokens, head]);
+  const types = x.dtype === "float64" ? (["float64"] as const) : (["float32", "bfloat16", "int8"] as const);
+  const { dtype, shape } = expectRank(operation, "k_pages", kPages, 4, types);
+  const head = expectFixed(operation, "the head size", x.shape[2]);
+  const unit = dtype === "int8" ? 4 : dtype === "bfloat16" ? 2 : 1;
+  if (head % unit !== 0)
+    throw new ZayaError("SHAPE_MISMATCH", `[${operation}] expected a head size that ${unit} divides for ${dtype} pages, received ${head}`);
+  const { keys, values } = kvPages(dtype, shape[0] as Dimension, shape[1] as Dimension, head);
+  expectShape(operation, "k_pages", kPages, keys.shape);
+  expectShape(operation, "v_pages", expectRank(operation, "v_pages", vPages, 4, [dtype]), values.shape);
   return keys;
 }
 

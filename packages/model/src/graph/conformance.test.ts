@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { createGraph, type Device, differentiate, openDevice, type Store, type Value } from "@zaya/kernels";
+import { createGraph, type Device, type DType, differentiate, openDevice, type Store, type Value } from "@zaya/kernels";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { type Checkpoint, loadCheckpoint } from "../checkpoint.js";
 import type { ZayaConfig } from "../config.js";
@@ -74,6 +74,54 @@ async function withModel(
 
 const float32 = { weights: { dtype: "float32", encoding: "plain" } } as const;
 
+/** Logits of every token of B prompts of one length, through the cache. */
+async function prefill(
+  { device, store, config }: { device: Device; store: Store; config: ZayaConfig },
+  ids: readonly number[],
+  batch: number,
+  cacheDtype: DType = "float32",
+): Promise<Float32Array> {
+  const pages = Math.ceil(ids.length / batch / 32);
+  const limits = {
+    maxTokens: ids.length,
+    maxSequences: batch,
+    maxLogitRows: ids.length,
+    numPages: batch * pages,
+    numSlots: batch,
+    pagesPerSequence: pages,
+    cacheDtype,
+  };
+  allocateCache(store, config, limits, float32);
+  await using generate = device.compile(generationGraph(config, limits, float32), store);
+  const { labels: _, ...inputs } = ragged(ids, batch);
+  const { logits } = await generate.run({
+    inputs: {
+      ...inputs,
+      slots: Int32Array.from({ length: batch }, (_, s) => s),
+      cached: new Int32Array(batch),
+      page_table: Int32Array.from({ length: batch * pages }, (_, i) => i),
+      logit_rows: Int32Array.from({ length: ids.length }, (_, i) => i),
+    },
+  });
+  return logits as Float32Array;
+}
+
+/** Mean over rows of Σ p log(p / q), with p and q the softmax of a row. */
+function divergence(p: Float32Array, q: Float32Array, vocabSize: number): number {
+  const logProbabilities = (row: Float32Array) => {
+    const max = row.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+    const normaliser = max + Math.log(row.reduce((sum, x) => sum + Math.exp(x - max), 0));
+    return Float64Array.from(row, (x) => x - normaliser);
+  };
+  const rows = p.length / vocabSize;
+  let kl = 0;
+  for (let r = 0; r < rows; r++) {
+    const [a, b] = [p, q].map((x) => logProbabilities(x.subarray(r * vocabSize, (r + 1) * vocabSize))) as [Float64Array, Float64Array];
+    kl += a.reduce((sum, x, i) => sum + Math.exp(x) * (x - (b[i] as number)), 0) / rows;
+  }
+  return kl;
+}
+
 describe.each(cases.map((path) => ({ path, name: path.split("/").slice(-2).join("/") })))("case $name", ({ path }) => {
   for (const layout of ["transformers", "original"]) {
     it(`gives the reference's hidden states, routing, logits and loss from the ${layout} layout`, { timeout: 120_000 }, async () => {
@@ -101,31 +149,22 @@ describe.each(cases.map((path) => ({ path, name: path.split("/").slice(-2).join(
           expected.json.tolerance.loss_abs,
         );
 
-        const tokens = batch * length;
-        const pages = Math.ceil(length / 32);
-        const limits = {
-          maxTokens: tokens,
-          maxSequences: batch,
-          maxLogitRows: tokens,
-          numPages: batch * pages,
-          numSlots: batch,
-          pagesPerSequence: pages,
-        };
-        allocateCache(store, config, limits, float32);
-        await using generate = device.compile(generationGraph(config, limits, float32), store);
-        const { ids, positions, cu_seqlens } = ragged(await expected.integers("input_ids"), batch);
-        const { logits } = await generate.run({
-          inputs: {
-            ids,
-            positions,
-            cu_seqlens,
-            slots: Int32Array.from({ length: batch }, (_, s) => s),
-            cached: new Int32Array(batch),
-            page_table: Int32Array.from({ length: batch * pages }, (_, i) => i),
-            logit_rows: Int32Array.from({ length: tokens }, (_, i) => i),
-          },
-        });
-        expect(largestDifference(logits ?? [], await expected.numbers("logits"))).toBeLessThanOrEqual(expected.json.tolerance.logits_abs);
+        const logits = await prefill({ device, store, config }, await expected.integers("input_ids"), batch);
+        expect(largestDifference(logits, await expected.numbers("logits"))).toBeLessThanOrEqual(expected.json.tolerance.logits_abs);
+      });
+    });
+  }
+
+  for (const [cacheDtype, limit] of [
+    ["bfloat16", 1e-3],
+    ["int8", 1e-2],
+  ] as const) {
+    it(`stays close to the reference with keys and values cached in ${cacheDtype}`, { timeout: 120_000 }, async () => {
+      const expected = await loadExpected(path);
+      await withModel(path, async (model) => {
+        const [batch = 1] = expected.shape("input_ids");
+        const logits = await prefill(model, await expected.integers("input_ids"), batch, cacheDtype);
+        expect(divergence(await expected.numbers("logits"), logits, model.config.vocabSize)).toBeLessThan(limit);
       });
     });
   }

@@ -1,4 +1,4 @@
-import { type DType, type Graph, plus, type Size, size, tensor, type Value } from "@zaya/kernels";
+import { type DType, type Graph, ops, plus, type Size, size, tensor, type Value } from "@zaya/kernels";
 import type { ModelConfig } from "../config.js";
 
 /** Tokens a page of the key/value cache holds; also the block of keys that attention handles at a time. */
@@ -73,9 +73,10 @@ export function withCache(graph: Graph, inputs: RaggedInputs, { numPages, numSlo
 export function cacheTensors(config: ModelConfig, { numPages, numSlots, dtype }: Pick<CacheLimits, "numPages" | "numSlots" | "dtype">) {
   const { numQueryHeads: N, numKeyValueHeads: K, headDim: H } = config;
   const state: DType = dtype === "float64" ? "float64" : "float32";
+  const pages = ops.kvPages(dtype, numPages, K, H);
   return Array.from({ length: config.numLayers }, (_, layer) => ({
-    keys: { name: `cache.${layer}.keys`, type: tensor(dtype, [numPages, K, H, pageTokens]) },
-    values: { name: `cache.${layer}.values`, type: tensor(dtype, [numPages, K, pageTokens, H]) },
+    keys: { name: `cache.${layer}.keys`, type: pages.keys },
+    values: { name: `cache.${layer}.values`, type: pages.values },
     // The last two columns before the convolutions, and the last projected delayed value.
     conv: { name: `cache.${layer}.conv`, type: tensor(state, [numSlots, 2, (N + K) * H]) },
     delay: { name: `cache.${layer}.delay`, type: tensor(state, [numSlots, 1, (K * H) / 2]) },
