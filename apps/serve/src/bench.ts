@@ -5,6 +5,7 @@ import { formatBytes } from "./report.js";
 
 export interface BenchFlags {
   readonly dtype: "float32" | "bfloat16";
+  readonly cacheDtype?: "float32" | "bfloat16" | "int8";
   readonly threads?: number;
   readonly prompt: number[];
   readonly generate: number[];

@@ -9,8 +9,8 @@ export interface ModelRunnerOptions {
   readonly limits: Omit<RunnerLimits, "vocabSize">;
   /** Type of the matrices and of the operands of matrix products; sums are always float32. */
   readonly dtype: "float32" | "bfloat16";
-  /** Type of cached keys and values. */
-  readonly cacheDtype: CacheDtype;
+  /** Type of cached keys and values. Default: `dtype`. */
+  readonly cacheDtype?: CacheDtype | undefined;
   readonly threads?: number | undefined;
   /** A device to run on, which stays open afterwards. Default: a CPU device of its own. */
   readonly device?: Device | undefined;
@@ -35,7 +35,7 @@ export interface ModelRunner extends StepRunner {
 
 /** Loads a checkpoint's weights and compiles the step. What was made is freed again where a part of it fails. */
 export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunnerOptions): Promise<ModelRunner> {
-  const { limits, dtype, cacheDtype, threads, device: given } = options;
+  const { limits, dtype, cacheDtype = dtype, threads, device: given } = options;
   const made: AsyncDisposable[] = [];
   const own = <T extends AsyncDisposable>(resource: T): T => {
     made.push(resource);

@@ -3,7 +3,7 @@
 // every prompt lies between two measurements of the machine's limit, since the speed of a machine may change from second to second.
 import { ZayaError } from "@zaya/kernels";
 import { type Checkpoint, describe, loadCheckpoint, type ModelConfig, type ParameterSpec, storedType } from "@zaya/model";
-import { type ModelRunner, openModelRunner } from "../model_runner.js";
+import { type CacheDtype, type ModelRunner, openModelRunner } from "../model_runner.js";
 import { pageTokens } from "../runner.js";
 import { createLimitMeter, describeMachine, type LimitMeter, type Limits, type Machine } from "./machine.js";
 import { type ExpertUse, expertUse } from "./routing.js";
@@ -14,6 +14,8 @@ import { decodeStepBytes, prefillFlops, type StepBytes } from "./work.js";
 export interface BenchOptions {
   /** Type of the matrices, unless the checkpoint's are packed already, and of cached keys and values. Default bfloat16. */
   readonly dtype?: "float32" | "bfloat16";
+  /** Type of cached keys and values. Default: `dtype`. */
+  readonly cacheDtype?: CacheDtype | undefined;
   /** Threads of the CPU. Default: as many as the process may use. */
   readonly threads?: number;
   /** Lengths of prompts. Default [512]. */
@@ -100,7 +102,7 @@ export async function* bench(source: string | Checkpoint, options: BenchOptions 
 }
 
 async function* benchCheckpoint(checkpoint: Checkpoint, options: BenchOptions): AsyncGenerator<BenchEvent, void, undefined> {
-  const { dtype = "bfloat16", threads, repetitions = 5, signal } = options;
+  const { dtype = "bfloat16", cacheDtype = dtype, threads, repetitions = 5, signal } = options;
   const { config } = checkpoint;
   const tests = planTests(options, config.maxPositions);
   const sequences = Math.max(...tests.map(({ batch }) => batch));
@@ -113,11 +115,11 @@ async function* benchCheckpoint(checkpoint: Checkpoint, options: BenchOptions): 
     numPages: sequences * pagesPerSequence,
     pagesPerSequence,
   };
-  await using runner = await openModelRunner(checkpoint, { limits, dtype, threads });
+  await using runner = await openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads });
   const machine = describeMachine(runner.device);
   const meter = createLimitMeter(runner.device);
   const draw = drawTokens(config.vocabSize, 1);
-  const subject: Subject = { runner, meter, draw, dtype, config, signal };
+  const subject: Subject = { runner, meter, draw, dtype, cacheDtype, config, signal };
   yield { type: "bench-start", machine, config, memory: runner.memory };
 
   await runPrompt(subject, 0, Math.min(chunkTokens, pagesPerSequence * pageTokens)); // touches every weight and buffer once
@@ -200,6 +202,7 @@ interface Subject {
   readonly meter: LimitMeter;
   readonly draw: DrawToken;
   readonly dtype: "float32" | "bfloat16";
+  readonly cacheDtype: CacheDtype;
   readonly config: ModelConfig;
   readonly signal: AbortSignal | undefined;
 }
@@ -212,7 +215,10 @@ async function runPrompt({ runner, draw, signal }: Subject, depth: number, token
 }
 
 /** Looks into a few steps, which also warm up. */
-async function inspect({ runner, draw, dtype, config, signal }: Subject, { kind, tokens, batch, depth }: Test): Promise<BenchDetails> {
+async function inspect(
+  { runner, draw, dtype, cacheDtype, config, signal }: Subject,
+  { kind, tokens, batch, depth }: Test,
+): Promise<BenchDetails> {
   const nanoseconds = new Map<string, number>();
   const routing: (readonly Int32Array[])[] = [];
   for (let step = 0; step < (kind === "pp" ? 2 : Math.min(inspectedSteps, tokens)); step++) {
@@ -227,7 +233,7 @@ async function inspect({ runner, draw, dtype, config, signal }: Subject, { kind,
   const experts = config.kind === "zaya" ? expertUse(routing, config.numExperts) : null;
   if (kind === "pp") return { limitedBy: dtype, bytes: null, operations, experts };
   const typeOf = (spec: ParameterSpec) => storedType(spec, { dtype, encoding: "panels" });
-  const description = describe(config, { typeOf, cacheDtype: dtype, context: Math.round(depth + (tokens + 1) / 2) });
+  const description = describe(config, { typeOf, cacheDtype, context: Math.round(depth + (tokens + 1) / 2) });
   return { limitedBy: "read", bytes: decodeStepBytes(description, batch, experts?.distinct ?? 1), operations, experts };
 }
 
