@@ -14,6 +14,7 @@ export { concat } from "./concat.js";
 export { embedding } from "./embedding.js";
 export { encode } from "./encode.js";
 export { expertSort } from "./expert_sort.js";
+export { experts } from "./experts.js";
 export { fill } from "./fill.js";
 export { gatherRows } from "./gather_rows.js";
 export { gelu } from "./gelu.js";

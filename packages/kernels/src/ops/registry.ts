@@ -15,6 +15,7 @@ import { concatOperation } from "./concat.js";
 import { embeddingGradOperation, embeddingOperation } from "./embedding.js";
 import { encodeOperation } from "./encode.js";
 import { expertSortOperation } from "./expert_sort.js";
+import { expertsOperation } from "./experts.js";
 import { fillOperation } from "./fill.js";
 import { gatherRowsOperation } from "./gather_rows.js";
 import { geluGradOperation, geluOperation } from "./gelu.js";
@@ -63,6 +64,7 @@ export const registry: readonly Operation[] = [
   embeddingOperation,
   encodeOperation,
   expertSortOperation,
+  expertsOperation,
   fillOperation,
   gatherRowsOperation,
   geluGradOperation,

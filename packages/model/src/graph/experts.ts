@@ -25,6 +25,7 @@ export function experts(
   previous_TR: Value | null,
   weight: (name: string) => Value,
   compute: Compute,
+  generating: boolean,
 ): { y: Value; r: Value; routing: Routing } {
   const mlp = `model.layers.${layer}.mlp`;
   const gate = (name: string) => weight(`${mlp}.gate.${name}`);
@@ -38,8 +39,12 @@ export function experts(
   const { index, prob } = ops.selectExpert(p_TC, gate("balancing_biases"));
 
   const { order, offsets, counts } = ops.expertSort(index, { numExperts: config.numExperts, dtype: prob.type.dtype });
+  const routing = { index, prob, counts };
+  const [gateUp, down] = [weight(`${mlp}.experts.gate_up_proj`), weight(`${mlp}.experts.down_proj`)];
+  // Generation needs no gradient, and takes the composite.
+  if (generating) return { y: ops.experts(x_TD, index, prob, gateUp, down, { compute }), r: r_TR, routing };
   const sorted_TD = ops.gatherRows(x_TD, order);
-  const inner = ops.swiglu(ops.groupedLinear(sorted_TD, weight(`${mlp}.experts.gate_up_proj`), offsets, { compute }));
-  const out_TD = ops.groupedLinear(inner, weight(`${mlp}.experts.down_proj`), offsets, { compute });
-  return { y: ops.combine(out_TD, order, prob), r: r_TR, routing: { index, prob, counts } };
+  const inner = ops.swiglu(ops.groupedLinear(sorted_TD, gateUp, offsets, { compute }));
+  const out_TD = ops.groupedLinear(inner, down, offsets, { compute });
+  return { y: ops.combine(out_TD, order, prob), r: r_TR, routing };
 }

@@ -75,7 +75,7 @@ function zayaForward(
     const block = `model.layers.${layer}`;
     const a_TD = cca(graph, config, layer, x_TD, weight, inputs, compute);
     const middle = merge(a_TD, h_TD, `${block}.post_attention_residual_scale`, weight(`${block}.post_attention_layernorm.weight`));
-    const { y, r, routing } = experts(config, layer, middle.normed, router_TR, weight, compute);
+    const { y, r, routing } = experts(config, layer, middle.normed, router_TR, weight, compute, inputs.cache !== undefined);
     router_TR = r;
     ({ h: h_TD, normed: x_TD } = merge(y, middle.h, `${block}.post_mlp_residual_scale`, normWeight(layer + 1)));
     layers.push({ hidden: h_TD, routing });

@@ -1,0 +1,225 @@
+// experts(x [T,D], index int32 [T], prob [T], gate_up [E,2F,D], down [E,D,F]){compute} -> y [T,D]
+//   y[t] = prob[t] · down[e] (silu(gate[e] x[t]) · (up[e] x[t])), e = index[t];  0 where e = E (skip).
+//   A composite: expert_sort, gather_rows, grouped_linear, swiglu, grouped_linear, combine, with their arithmetic and hence their bits.
+//   Two lists of tasks over all experts. In quantised panels a task makes 32 columns of gate and of up and activates them while they are in
+//   the cache, and results are written where their token is.
+#include "cpu/expert_order.h"
+#include "cpu/gemm.h"
+#include "cpu/quantised.h"
+#include "cpu/rows.h"
+
+namespace zaya::ZAYA_ISA {
+namespace {
+
+struct Sizes {
+  explicit Sizes(const Arguments& a) : tokens(a.in[0].shape[0]), experts(a.in[3].shape[0]), model(a.in[0].shape[1]), inner(a.in[4].shape[2]) {}
+  int64_t tokens, experts, model, inner;
+};
+
+// Takes what a kernel needs from the workspace, piece by piece; without a workspace it only counts.
+class Pieces {
+ public:
+  explicit Pieces(uint8_t* workspace) : next_(workspace) {}
+  template <class T> T* take(int64_t count) { return static_cast<T*>(take_bytes(static_cast<size_t>(count) * sizeof(T))); }
+  void* take_bytes(size_t bytes) {
+    void* piece = next_ == nullptr ? nullptr : next_ + taken_;
+    taken_ += align64(bytes);
+    return piece;
+  }
+  size_t taken() const { return taken_; }
+
+ private:
+  uint8_t* next_;
+  size_t taken_ = 0;
+};
+
+struct Order {
+  int32_t *order, *offsets, *next;
+  Order(Pieces& pieces, const Sizes& s) : order(pieces.take<int32_t>(s.tokens)), offsets(pieces.take<int32_t>(s.experts + 2)), next(pieces.take<int32_t>(s.experts + 1)) {}
+};
+
+template <class T> Lanes<T> activate(Lanes<T> gate, Lanes<T> up) { return gate / (exponential(-gate) + T(1)) * up; }
+
+// What is left when the skipped tokens have got their zeros: those of an expert.
+template <class T> Status sort_tokens(const Arguments& a, const Sizes& s, const Order& sorted, int64_t* routed) {
+  if (Status status = order_by_expert("experts", a.in[1].as<int32_t>(), s.tokens, s.experts + 1, sorted.order, sorted.offsets, sorted.next); !status.ok())
+    return status;
+  *routed = sorted.offsets[s.experts];
+  for (int64_t i = *routed; i < s.tokens; i++) std::fill_n(a.out[0].as<T>() + sorted.order[i] * s.model, s.model, T(0));
+  return {};
+}
+
+// --- float32, bfloat16, float64: rows are sorted by expert, multiplied in place, and put back.
+
+template <class T> struct FloatPieces {
+  Order sorted;
+  MatrixProduct* list;
+  T *rows, *gate_up, *inner, *out;
+  uint8_t* packed;
+  size_t packed_bytes;
+
+  FloatPieces(Pieces& pieces, const Arguments& a, const Sizes& s) : sorted(pieces, s), list(pieces.take<MatrixProduct>(s.experts)) {
+    const Math math = math_of(a.in[0].dtype, a.flag(0));
+    rows = pieces.take<T>(s.tokens * s.model);
+    gate_up = pieces.take<T>(s.tokens * 2 * s.inner);
+    inner = pieces.take<T>(s.tokens * s.inner);
+    out = pieces.take<T>(s.tokens * s.model);
+    auto wanted = [&](const Tensor& w, int64_t n, int64_t k) {
+      const size_t b = packed_b_bytes(math, weight_operand(w, 0), n, k) * static_cast<size_t>(s.experts);
+      return packed_a_bytes(math, s.tokens, k) + 64 * static_cast<size_t>(s.experts) + enough_b_bytes(b, math, k);
+    };
+    packed_bytes = std::max(wanted(a.in[3], 2 * s.inner, s.model), wanted(a.in[4], s.model, s.inner));
+    packed = static_cast<uint8_t*>(pieces.take_bytes(packed_bytes));
+  }
+
+  // y = x · w[e]ᵀ for the rows of each expert e.
+  void multiply_experts(const Arguments& a, const Sizes& s, const Tensor& w, T* x, int64_t k, T* y, int64_t n) {
+    int64_t count = 0;
+    for (int64_t e = 0; e < s.experts; e++) {
+      const int64_t begin = sorted.offsets[e], end = sorted.offsets[e + 1];
+      if (begin == end) continue;
+      MatrixProduct p;
+      p.a = {x + begin * k, a.in[0].dtype, Layout::rows, k};
+      p.b = weight_operand(w, e);
+      p.c = y + begin * n;
+      p.c_stride = n;
+      p.m = end - begin, p.n = n, p.k = k;
+      list[count++] = p;
+    }
+    multiply(*a.pool, math_of(a.in[0].dtype, a.flag(0)), list, count, packed, packed_bytes);
+  }
+};
+
+template <class T> Status float_experts(const Arguments& a) {
+  const Sizes s(a);
+  Pieces pieces(a.workspace);
+  FloatPieces<T> p(pieces, a, s);
+  int64_t routed = 0;
+  if (Status status = sort_tokens<T>(a, s, p.sorted, &routed); !status.ok()) return status;
+  const int32_t* order = p.sorted.order;
+  for_rows(*a.pool, routed, s.model, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; i++) std::copy_n(a.in[0].as<T>() + order[i] * s.model, s.model, p.rows + i * s.model);
+  });
+  p.multiply_experts(a, s, a.in[3], p.rows, s.model, p.gate_up, 2 * s.inner);
+  for_rows(*a.pool, routed, 2 * s.inner, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; i++) {
+      const T* gate = p.gate_up + i * 2 * s.inner;
+      map_lanes<T>(gate, gate + s.inner, p.inner + i * s.inner, s.inner, activate<T>);
+    }
+  });
+  p.multiply_experts(a, s, a.in[4], p.inner, s.inner, p.out, s.model);
+  for_rows(*a.pool, routed, s.model, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; i++) {
+      const T weight = a.in[2].as<T>()[order[i]];
+      map_lanes<T>(p.out + i * s.model, a.out[0].as<T>() + order[i] * s.model, s.model, [&](Lanes<T> y) { return weight * y; });
+    }
+  });
+  return {};
+}
+
+// --- Quantised panels.
+
+constexpr int64_t piece_rows = 240;  // at most, of a task (for_pieces)
+
+struct QuantisedPieces {
+  Order sorted;
+  QuantisedProduct* list;
+  float *inner, *gate_up, *tiles;
+  uint8_t* scratch;
+  void *x, *h;
+
+  QuantisedPieces(Pieces& pieces, const Arguments& a, const Sizes& s) : sorted(pieces, s), list(pieces.take<QuantisedProduct>(s.experts)) {
+    inner = pieces.take<float>(s.tokens * s.inner);
+    gate_up = aligned(s) ? nullptr : pieces.take<float>(s.tokens * 2 * s.inner);
+    tiles = pieces.take<float>(a.pool->threads() * 2 * piece_rows * quantised_rows);
+    scratch = pieces.take<uint8_t>(static_cast<int64_t>(quantised_scratch(*a.pool)));
+    x = pieces.take_bytes(QuantisedRows::bytes(s.tokens, s.model));
+    h = pieces.take_bytes(QuantisedRows::bytes(s.tokens, s.inner));
+  }
+  // Whether the rows of up begin with a panel of their own.
+  static bool aligned(const Sizes& s) { return s.inner % quantised_rows == 0; }
+
+  int64_t fill_list(const Sizes& s, const Tensor& w) {
+    int64_t count = 0;
+    for (int64_t e = 0; e < s.experts; e++) {
+      if (sorted.offsets[e] == sorted.offsets[e + 1]) continue;
+      QuantisedProduct p;
+      p.w = quantised_weight(w, e);
+      p.panels = quantised_panels(p.w.n);
+      p.first = sorted.offsets[e], p.m = sorted.offsets[e + 1] - sorted.offsets[e];
+      list[count++] = p;
+    }
+    return count;
+  }
+};
+
+Status quantised_experts(const Arguments& a) {
+  const Sizes s(a);
+  Pieces pieces(a.workspace);
+  QuantisedPieces p(pieces, a, s);
+  int64_t routed = 0;
+  if (Status status = sort_tokens<float>(a, s, p.sorted, &routed); !status.ok()) return status;
+  const int32_t* order = p.sorted.order;
+  auto tile_of = [&](int thread) { return p.tiles + thread * 2 * piece_rows * quantised_rows; };
+  auto scratch_of = [&](int thread) { return p.scratch + thread * panel_scratch; };
+
+  const QuantisedRows x(p.x, s.tokens, s.model), h(p.h, s.tokens, s.inner);
+  int64_t count = p.fill_list(s, a.in[3]);
+  quantise_rows(*a.pool, x, p.list, count, a.in[0].as<float>(), s.model, order);
+  if (QuantisedPieces::aligned(s)) {
+    const int64_t inner_panels = s.inner / quantised_rows;
+    for (int64_t i = 0; i < count; i++) p.list[i].panels = inner_panels;
+    for_pieces(*a.pool, p.list, count, [&](const QuantisedProduct& product, int64_t row, int64_t rows, int64_t panel, int thread) {
+      float *gate = tile_of(thread), *up = gate + piece_rows * quantised_rows;
+      const int64_t first = product.first + row;
+      multiply_panel(x, first, rows, product.w, panel, gate, quantised_rows, scratch_of(thread));
+      multiply_panel(x, first, rows, product.w, inner_panels + panel, up, quantised_rows, scratch_of(thread));
+      for (int64_t i = 0; i < rows; i++)
+        map_lanes<float>(gate + i * quantised_rows, up + i * quantised_rows, p.inner + (first + i) * s.inner + panel * quantised_rows, quantised_rows, activate<float>);
+    });
+  } else {
+    for (int64_t i = 0; i < count; i++) p.list[i].c = p.gate_up + p.list[i].first * 2 * s.inner, p.list[i].c_stride = 2 * s.inner;
+    multiply(*a.pool, x, p.list, count, p.scratch);
+    for_rows(*a.pool, routed, 2 * s.inner, [&](int64_t begin, int64_t end, int) {
+      for (int64_t i = begin; i < end; i++) {
+        const float* gate = p.gate_up + i * 2 * s.inner;
+        map_lanes<float>(gate, gate + s.inner, p.inner + i * s.inner, s.inner, activate<float>);
+      }
+    });
+  }
+
+  count = p.fill_list(s, a.in[4]);
+  quantise_rows(*a.pool, h, p.list, count, p.inner, s.inner);
+  for_pieces(*a.pool, p.list, count, [&](const QuantisedProduct& product, int64_t row, int64_t rows, int64_t panel, int thread) {
+    float* tile = tile_of(thread);
+    const int64_t first = product.first + row, column = panel * quantised_rows, columns = std::min(quantised_rows, s.model - column);
+    multiply_panel(h, first, rows, product.w, panel, tile, quantised_rows, scratch_of(thread));
+    for (int64_t i = 0; i < rows; i++) {
+      const int64_t token = order[first + i];
+      const float weight = a.in[2].as<float>()[token];
+      map_lanes<float>(tile + i * quantised_rows, a.out[0].as<float>() + token * s.model + column, columns, [&](Lanes<float> y) { return weight * y; });
+    }
+  });
+  return {};
+}
+
+size_t experts_workspace(const Arguments& a) {
+  const Sizes s(a);
+  Pieces pieces(nullptr);
+  if (is_quantised(a.in[3])) QuantisedPieces(pieces, a, s);
+  else if (a.in[0].dtype == DType::float64) FloatPieces<double>(pieces, a, s);
+  else FloatPieces<float>(pieces, a, s);
+  return pieces.taken();
+}
+
+Status experts(const Arguments& a) {
+  if (is_quantised(a.in[3]) != is_quantised(a.in[4])) return error("[experts] expected gate_up and down to be both in quantised panels, or neither");
+  if (is_quantised(a.in[3])) return quantised_experts(a);
+  return a.in[0].dtype == DType::float64 ? float_experts<double>(a) : float_experts<float>(a);
+}
+
+}  // namespace
+
+ZAYA_OPERATION_WITH_WORKSPACE(experts)
+
+}  // namespace zaya::ZAYA_ISA
