@@ -51,6 +51,7 @@ class Device : public Napi::ObjectWrap<Device> {
                            InstanceMethod<&Device::compile>("compile"),
                            InstanceMethod<&Device::drop>("drop"),
                            InstanceMethod<&Device::run>("run"),
+                           InstanceMethod<&Device::read_output>("readOutput"),
                            InstanceMethod<&Device::abort>("abort"),
                            InstanceMethod<&Device::times>("times"),
                            InstanceMethod<&Device::measure>("measure"),
@@ -244,7 +245,7 @@ class Device : public Napi::ObjectWrap<Device> {
 
   void drop(const Napi::CallbackInfo& info) { plans_.erase(info[0].As<Napi::Number>().Int32Value()); }
 
-  // (id, sizes, inputs, timing) → promise of typed-array buffers in the order of the outputs, or of null when it was aborted
+  // (id, sizes, inputs, timing, outputs) → promise of the buffers of the outputs with these indices, or of null when it was aborted
   Napi::Value run(const Napi::CallbackInfo& info) {
     const Napi::Env env = info.Env();
     const auto found = plans_.find(info[0].As<Napi::Number>().Int32Value());
@@ -262,12 +263,16 @@ class Device : public Napi::ObjectWrap<Device> {
     }
     plan->timing = info[3].ToBoolean();
     abort_.store(false);
+    const auto wanted = info[4].As<Napi::Uint32Array>();
+    std::vector<uint32_t> outputs(wanted.Data(), wanted.Data() + wanted.ElementLength());
+    for (const uint32_t output : outputs)
+      if (output >= plan->num_outputs()) return raise(env, "no such output");
     auto* job = new Job(env);
     job->work = [this, plan](bool* aborted) { return plan->run(*pool_, abort_, aborted); };
-    job->result = [plan](Napi::Env environment) -> Napi::Value {
-      auto results = Napi::Array::New(environment, plan->num_outputs());
-      for (size_t i = 0; i < plan->num_outputs(); i++) {
-        const zaya::Tensor& output = plan->output(i);
+    job->result = [plan, outputs](Napi::Env environment) -> Napi::Value {
+      auto results = Napi::Array::New(environment, outputs.size());
+      for (size_t i = 0; i < outputs.size(); i++) {
+        const zaya::Tensor& output = plan->output(outputs[i]);
         auto buffer = Napi::ArrayBuffer::New(environment, zaya::bytes_of(output));
         std::memcpy(buffer.Data(), output.data, buffer.ByteLength());
         results.Set(static_cast<uint32_t>(i), buffer);
@@ -275,6 +280,23 @@ class Device : public Napi::ObjectWrap<Device> {
       return results;
     };
     return start(env, job);
+  }
+
+  void read_output(const Napi::CallbackInfo& info) {  // (id, output, offset, typed array to fill)
+    const auto found = plans_.find(info[0].As<Napi::Number>().Int32Value());
+    const auto index = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
+    const auto offset = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
+    const Bytes to = bytes_of(info[3]);
+    if (running_ || found == plans_.end() || index >= found->second->num_outputs()) {
+      raise(info.Env(), running_ ? "a run is in progress" : "no such output");
+      return;
+    }
+    const zaya::Tensor& output = found->second->output(index);
+    if (output.data == nullptr || offset + to.size > zaya::bytes_of(output)) {
+      raise(info.Env(), "read outside of an output, or before the first run");
+      return;
+    }
+    std::memcpy(to.data, output.as<uint8_t>() + offset, to.size);
   }
 
   void abort(const Napi::CallbackInfo&) { abort_.store(true); }

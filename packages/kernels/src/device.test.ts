@@ -50,6 +50,27 @@ describe("a device", () => {
     );
   });
 
+  it("copies out the outputs that are asked for, and reads parts of the others afterwards", async () => {
+    await using device = await openDevice("cpu", { guard: true });
+    const graph = createGraph();
+    const x = graph.input("x", rows);
+    graph.output("twice", ops.add(x, x));
+    graph.output("squares", ops.multiply(x, x));
+    await using executable = device.compile(graph);
+    expect(() => executable.read("twice", 0, 1)).toThrow("before the first run");
+    const run = (...x: number[]) => executable.run({ inputs: { x: Float32Array.from(x) }, outputs: ["squares"] });
+    expect(await run(1, 2, 3, 4)).toEqual({ squares: Float32Array.of(1, 4, 9, 16) });
+    expect(executable.read("twice", 1, 3)).toEqual(Float32Array.of(4, 6));
+    expect(executable.read("squares", 3, 4)).toEqual(Float32Array.of(16));
+    const running = run(5, 6, 7, 8);
+    expect(() => executable.read("twice", 0, 1)).toThrow("while a run is in progress");
+    await running;
+    expect(executable.read("twice", 0, 4)).toEqual(Float32Array.of(10, 12, 14, 16));
+    expect(() => executable.read("twice", 3, 5)).toThrow("outside of an output");
+    expect(() => executable.read("thrice", 0, 1)).toThrow("the graph has no output thrice");
+    await expect(executable.run({ inputs: { x: new Float32Array(4) }, outputs: ["thrice"] })).rejects.toThrow("no output thrice");
+  });
+
   it("updates the store when a step ends, and shares it between executables", async () => {
     await using device = await openDevice("cpu", { guard: true });
     const store = device.createStore();

@@ -128,6 +128,11 @@ function openCpuDevice(threads: number, { isa = process.env.ZAYA_ISA as DeviceOp
       const id = callNative(() => native.compile(writePlan(source, layout, workspaceBytes, guardBytes)));
       const inputs = inputValues(graph, layout);
       const outputs = [...graph.outputs];
+      const allOutputs = Uint32Array.from(outputs, (_, i) => i);
+      const outputIndex = (name: string) => {
+        const index = outputs.findIndex(([output]) => output === name);
+        return index < 0 ? fail("INVALID_ARGUMENT", `the graph has no output ${name}`) : index;
+      };
       let dropped = false;
 
       async function start(options: RunOptions, timing: boolean): Promise<Record<string, TensorData>> {
@@ -137,19 +142,34 @@ function openCpuDevice(threads: number, { isa = process.env.ZAYA_ISA as DeviceOp
         const bound = bindSizes(sizes, inputs, options);
         const arrays = orderInputs(original, inputs, data);
         const values = Float64Array.from(sizes, (size) => bound.get(size.name) as number);
+        const wanted = options.outputs ? Uint32Array.from(options.outputs, outputIndex) : allOutputs;
         const abort = () => native.abort();
-        const running = callNative(() => native.run(id, values, arrays, timing));
+        const running = callNative(() => native.run(id, values, arrays, timing, wanted));
         signal?.addEventListener("abort", abort, { once: true });
         const buffers = await running
           .catch((cause) => fail("KERNEL_FAILED", (cause as Error).message))
           .finally(() => signal?.removeEventListener("abort", abort));
         if (buffers === null) throw signal?.reason ?? new ZayaError("DISPOSED", "the run was stopped");
-        return Object.fromEntries(outputs.map(([name, value], i) => [name, arrayFor(value.type.dtype, buffers[i] as ArrayBuffer)]));
+        return Object.fromEntries(
+          Array.from(wanted, (index, i) => {
+            const [name, value] = outputs[index] as (typeof outputs)[number];
+            return [name, arrayFor(value.type.dtype, buffers[i] as ArrayBuffer)];
+          }),
+        );
       }
       return {
         arenaBytes: layout.arenaBytes,
         steps: plan.steps.map((node) => node.name),
         run: (options = {}) => enqueue(() => start(options, false)),
+        read(output, begin, end) {
+          if (dropped || disposed) fail("DISPOSED", "the executable was disposed");
+          if (active > 0) fail("INVALID_ARGUMENT", `cannot read output ${output} while a run is in progress; await it first`);
+          const index = outputIndex(output);
+          const { dtype } = (outputs[index] as (typeof outputs)[number])[1].type;
+          const into = arrayFor(dtype, end - begin);
+          callNative(() => native.readOutput(id, index, begin * into.BYTES_PER_ELEMENT, into), "INVALID_ARGUMENT");
+          return into;
+        },
         profile: (options = {}) =>
           enqueue(async () => {
             const results = await start(options, true);
@@ -213,6 +233,7 @@ function openNullDevice(threads: number): Device {
         arenaBytes: layout.arenaBytes,
         steps: plan.steps.map((node) => node.name),
         run: async () => unavailable(),
+        read: unavailable,
         profile: async () => unavailable(),
         async [Symbol.asyncDispose]() {},
       };

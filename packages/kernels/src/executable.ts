@@ -9,6 +9,8 @@ export interface RunOptions {
   readonly inputs?: Readonly<Record<string, TensorData>>;
   /** Values of sizes; those that follow from the length of an input may be left out. */
   readonly sizes?: Readonly<Record<string, number>>;
+  /** Names of the outputs to copy out. Default: all. Others can be read after the run. */
+  readonly outputs?: readonly string[];
   /** Aborting rejects with `signal.reason` before the next operation, unless the store is already being updated. */
   readonly signal?: AbortSignal;
 }
@@ -21,6 +23,11 @@ export interface Executable extends AsyncDisposable {
   readonly steps: readonly string[];
   /** Runs once. Runs on one device follow each other; the event loop is never blocked. */
   run(options?: RunOptions): Promise<Record<string, TensorData>>;
+  /**
+   * A copy of the elements of an output from `begin` to `end`, as the last run left them.
+   * @throws INVALID_ARGUMENT while a run is in progress, before the first one, outside of the output, and where there is no such output
+   */
+  read(output: string, begin: number, end: number): TensorData;
   /** Like `run`, and returns the nanoseconds of each step. */
   profile(options?: RunOptions): Promise<{ readonly outputs: Record<string, TensorData>; readonly nanoseconds: readonly number[] }>;
 }

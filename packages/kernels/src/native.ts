@@ -19,7 +19,14 @@ export interface NativeDevice {
   workspaces(plan: Float64Array, maxima: Float64Array): Float64Array;
   compile(plan: Float64Array): number;
   drop(plan: number): void;
-  run(plan: number, sizes: Float64Array, inputs: readonly NodeJS.TypedArray[], timing: boolean): Promise<ArrayBuffer[] | null>;
+  run(
+    plan: number,
+    sizes: Float64Array,
+    inputs: readonly NodeJS.TypedArray[],
+    timing: boolean,
+    outputs: Uint32Array,
+  ): Promise<ArrayBuffer[] | null>;
+  readOutput(plan: number, output: number, offset: number, into: NodeJS.TypedArray): void;
   abort(): void;
   times(plan: number): Float64Array;
   measure(what: string, milliseconds: number): Promise<number>;

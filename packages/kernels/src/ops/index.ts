@@ -39,4 +39,5 @@ export { softmax } from "./softmax.js";
 export { sum } from "./sum.js";
 export { sumOfSquares } from "./sum_of_squares.js";
 export { swiglu } from "./swiglu.js";
+export { topK } from "./top_k.js";
 export { valueDelay } from "./value_delay.js";

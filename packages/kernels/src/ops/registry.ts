@@ -39,6 +39,7 @@ import { softmaxGradOperation, softmaxOperation } from "./softmax.js";
 import { sumGradOperation, sumOperation } from "./sum.js";
 import { sumOfSquaresOperation } from "./sum_of_squares.js";
 import { swigluGradOperation, swigluOperation } from "./swiglu.js";
+import { topKOperation } from "./top_k.js";
 import { valueDelayGradOperation, valueDelayOperation } from "./value_delay.js";
 
 /** Every operation that has a kernel or a decomposition; `reshape` makes its own with each call. */
@@ -103,6 +104,7 @@ export const registry: readonly Operation[] = [
   sumOfSquaresOperation,
   swigluGradOperation,
   swigluOperation,
+  topKOperation,
   valueDelayGradOperation,
   valueDelayOperation,
 ];
