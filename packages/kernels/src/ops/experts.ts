@@ -2,7 +2,7 @@ import { expectActivation } from "../activation.js";
 import { expectRank, expectShape } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
-import type { Dimension, TensorType } from "../types.js";
+import type { Dimension } from "../types.js";
 import { combine } from "./combine.js";
 import { expertSort } from "./expert_sort.js";
 import { gatherRows } from "./gather_rows.js";
@@ -30,7 +30,7 @@ export const expertsOperation: Operation = {
   flops: ({ inputs: [x, , , gateUp] }) => 3 * (x?.[0] ?? 0) * (x?.[1] ?? 0) * (gateUp?.[1] ?? 0),
   decompose: ([x, index, prob, gateUp, down], { compute = 0 }) => {
     const options: LinearOptions = { compute: compute === 1 ? "bfloat16" : "float32" };
-    const numExperts = (gateUp?.type as TensorType).shape[0] as number;
+    const numExperts = (gateUp as Value).type.shape[0] as number;
     const { order, offsets } = expertSort(index as Value, { numExperts });
     const inner = swiglu(groupedLinear(gatherRows(x as Value, order), gateUp as Value, offsets, options));
     return [combine(groupedLinear(inner, down as Value, offsets, options), order, prob as Value)];
