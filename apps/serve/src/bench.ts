@@ -1,4 +1,5 @@
-import { type BenchDetails, type BenchEvent, type BenchResult, type Limits, type Machine, bench as measure } from "@zaya/serve";
+import type { Limits, Machine } from "@zaya/kernels";
+import { type BenchDetails, type BenchEvent, type BenchResult, bench as measure } from "@zaya/serve";
 import pc from "picocolors";
 import { exitCodes } from "./exit.js";
 import { formatBytes } from "./report.js";

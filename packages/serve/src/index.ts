@@ -1,5 +1,4 @@
 export { type BenchDetails, type BenchEvent, type BenchOptions, type BenchResult, bench } from "./bench/bench.js";
-export type { Limits, Machine } from "./bench/machine.js";
 export { createEngine, type EngineOptions, type EngineSource } from "./create_engine.js";
 export { assembleEngine, type Engine, type EngineMemory, type EngineParts, type EngineStats, type ModelInfo } from "./engine.js";
 export type { ScoredToken, TokenLogprob } from "./logprobs.js";

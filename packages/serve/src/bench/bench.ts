@@ -1,13 +1,20 @@
 // Speed in llama-bench's terms: "pp512" reads a prompt of 512 tokens, "tg128" generates 128 tokens one after the other, both after `depth` tokens that are
 // cached already. The model runner is driven directly: no HTTP, no scheduler, no sampling; the tokens are random. Every half second of generation and
 // every prompt lies between two measurements of the machine's limit, since the speed of a machine may change from second to second.
-import { ZayaError } from "@zaya/kernels";
+import {
+  createLimitMeter,
+  describeMachine,
+  type LimitMeter,
+  type Limits,
+  type Machine,
+  mean,
+  standardDeviation,
+  ZayaError,
+} from "@zaya/kernels";
 import { type Checkpoint, describe, loadCheckpoint, type ModelConfig, type ParameterSpec, storedType } from "@zaya/model";
 import { type CacheDtype, type ModelRunner, openModelRunner } from "../model_runner.js";
 import { pageTokens } from "../runner.js";
-import { createLimitMeter, describeMachine, type LimitMeter, type Limits, type Machine } from "./machine.js";
 import { type ExpertUse, expertUse } from "./routing.js";
-import { mean, standardDeviation } from "./statistics.js";
 import { type DrawToken, drawTokens, stepBatch } from "./steps.js";
 import { decodeStepBytes, prefillFlops, type StepBytes } from "./work.js";
 

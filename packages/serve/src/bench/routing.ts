@@ -1,4 +1,4 @@
-import { mean } from "./statistics.js";
+import { mean } from "@zaya/kernels";
 
 /** How steps used the experts of a model. */
 export interface ExpertUse {

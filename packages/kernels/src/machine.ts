@@ -1,5 +1,5 @@
 import { cpus, release, totalmem, type } from "node:os";
-import type { Device } from "@zaya/kernels";
+import type { Device } from "./device.js";
 import { median } from "./statistics.js";
 
 /** Where figures were measured. */
@@ -44,6 +44,7 @@ export interface LimitMeter {
 const readMilliseconds = 25;
 const productMilliseconds = 8;
 
+/** @example const meter = createLimitMeter(device); const before = await meter.measure("read"); // GB/s */
 export function createLimitMeter(device: Device): LimitMeter {
   const seen: Record<keyof Limits, number[]> = { read: [], float32: [], bfloat16: [], int8: [] };
   return {
