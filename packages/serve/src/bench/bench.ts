@@ -11,7 +11,16 @@ import {
   standardDeviation,
   ZayaError,
 } from "@zaya/kernels";
-import { type Checkpoint, describe, loadCheckpoint, type ModelConfig, type ParameterSpec, storedType } from "@zaya/model";
+import {
+  type Checkpoint,
+  describe,
+  loadCheckpoint,
+  type ModelConfig,
+  type ParameterSpec,
+  parameters,
+  storedType,
+  type WeightStorage,
+} from "@zaya/model";
 import { type CacheDtype, type ModelRunner, openModelRunner } from "../model_runner.js";
 import { pageTokens } from "../runner.js";
 import { type ExpertUse, expertUse } from "./routing.js";
@@ -122,12 +131,15 @@ async function* benchCheckpoint(checkpoint: Checkpoint, options: BenchOptions): 
     numPages: sequences * pagesPerSequence,
     pagesPerSequence,
   };
+  const weights: WeightStorage = checkpoint.weights ?? { dtype, encoding: "panels" };
   await using runner = await openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads });
   const machine = describeMachine(runner.device);
   const meter = createLimitMeter(runner.device);
   const draw = drawTokens(config.vocabSize, 1);
-  const subject: Subject = { runner, meter, draw, dtype, cacheDtype, config, signal };
-  yield { type: "bench-start", machine, config, memory: runner.memory };
+  const subject: Subject = { runner, meter, draw, weights, cacheDtype, config, signal };
+  const typeOf = (spec: ParameterSpec) => storedType(spec, weights);
+  const { parts } = describe(config, { typeOf }).memoryToServe;
+  yield { type: "bench-start", machine, config, memory: { ...runner.memory, weights: parts.weights as number } };
 
   await runPrompt(subject, 0, Math.min(chunkTokens, pagesPerSequence * pageTokens)); // touches every weight and buffer once
   const results: BenchResult[] = [];
@@ -156,7 +168,7 @@ async function* benchCheckpoint(checkpoint: Checkpoint, options: BenchOptions): 
     const tokensPerSecond = mean(speeds);
     const result: BenchResult = {
       name,
-      dtype,
+      dtype: nameOf[expertType(config, weights)],
       batch: test.batch,
       depth: test.depth,
       tokensPerSecond,
@@ -208,10 +220,19 @@ interface Subject {
   readonly runner: ModelRunner;
   readonly meter: LimitMeter;
   readonly draw: DrawToken;
-  readonly dtype: "float32" | "bfloat16";
+  readonly weights: WeightStorage;
   readonly cacheDtype: CacheDtype;
   readonly config: ModelConfig;
   readonly signal: AbortSignal | undefined;
+}
+
+/** What results call the types of the matrices that most bytes are in, and the products that run in them. */
+const nameOf = { float32: "float32", bfloat16: "bfloat16", int8: "q8", int6: "q6", int4: "q4" } as const;
+const productsOf = { float32: "float32", bfloat16: "bfloat16", int8: "int8", int6: "int8", int4: "int8" } as const;
+
+function expertType(config: ModelConfig, weights: WeightStorage): keyof typeof nameOf {
+  const spec = parameters(config).find(({ kind }) => kind === (config.kind === "zaya" ? "expert" : "matrix"));
+  return storedType(spec as ParameterSpec, weights).dtype as keyof typeof nameOf;
 }
 
 async function runPrompt({ runner, draw, signal }: Subject, depth: number, tokens: number): Promise<void> {
@@ -223,7 +244,7 @@ async function runPrompt({ runner, draw, signal }: Subject, depth: number, token
 
 /** Looks into a few steps, which also warm up. */
 async function inspect(
-  { runner, draw, dtype, cacheDtype, config, signal }: Subject,
+  { runner, draw, weights, cacheDtype, config, signal }: Subject,
   { kind, tokens, batch, depth }: Test,
 ): Promise<BenchDetails> {
   const nanoseconds = new Map<string, number>();
@@ -238,8 +259,8 @@ async function inspect(
   const total = [...nanoseconds.values()].reduce((sum, each) => sum + each, 0);
   const operations = [...nanoseconds].map(([name, each]) => ({ name, share: each / total })).sort((a, b) => b.share - a.share);
   const experts = config.kind === "zaya" ? expertUse(routing, config.numExperts) : null;
-  if (kind === "pp") return { limitedBy: dtype, bytes: null, operations, experts };
-  const typeOf = (spec: ParameterSpec) => storedType(spec, { dtype, encoding: "panels" });
+  if (kind === "pp") return { limitedBy: productsOf[expertType(config, weights)], bytes: null, operations, experts };
+  const typeOf = (spec: ParameterSpec) => storedType(spec, weights);
   const description = describe(config, { typeOf, cacheDtype, context: Math.round(depth + (tokens + 1) / 2) });
   return { limitedBy: "read", bytes: decodeStepBytes(description, batch, experts?.distinct ?? 1), operations, experts };
 }
