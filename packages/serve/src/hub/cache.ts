@@ -1,0 +1,96 @@
+import { mkdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { dirname, join, relative } from "node:path";
+import { ZayaError } from "@zaya/kernels";
+
+/**
+ * A model in the cache that all tools of the hub share, so that what one of them downloaded is there for the others:
+ *
+ *   CACHE/models--ORG--NAME/blobs/ETAG              each content once
+ *                          /snapshots/COMMIT/FILE   a link to it
+ *                          /refs/REVISION           the commit that a branch or tag was at
+ */
+export interface ModelCache {
+  /** The folder of a commit. */
+  snapshot(commit: string): string;
+  blob(etag: string): string;
+  /** Puts a file into the folder of a commit, as a link to its blob. */
+  link(commit: string, file: string, etag: string): Promise<void>;
+  /** The commit a revision was at when it was last asked for, or null. */
+  commitOf(revision: string): Promise<string | null>;
+  remember(revision: string, commit: string): Promise<void>;
+  /**
+   * Keeps other processes from downloading the same model until it is disposed.
+   * @throws DOWNLOAD_LOCKED naming the process that does
+   */
+  lock(): Promise<AsyncDisposable>;
+}
+
+export function openModelCache(cacheDir: string, model: string): ModelCache {
+  const name = `models--${model.replaceAll("/", "--")}`;
+  const root = join(cacheDir, name);
+  const refOf = (revision: string) => join(root, "refs", ...revision.split("/"));
+  const cache: ModelCache = {
+    snapshot: (commit) => join(root, "snapshots", commit),
+    blob: (etag) => join(root, "blobs", etag),
+    async link(commit, file, etag) {
+      const path = join(cache.snapshot(commit), file);
+      await mkdir(dirname(path), { recursive: true });
+      await rm(path, { force: true });
+      await symlink(relative(dirname(path), cache.blob(etag)), path);
+    },
+    async commitOf(revision) {
+      if (isCommit(revision)) return revision;
+      const text = await readFile(refOf(revision), "utf8").catch(() => "");
+      return isCommit(text.trim()) ? text.trim() : null;
+    },
+    async remember(revision, commit) {
+      if (isCommit(revision)) return;
+      const path = refOf(revision);
+      await mkdir(dirname(path), { recursive: true });
+      await writeFile(`${path}.new`, commit);
+      await rename(`${path}.new`, path);
+    },
+    async lock() {
+      const path = join(cacheDir, ".locks", name, "zaya.lock");
+      await mkdir(dirname(path), { recursive: true });
+      for (let attempt = 0; ; attempt++) {
+        try {
+          await writeFile(path, String(process.pid), { flag: "wx" });
+          return { [Symbol.asyncDispose]: () => rm(path, { force: true }) };
+        } catch (cause) {
+          if ((cause as NodeJS.ErrnoException).code !== "EEXIST") throw cause;
+          const owner = Number(await readFile(path, "utf8").catch(() => ""));
+          if (attempt > 0 || (owner > 0 && isRunning(owner))) {
+            throw new ZayaError("DOWNLOAD_LOCKED", `${model} is being downloaded by process ${owner}; wait for it, or remove ${path}`, {
+              cause,
+            });
+          }
+          await rm(path, { force: true });
+        }
+      }
+    },
+  };
+  return cache;
+}
+
+/** Whether a revision is a commit and so never changes. */
+export function isCommit(revision: string): boolean {
+  return /^[0-9a-f]{40}$/.test(revision);
+}
+
+/** Bytes of a file, links followed; -1 where there is none. */
+export async function bytesOf(path: string): Promise<number> {
+  return stat(path).then(
+    ({ size }) => size,
+    () => -1,
+  );
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
+  }
+}

@@ -1,0 +1,1 @@
+export { cachedModel, type DownloadEvent, type DownloadOptions, downloadModel } from "./download.js";
