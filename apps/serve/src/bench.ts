@@ -2,12 +2,12 @@ import type { Limits, Machine } from "@zaya/kernels";
 import { type BenchDetails, type BenchEvent, type BenchResult, bench as measure } from "@zaya/serve";
 import pc from "picocolors";
 import { exitCodes } from "./exit.js";
-import { formatBytes } from "./report.js";
+import { formatBytes } from "./format.js";
+import { findModelFolder } from "./model_folder.js";
+import type { DeviceFlags } from "./options.js";
+import { createProgressLine } from "./progress.js";
 
-export interface BenchFlags {
-  readonly dtype: "float32" | "bfloat16";
-  readonly cacheDtype?: "float32" | "bfloat16" | "int8";
-  readonly threads?: number;
+export interface BenchFlags extends DeviceFlags {
   readonly prompt: number[];
   readonly generate: number[];
   readonly depths: number[];
@@ -17,7 +17,8 @@ export interface BenchFlags {
 }
 
 /** Measures a checkpoint; a row as soon as it is known. Ctrl-C stops it and what is done stands. */
-export async function bench(dir: string, { json, ...options }: BenchFlags): Promise<number> {
+export async function bench(model: string, { json, revision, ...options }: BenchFlags): Promise<number> {
+  const { dir } = await findModelFolder(model, { revision });
   const controller = new AbortController();
   const stop = () => controller.abort(new Error("stopped"));
   process.once("SIGINT", stop);
@@ -27,18 +28,19 @@ export async function bench(dir: string, { json, ...options }: BenchFlags): Prom
   const print = (text: string) => {
     if (!json) process.stdout.write(`${text}\n`);
   };
-  process.stderr.write(`loading ${dir} …\n`);
+  process.stderr.write(`loading ${model} …\n`);
+  const progress = createProgressLine();
   try {
     for await (const event of measure(dir, { ...options, signal: controller.signal })) {
       if (event.type === "bench-start") {
         machine = event.machine;
         print(describeStart(event));
       } else if (event.type === "fill") {
-        showProgress(`filling the cache: ${event.tokens} of ${event.of} tokens`);
+        progress.update(`filling the cache: ${event.tokens} of ${event.of} tokens`);
       } else if (event.type === "repetition-end") {
-        showProgress(`${event.name}: repetition ${event.repetition} of ${event.of}, ${event.tokensPerSecond.toFixed(1)} tokens/s`);
+        progress.update(`${event.name}: repetition ${event.repetition} of ${event.of}, ${event.tokensPerSecond.toFixed(1)} tokens/s`);
       } else if (event.type === "result") {
-        showProgress("");
+        progress.end();
         limits = event.limits;
         results.push(event.result);
         print(`${describeResult(event.result, event.details)}\n`);
@@ -48,18 +50,13 @@ export async function bench(dir: string, { json, ...options }: BenchFlags): Prom
     }
   } catch (error) {
     if (!controller.signal.aborted) throw error;
-    showProgress("");
   } finally {
+    progress.end();
     process.off("SIGINT", stop);
   }
   if (json) process.stdout.write(`${JSON.stringify({ machine, limits, results })}\n`);
   else if (limits) print(describeLimits(limits));
   return controller.signal.aborted ? exitCodes.partial : exitCodes.done;
-}
-
-/** One line of stderr that is written over; nothing where it is not a terminal. */
-function showProgress(line: string): void {
-  if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${line}`);
 }
 
 function describeStart({ machine, memory }: Extract<BenchEvent, { type: "bench-start" }>): string {

@@ -1,9 +1,9 @@
 import { text as ask, intro, isCancel, log, outro } from "@clack/prompts";
 import type { ChatMessage } from "@zaya/model";
-import { createEngine, type Engine } from "@zaya/serve";
+import type { Engine } from "@zaya/serve";
 import pc from "picocolors";
 import { exitCodes, InputError } from "./exit.js";
-import { engineOptions, type LoadFlags, type SamplingFlags, samplingOptions } from "./options.js";
+import { type LoadFlags, openEngine, type SamplingFlags, samplingOptions } from "./options.js";
 import { describeEngine } from "./report.js";
 
 export interface ChatFlags extends LoadFlags, SamplingFlags {
@@ -11,10 +11,10 @@ export interface ChatFlags extends LoadFlags, SamplingFlags {
 }
 
 /** A conversation in the terminal. Ctrl-C while an answer comes stops the answer; at the prompt it ends the conversation. */
-export async function chat(dir: string, flags: ChatFlags): Promise<number> {
+export async function chat(model: string, flags: ChatFlags): Promise<number> {
   if (!process.stdin.isTTY || !process.stdout.isTTY) throw new InputError("chat needs a terminal; use `zaya-serve complete` in scripts");
-  await using engine = await createEngine(dir, { ...engineOptions(flags), maxSequences: 1 });
-  if (engine.tokenizer.chatTemplate === null) throw new InputError(`${dir} has no chat template; use \`zaya-serve complete\``);
+  await using engine = await openEngine(model, flags, { maxSequences: 1 });
+  if (engine.tokenizer.chatTemplate === null) throw new InputError(`${model} has no chat template; use \`zaya-serve complete\``);
   intro(describeEngine(engine));
   const messages: ChatMessage[] = flags.system === undefined ? [] : [{ role: "system", content: flags.system }];
   for (;;) {

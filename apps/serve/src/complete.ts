@@ -1,7 +1,7 @@
 import { text as readAll } from "node:stream/consumers";
-import { createEngine, type GenerateEvent } from "@zaya/serve";
+import type { GenerateEvent } from "@zaya/serve";
 import { exitCodes, InputError } from "./exit.js";
-import { engineOptions, type LoadFlags, type SamplingFlags, samplingOptions } from "./options.js";
+import { type LoadFlags, openEngine, type SamplingFlags, samplingOptions } from "./options.js";
 
 export interface CompleteFlags extends LoadFlags, SamplingFlags {
   readonly stop?: string[];
@@ -9,10 +9,10 @@ export interface CompleteFlags extends LoadFlags, SamplingFlags {
 }
 
 /** Continues one prompt on stdout as it comes, or with --json as one object at the end. Ctrl-C stops it; what came stands. */
-export async function complete(dir: string, words: readonly string[], flags: CompleteFlags): Promise<number> {
+export async function complete(model: string, words: readonly string[], flags: CompleteFlags): Promise<number> {
   const prompt = words.length > 0 ? words.join(" ") : process.stdin.isTTY ? "" : await readAll(process.stdin);
   if (prompt === "") throw new InputError("a prompt is needed: as an argument, or on stdin");
-  await using engine = await createEngine(dir, { ...engineOptions(flags), maxSequences: 1 });
+  await using engine = await openEngine(model, flags, { maxSequences: 1 });
   const controller = new AbortController();
   const stop = () => controller.abort(new Error("stopped"));
   process.once("SIGINT", stop);

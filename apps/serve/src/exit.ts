@@ -13,6 +13,13 @@ const badInput = new Set([
   "CHAT_TEMPLATE_MISSING",
   "CHAT_TEMPLATE_FAILED",
   "NON_FINITE_LOGITS",
+  "MODEL_NOT_FOUND",
+  "MODEL_GATED",
+  "HUB_UNREACHABLE",
+  "HUB_FAILED",
+  "DISK_FULL",
+  "CHECKSUM_MISMATCH",
+  "DOWNLOAD_LOCKED",
   // Of the system: a port that is taken or not allowed, a host that is not here.
   "EADDRINUSE",
   "EACCES",
@@ -23,11 +30,15 @@ const badInput = new Set([
 /** A mistake of the caller, told in one line. */
 export class InputError extends Error {}
 
+/** What a signal of the user ended before its end, told in one line. */
+export class StoppedError extends Error {}
+
 /** The one line and the exit code for what was thrown. */
 export function describeFailure(error: unknown): { readonly line: string; readonly code: number } {
   const message = error instanceof Error ? error.message : String(error);
   const code = (error as { code?: unknown } | null)?.code;
   if (error instanceof InputError || (typeof code === "string" && badInput.has(code))) return { line: message, code: exitCodes.badInput };
+  if (error instanceof StoppedError) return { line: message, code: exitCodes.partial };
   if (code === "NATIVE_UNAVAILABLE") return { line: message, code: exitCodes.blocked };
   return { line: isZayaError(error) || !(error instanceof Error) ? message : (error.stack ?? message), code: exitCodes.failed };
 }

@@ -1,11 +1,16 @@
-import type { EngineOptions, GenerateRequest } from "@zaya/serve";
+import { createEngine, type Engine, type EngineOptions, type GenerateRequest } from "@zaya/serve";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { addRevisionOption, findModelFolder, type RevisionFlags } from "./model_folder.js";
 
-/** Options of every command that loads a model. */
-export interface LoadFlags {
+/** Options of every command that runs a model. */
+export interface DeviceFlags extends RevisionFlags {
   readonly dtype: "float32" | "bfloat16";
   readonly cacheDtype?: "float32" | "bfloat16" | "int8";
   readonly threads?: number;
+}
+
+/** Options of every command that answers with a model. */
+export interface LoadFlags extends DeviceFlags {
   readonly context?: number;
 }
 
@@ -44,7 +49,7 @@ export function numberWithin(min: number, max: number): (text: string) => number
 }
 
 export function addDeviceOptions(command: Command): Command {
-  return command
+  return addRevisionOption(command)
     .addOption(new Option("--dtype <type>", "type of the weights").choices(["float32", "bfloat16"]).default("bfloat16"))
     .addOption(
       new Option("--cache-dtype <type>", "type of cached keys and values (default: that of the weights)").choices([
@@ -73,13 +78,21 @@ export function addSamplingOptions(command: Command): Command {
     .option("--seed <n>", "the same seed gives the same text", wholeNumber(Number.MIN_SAFE_INTEGER));
 }
 
-export function engineOptions({ dtype, cacheDtype, threads, context }: LoadFlags): EngineOptions {
-  return {
+/** Opens the model that a command was given: a folder, or a name on the hub, which it is then served under. */
+export async function openEngine(
+  model: string,
+  { dtype, cacheDtype, threads, context, revision }: LoadFlags,
+  options: EngineOptions = {},
+): Promise<Engine> {
+  const { dir, hubName } = await findModelFolder(model, { revision });
+  return createEngine(dir, {
     dtype,
+    ...(hubName === null ? {} : { name: hubName }),
     ...(cacheDtype === undefined ? {} : { cacheDtype }),
     ...(threads === undefined ? {} : { threads }),
     ...(context === undefined ? {} : { contextTokens: context }),
-  };
+    ...options,
+  });
 }
 
 export function samplingOptions({ temperature, topP, topK, maxTokens, seed }: SamplingFlags): GenerateRequest {

@@ -155,7 +155,7 @@ test.each([
   { words: ["nowhere", "--port", "0"], line: "nowhere" },
   { words: ["serve", "x", "--port", "many"], line: "Expected a whole number from 0 to 65535." },
   { words: ["serve", "x", "--dtype", "int4"], line: "float32, bfloat16" },
-  { words: ["serve"], line: "missing required argument 'dir'" },
+  { words: ["serve"], line: "missing required argument 'model'" },
   { words: ["complete", "x", "--top-p", "2"], line: "Expected a number from 0 to 1." },
 ])("answers $words with one line and exit code 2", async ({ words, line }) => {
   expect(await run(...words)).toBe(2);

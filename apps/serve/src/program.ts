@@ -4,6 +4,7 @@ import { type BenchFlags, bench } from "./bench.js";
 import { type ChatFlags, chat } from "./chat.js";
 import { type CompleteFlags, complete } from "./complete.js";
 import { exitCodes } from "./exit.js";
+import { modelArgument } from "./model_folder.js";
 import { addDeviceOptions, addLoadOptions, addSamplingOptions, numberWithin, wholeNumber, wholeNumbers } from "./options.js";
 import { type ServeFlags, serve } from "./serve.js";
 
@@ -18,13 +19,13 @@ export function createProgram(onExit: (code: number) => void): Command {
   const serveCommand = program
     .command("serve", { isDefault: true })
     .description("serve a checkpoint over HTTP (the default command)")
-    .argument("<dir>", "folder with config.json, *.safetensors and tokenizer.json")
+    .argument("<model>", modelArgument)
     .option("--host <host>", "address to listen on", "127.0.0.1")
     .option("--port <port>", "port, 0 takes a free one", wholeNumber(0, 65535), 8000);
   addLoadOptions(serveCommand)
     .option("--max-sequences <n>", "most requests in one batch", wholeNumber(1, 1024), 16)
     .option("--cache-tokens <n>", "tokens the cache holds for all requests (default: every request's context)", wholeNumber(1))
-    .option("--name <name>", "name of the model in the API (default: the folder's)")
+    .option("--name <name>", "name of the model in the API (default: the folder's, or ORG/MODEL)")
     .option("--cors <origin>", "let pages of this origin call the server; * for any (default: none)")
     .option("--drain-seconds <s>", "time that running requests have when the server is stopped", numberWithin(0, 86400), 30)
     .addOption(
@@ -36,15 +37,16 @@ export function createProgram(onExit: (code: number) => void): Command {
       `
 Examples:
   zaya-serve runs/first                       serve it on http://127.0.0.1:8000 with a page to try it
+  zaya-serve Zyphra/ZAYA1-8B                  download it from the hub first, or go on where a download ended
   zaya-serve runs/first --port 9000 --dtype float32 --threads 2
   zaya-serve serve runs/first --host 0.0.0.0 --max-sequences 32 --context 2048`,
     )
-    .action(async (dir: string, flags: ServeFlags) => onExit(await serve(dir, flags)));
+    .action(async (model: string, flags: ServeFlags) => onExit(await serve(model, flags)));
 
   const completeCommand = program
     .command("complete")
     .description("continue a prompt on stdout")
-    .argument("<dir>", "folder of the checkpoint")
+    .argument("<model>", modelArgument)
     .argument("[prompt...]", "the prompt (default: stdin)");
   addSamplingOptions(addLoadOptions(completeCommand))
     .option("--stop <text...>", "end before any of these")
@@ -56,18 +58,18 @@ Examples:
   zaya-serve complete runs/first "Once upon a time" --max-tokens 100
   zaya-serve complete runs/first --temperature 0 --json < prompt.txt`,
     )
-    .action(async (dir: string, prompt: string[], flags: CompleteFlags) => onExit(await complete(dir, prompt, flags)));
+    .action(async (model: string, prompt: string[], flags: CompleteFlags) => onExit(await complete(model, prompt, flags)));
 
-  const chatCommand = program.command("chat").description("talk in the terminal").argument("<dir>", "folder of the checkpoint");
+  const chatCommand = program.command("chat").description("talk in the terminal").argument("<model>", modelArgument);
   addSamplingOptions(addLoadOptions(chatCommand))
     .option("--system <text>", "what the model is told first")
     .addHelpText("after", "\nExample:\n  zaya-serve chat checkpoints/zaya1-8b --temperature 0.6 --top-k 20")
-    .action(async (dir: string, flags: ChatFlags) => onExit(await chat(dir, flags)));
+    .action(async (model: string, flags: ChatFlags) => onExit(await chat(model, flags)));
 
   const benchCommand = program
     .command("bench")
     .description("how fast a checkpoint reads and generates, as shares of what this machine can do");
-  addDeviceOptions(benchCommand.argument("<dir>", "folder of the checkpoint"))
+  addDeviceOptions(benchCommand.argument("<model>", modelArgument))
     .option("-p, --prompt <tokens,...>", "lengths of prompts", wholeNumbers(1), [512])
     .option("-n, --generate <tokens,...>", "numbers of tokens to generate", wholeNumbers(1), [128])
     .option("-d, --depths <tokens,...>", "tokens in the cache before", wholeNumbers(0), [0])
@@ -84,7 +86,7 @@ Examples:
   zaya-serve bench checkpoints/zaya1-8b-q4
   zaya-serve bench checkpoints/zaya1-8b-q4 -p 512 -n 128 -d 0,4096,16384 -b 1`,
     )
-    .action(async (dir: string, flags: BenchFlags) => onExit(await bench(dir, flags)));
+    .action(async (model: string, flags: BenchFlags) => onExit(await bench(model, flags)));
 
   program.addHelpText(
     "after",
@@ -93,6 +95,9 @@ Examples:
   zaya-serve runs/first
   zaya-serve complete runs/first "Once upon a time"
   zaya-serve chat runs/first
+  zaya-serve Zyphra/ZAYA1-8B --revision main
+
+A folder goes before a name on the hub. Read from the environment: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, HF_HUB_OFFLINE.
 
 Exit codes: ${Object.entries({ 0: "done", 1: "failed", 2: "bad input", 3: "no native addon for this machine", 4: "stopped before the end" })
       .map(([code, meaning]) => `${code} ${meaning}`)

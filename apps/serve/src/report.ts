@@ -1,29 +1,6 @@
 import type { Engine } from "@zaya/serve";
 import pc from "picocolors";
-
-/** "1.30 GB", "431 MB". */
-export function formatBytes(bytes: number): string {
-  const units = ["B", "KB", "MB", "GB", "TB"];
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1000 && unit < units.length - 1) {
-    value /= 1000;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toPrecision(3)} ${units[unit]}`;
-}
-
-/** "753 609 208" as "754 M". */
-function formatCount(count: number): string {
-  const units = ["", " K", " M", " B"];
-  let value = count;
-  let unit = 0;
-  while (value >= 1000 && unit < units.length - 1) {
-    value /= 1000;
-    unit++;
-  }
-  return `${unit === 0 ? value : value.toPrecision(3)}${units[unit]}`;
-}
+import { formatBytes, formatCount } from "./format.js";
 
 /** Two lines about what was loaded and what it takes. */
 export function describeEngine({ model, stats }: Engine): string {

@@ -1,11 +1,10 @@
 import { once } from "node:events";
 import { setFlagsFromString } from "node:v8";
-import { createEngine } from "@zaya/serve";
 import { createServer } from "@zaya/serve/http";
 import pc from "picocolors";
 import { pino } from "pino";
 import { exitCodes } from "./exit.js";
-import { engineOptions, type LoadFlags } from "./options.js";
+import { type LoadFlags, openEngine } from "./options.js";
 import { describeEngine } from "./report.js";
 
 export interface ServeFlags extends LoadFlags {
@@ -21,10 +20,9 @@ export interface ServeFlags extends LoadFlags {
 }
 
 /** Serves a checkpoint until SIGINT or SIGTERM; then finishes what runs, at most `drainSeconds` long. A second signal ends at once. */
-export async function serve(dir: string, flags: ServeFlags): Promise<number> {
-  if (!flags.json) process.stderr.write(`loading ${dir} …\n`);
-  await using engine = await createEngine(dir, {
-    ...engineOptions(flags),
+export async function serve(model: string, flags: ServeFlags): Promise<number> {
+  if (!flags.json) process.stderr.write(`loading ${model} …\n`);
+  await using engine = await openEngine(model, flags, {
     maxSequences: flags.maxSequences,
     ...(flags.cacheTokens === undefined ? {} : { cacheTokens: flags.cacheTokens }),
     ...(flags.name === undefined ? {} : { name: flags.name }),

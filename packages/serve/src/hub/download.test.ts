@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { cachedModel, type DownloadEvent, type DownloadOptions, downloadModel } from "./download.js";
-import { type LoopbackHub, openLoopbackHub } from "./loopback_hub.js";
+import { type LoopbackHub, openLoopbackHub } from "./testing.js";
 
 const model = "org/tiny";
 const bytes = (length: number, seed: number) => Uint8Array.from({ length }, (_, i) => (i * 31 + seed * 101 + (i >> 8)) & 255);

@@ -1,0 +1,160 @@
+import { createHash } from "node:crypto";
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { initialise, presets, saveCheckpoint, trainTokenizer } from "@zaya/model";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { type LoopbackHub, openLoopbackHub } from "../../../packages/serve/src/hub/testing.js";
+import { describeFailure } from "./exit.js";
+import { findModelFolder, hubSettings } from "./model_folder.js";
+import { createProgram } from "./program.js";
+
+let dir: string;
+let files: Record<string, Uint8Array>;
+let hub: LoopbackHub;
+let stdout: string;
+let stderr: string;
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), "zaya-model-"));
+  const tokenizerFiles = await trainTokenizer(["the quick brown fox jumps over the lazy dog"], { vocabSize: 280 });
+  const config = { ...presets["zaya-tiny"], vocabSize: 280 };
+  await saveCheckpoint(join(dir, "tiny"), { config, tensors: initialise(config, 1), tokenizerFiles });
+  files = Object.fromEntries(
+    await Promise.all((await readdir(join(dir, "tiny"))).map(async (name) => [name, await readFile(join(dir, "tiny", name))])),
+  );
+});
+afterAll(() => rm(dir, { recursive: true }));
+beforeEach(async () => {
+  hub = await openLoopbackHub("org/tiny", files);
+  stdout = "";
+  stderr = "";
+  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
+    stdout += text;
+    return true;
+  });
+  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
+    stderr += text;
+    return true;
+  });
+  vi.stubEnv("HF_HOME", await mkdtemp(join(dir, "home-")));
+  vi.stubEnv("HF_ENDPOINT", hub.endpoint);
+  for (const name of ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE"]) vi.stubEnv(name, "");
+});
+afterEach(async () => {
+  vi.restoreAllMocks();
+  vi.unstubAllEnvs();
+  await hub[Symbol.asyncDispose]();
+});
+
+/** Runs the command line; the exit code. */
+async function run(...words: string[]): Promise<number> {
+  let code = -1;
+  try {
+    await createProgram((given) => {
+      code = given;
+    }).parseAsync(words, { from: "user" });
+  } catch (error) {
+    const failure = describeFailure(error);
+    stderr += `zaya-serve: ${failure.line}\n`;
+    return failure.code;
+  }
+  return code;
+}
+
+const complete = ["complete", "org/tiny", "the fox", "--max-tokens", "8", "--seed", "5", "--json"];
+
+test("completes with a model of the hub, and again without a network", async () => {
+  expect(await run(...complete)).toBe(0);
+  expect(stderr).toMatch(/^downloading org\/tiny into .*hub: [\d.]+ MB in \d files/);
+  const answer = JSON.parse(stdout) as { model: string; text: string };
+  expect(answer.model).toBe("org/tiny");
+  await hub[Symbol.asyncDispose]();
+  stdout = "";
+  expect(await run(...complete)).toBe(0);
+  expect(stderr).toContain("cannot be reached");
+  expect(stderr).toContain("going on with the copy that is there");
+  stdout = "";
+  stderr = "";
+  vi.stubEnv("HF_HUB_OFFLINE", "1");
+  expect(await run(...complete)).toBe(0);
+  expect(stderr).toBe("");
+  expect(JSON.parse(stdout)).toMatchObject({ text: answer.text });
+});
+
+test("asks nobody for a commit that is there", async () => {
+  await findModelFolder("org/tiny", {});
+  hub.apiCalls.length = 0;
+  const { dir } = await findModelFolder("org/tiny", { revision: hub.commit });
+  expect(hub.apiCalls).toEqual([]);
+  expect(dir.endsWith(hub.commit)).toBe(true);
+});
+
+test("takes a folder before a name on the hub", async () => {
+  await mkdir(join(dir, "work", "org", "tiny"), { recursive: true });
+  const before = process.cwd();
+  process.chdir(join(dir, "work"));
+  try {
+    expect(await findModelFolder("org/tiny", {})).toEqual({ dir: "org/tiny", hubName: null });
+  } finally {
+    process.chdir(before);
+  }
+  expect(hub.apiCalls).toEqual([]);
+});
+
+test("stops at Ctrl-C, and goes on from there", async () => {
+  hub.faults.set("model.safetensors", [{ hangAfter: 100_000 }]);
+  const blob = createHash("sha256")
+    .update(files["model.safetensors"] as Uint8Array)
+    .digest("hex");
+  const incomplete = join(process.env.HF_HOME as string, "hub", "models--org--tiny", "blobs", `${blob}.incomplete`);
+  const running = run(...complete);
+  while (!((await stat(incomplete).catch(() => null))?.size ?? 0)) await new Promise((resolve) => setImmediate(resolve));
+  process.emit("SIGINT");
+  expect(await running).toBe(4);
+  expect(stderr).toContain("zaya-serve: stopped; what came is kept, the same command goes on from there\n");
+  hub.requests.length = 0;
+  expect(await run(...complete)).toBe(0);
+  expect(hub.requests.find(({ path }) => path === "model.safetensors")?.range).toMatch(/^bytes=[1-9]/);
+});
+
+test("says in one line what is wrong, with exit code 2", async () => {
+  const cases: readonly [what: () => unknown, words: string[], line: RegExp][] = [
+    [
+      () => {},
+      ["complete", "org/none", "x"],
+      /there is no folder org\/none, and http:\S+ has no model org\/none, or it is private: set HF_TOKEN/,
+    ],
+    [() => {}, ["complete", "a/b/c", "x"], /there is no folder a\/b\/c, and a model on the hub is called ORG\/MODEL/],
+    [() => {}, ["complete", "./nothing", "x"], /there is no folder \.\/nothing/],
+    [() => {}, ["complete", join(dir, "tiny", "config.json"), "x"], /config\.json is a file/],
+    [() => {}, [...complete, "--revision", "v7"], /has no revision v7/],
+    [() => Object.assign(hub, { gatedFor: "mine" }), complete, /org\/tiny is gated: accept its terms/],
+    [
+      () => void vi.stubEnv("HF_HUB_OFFLINE", "1"),
+      ["complete", "org/tiny", "x"],
+      /HF_HUB_OFFLINE is set, and org\/tiny is not complete in/,
+    ],
+    [() => void vi.stubEnv("HF_HUB_OFFLINE", ""), ["serve", "org/none"], /there is no folder org\/none/],
+    [() => hub[Symbol.asyncDispose](), complete, /cannot be reached/],
+  ];
+  for (const [arrange, words, line] of cases) {
+    await arrange();
+    stderr = "";
+    expect(await run(...words), words.join(" ")).toBe(2);
+    expect(stderr.split("\n").filter((text) => text.startsWith("zaya-serve: "))).toEqual([expect.stringMatching(line)]);
+    expect(stderr).not.toContain("    at ");
+  }
+});
+
+test("finds the hub, its cache and the token where all its tools look", async () => {
+  const home = join(dir, "settings");
+  await mkdir(home);
+  await writeFile(join(home, "token"), "hf_file\n");
+  expect(await hubSettings({ HF_HOME: home })).toEqual({ cacheDir: join(home, "hub"), token: "hf_file", offline: false });
+  expect(await hubSettings({ XDG_CACHE_HOME: "/x" })).toEqual({ cacheDir: "/x/huggingface/hub", offline: false });
+  expect(
+    await hubSettings({ HF_HOME: home, HF_HUB_CACHE: "/c", HF_TOKEN: "hf_env", HF_ENDPOINT: "http://h", HF_HUB_OFFLINE: "TRUE" }),
+  ).toEqual({ cacheDir: "/c", token: "hf_env", endpoint: "http://h", offline: true });
+  expect((await hubSettings({ HF_TOKEN_PATH: join(home, "token") })).token).toBe("hf_file");
+});
