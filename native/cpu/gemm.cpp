@@ -17,6 +17,7 @@ constexpr size_t b_limit = size_t(16) << 20;       // packed B beyond this is pa
 constexpr size_t block_bytes = size_t(480) << 10;  // of packed A that a task keeps in the second-level cache
 constexpr int64_t block_panels = 20;               // 240 rows of C a task at most …
 constexpr int64_t group_panels = 16;               // … by 512 columns
+constexpr int64_t least_own_panels = 6;            // rows that are worth packing by the task that multiplies them
 constexpr int64_t inline_elements = 1 << 15;       // less is packed without waking anybody
 
 struct Formats {
@@ -66,12 +67,22 @@ Cut choose_cut(const MatrixProduct* products, int64_t count, int64_t panels, int
   return cut;
 }
 
+// Row panels of a task that packs its own rows of A, just before it multiplies them by all columns: they are then in its cache, and nobody
+// waits for them. 0 where there are too few rows to go round, so that columns must be shared out too and A is packed for all.
+int64_t choose_own_rows(const MatrixProduct* products, int64_t count, int threads) {
+  int64_t rows = 0;
+  for (int64_t i = 0; i < count; i++) rows += row_panels_of(products[i].m);
+  const int64_t each = std::min(block_panels, threads == 1 ? rows : rows / (6 * static_cast<int64_t>(threads)));
+  return each < std::min(least_own_panels, rows / count) ? 0 : each;
+}
+
 struct Block {
   const MatrixProduct* product;
   Formats formats;
   const uint8_t* b;         // the first panel of the group
   int64_t panel0, panels;   // column panels
   int64_t row_panel0, row_panels;
+  bool packs;               // the rows of A first
 };
 
 void add_bias(const Block& block, int64_t row0, int64_t row1) {
@@ -85,6 +96,23 @@ void add_bias(const Block& block, int64_t row0, int64_t row1) {
       float* c = static_cast<float*>(p.c) + row * p.c_stride;
       for (int64_t j = begin; j < end; j++) c[j] += static_cast<const float*>(p.bias)[j];
     }
+  }
+}
+
+// Packs row panels [panel0, panel1) of A, or column panels of B, over [k0, k1), to where panel 0 of the operand would lie at `out`.
+void pack_run(const Operand& source, int64_t rows, int64_t k, int64_t height, bool pad, DType dtype, bool round, uint8_t* out, int64_t panel0,
+              int64_t panel1, int64_t k0, int64_t k1) {
+  const int64_t panel_bytes = height * even(k) * static_cast<int64_t>(size_of(dtype));
+  for (int64_t panel = panel0; panel < panel1; panel++) {
+    PanelPack pack;
+    pack.source = source;
+    pack.rows = rows;
+    pack.k = k;
+    pack.first = panel * height;
+    pack.height = pad ? height : std::min(height, rows - pack.first);
+    pack.round = round;
+    pack.panel = out + panel * panel_bytes;
+    pack_panel(pack, dtype, k0, k1);
   }
 }
 
@@ -103,16 +131,24 @@ void multiply_block(const Block& block) {
     cuts = std::max(ceiling((row1 - row0) * k_all * a_size, static_cast<int64_t>(block_bytes)),
                     ceiling(panel_bytes, static_cast<int64_t>(kept_panel_bytes)));
   }
-  const int64_t step = even(ceiling(k_all, std::max<int64_t>(1, cuts)));
+  const int64_t step = (ceiling(k_all, std::max<int64_t>(1, cuts)) + 31) / 32 * 32;  // runs of packing begin at multiples of 32
   // Few rows: several panels at a time, from memory. Else the first row panel brings a panel of B in, the others find it there.
   const int together = block.row_panels == 1 ? tile_panels(block.formats.format, last_height) : 1;
   const TileKernel full = tile_kernel(block.formats.format, tile_height, 1);
   const TileKernel last = tile_kernel(block.formats.format, last_height, 1);
   const TileKernel wide = tile_kernel(block.formats.format, last_height, together);
 
+  const bool streams = p.stream && !p.accumulate && p.bias == nullptr && step >= k_all && block.formats.format != Format::float64 &&
+                       (reinterpret_cast<uintptr_t>(p.c) | static_cast<uintptr_t>(p.c_stride * c_size)) % 64 == 0;
   int64_t k0 = 0;
   do {
     const int64_t k1 = std::min(k_all, k0 + step);
+    if (block.packs) {
+      const int64_t length = pack_length(p.a.layout);
+      for (int64_t k = k0; k < k1; k += length)
+        pack_run(p.a, p.m, p.k, tile_height, false, block.formats.a, block.formats.round_a, static_cast<uint8_t*>(p.a_packed), block.row_panel0,
+                 block.row_panel0 + block.row_panels, k, std::min(k1, k + length));
+    }
     for (int64_t panel = 0; panel < block.panels;) {
       const int taken = panel + together <= block.panels ? together : 1;
       TileCall call;
@@ -123,6 +159,7 @@ void multiply_block(const Block& block) {
       call.columns = std::min<int64_t>(taken * panel_columns, p.n - column);
       call.c_stride = p.c_stride;
       call.accumulate = p.accumulate || k0 > 0;
+      call.stream = streams && taken == 1 && call.columns == panel_columns;
       for (int64_t i = 0; i < block.row_panels; i++) {
         const bool ends = i + 1 == block.row_panels;
         const int64_t row = row0 + i * tile_height;
@@ -136,24 +173,8 @@ void multiply_block(const Block& block) {
     }
     k0 = k1;
   } while (k0 < k_all);
+  if (streams) finish_streaming();
   if (p.bias != nullptr) add_bias(block, row0, row1);
-}
-
-// Packs row panels [panel0, panel1) of A, or column panels of B, over [k0, k1), to where panel 0 of the operand would lie at `out`.
-void pack_run(const Operand& source, int64_t rows, int64_t k, int64_t height, bool pad, DType dtype, bool round, uint8_t* out, int64_t panel0,
-              int64_t panel1, int64_t k0, int64_t k1) {
-  const int64_t panel_bytes = height * even(k) * static_cast<int64_t>(size_of(dtype));
-  for (int64_t panel = panel0; panel < panel1; panel++) {
-    PanelPack pack;
-    pack.source = source;
-    pack.rows = rows;
-    pack.k = k;
-    pack.first = panel * height;
-    pack.height = pad ? height : std::min(height, rows - pack.first);
-    pack.round = round;
-    pack.panel = out + panel * panel_bytes;
-    pack_panel(pack, dtype, k0, k1);
-  }
 }
 
 // Runs tasks, on the caller alone when there is little to do.
@@ -197,7 +218,8 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
   const bool in_place = b.layout == Layout::panels && b.dtype == formats.b;
   const int64_t a_size = static_cast<int64_t>(size_of(formats.a)), b_size = static_cast<int64_t>(size_of(formats.b));
 
-  // A: all of it, at the front of the workspace.
+  // A: at the front of the workspace.
+  const int64_t own_rows = choose_own_rows(products, count, pool.threads());
   uint8_t* next = workspace;
   int64_t a_tasks = 0, a_elements = 0, longest = 0;
   const int64_t a_length = pack_length(products[0].a.layout);
@@ -206,8 +228,10 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
     p.a_packed = next;
     p.first_pack = a_tasks;
     next += align64(static_cast<size_t>(p.m * even(p.k) * a_size));
-    a_tasks += ceiling(row_panels_of(p.m), block_panels) * ceiling(even(p.k), a_length);
-    a_elements += p.m * p.k;
+    if (own_rows == 0) {
+      a_tasks += ceiling(row_panels_of(p.m), block_panels) * ceiling(even(p.k), a_length);
+      a_elements += p.m * p.k;
+    }
     longest = std::max(longest, p.k);
   }
   const size_t b_bytes = workspace_bytes - static_cast<size_t>(next - workspace);
@@ -222,7 +246,7 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
              std::min(row_panels_of(p.m), panel + block_panels), k0, std::min(even(p.k), k0 + a_length));
   };
 
-  Cut cut = choose_cut(products, count, panels, pool.threads());
+  Cut cut = own_rows > 0 ? Cut{own_rows, std::min(group_panels, std::max<int64_t>(1, panels))} : choose_cut(products, count, panels, pool.threads());
   const int64_t longest_panel = panel_columns * even(longest) * b_size;
   if (!in_place)
     while (cut.columns > 1 && static_cast<size_t>(cut.columns * longest_panel) > b_bytes) cut.columns /= 2;
@@ -283,7 +307,7 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
 
     for (int64_t i = product0; i <= product1; i++) {
       products[i].first_block = blocks;
-      blocks += groups_of(i) * ceiling(row_panels_of(products[i].m), cut.rows);
+      blocks += (own_rows > 0 ? 1 : groups_of(i)) * ceiling(row_panels_of(products[i].m), cut.rows);
     }
     pool.run(blocks, [&](int64_t task, int) {
       int64_t i = product1;
@@ -299,8 +323,9 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
       block.formats = formats;
       block.row_panel0 = row_panels * r / row_blocks;
       block.row_panels = row_panels * (r + 1) / row_blocks - block.row_panel0;
+      block.packs = own_rows > 0;
       block.panel0 = (first_group_of(i) + local / row_blocks) * cut.columns;
-      block.panels = std::min(panels - block.panel0, cut.columns);
+      block.panels = std::min(panels - block.panel0, (block.packs ? groups_of(i) : 1) * cut.columns);
       block.b = panel_pointer(i, block.panel0);
       multiply_block(block);
     });

@@ -53,6 +53,7 @@ struct MatrixProduct {
   void* c = nullptr;  // float, or double in float64
   int64_t c_stride = 0;
   int64_t m = 0, n = 0, k = 0;
+  bool stream = false;         // C is not read again soon: it need not pass through the caches
   bool accumulate = false;     // add to what is in C; else C is overwritten (with zeros when k is 0)
   const void* bias = nullptr;  // [n] in the type of C, added last
   // Set by multiply().

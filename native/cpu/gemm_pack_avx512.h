@@ -55,14 +55,17 @@ inline void store_words(uint32_t* out, __m512i words, int64_t height, int64_t g,
     _mm512_mask_storeu_epi32(out, mask16(height - g), words);
 }
 
-// Rows along k: 16 rows by 16 words of 32 bits (a pair of bfloat16, or a float32) at a time are transposed.
+// Rows along k: 16 rows by 16 words of 32 bits (a pair of bfloat16, or a float32) at a time are transposed. What is read four turns later is
+// prefetched, at the end of a run from the rows that come next.
 template <class S, class D> void pack_rows(const PanelPack& p, int64_t k0, int64_t k1) {
   constexpr int64_t per_word = 4 / sizeof(D);
   const S* source = static_cast<const S*>(p.source.data) + p.first * p.source.stride;
+  constexpr int64_t turn = 16 * per_word;
+  const int64_t next_rows = std::min<int64_t>(16, p.height) * p.source.stride - (k1 - k0);
   for (int64_t g = 0; g < p.height; g += 16) {
     const int64_t valid = std::min<int64_t>(16, p.rows - p.first - g);
-    for (int64_t k = k0; k < k1; k += 16 * per_word) {
-      const int64_t left = p.k - k;
+    for (int64_t k = k0; k < k1; k += turn) {
+      const int64_t left = p.k - k, ahead = 4 * turn + (k + 4 * turn < k1 ? 0 : next_rows);
       __m512i r[16];
       for (int64_t i = 0; i < 16; i++) {
         const S* row = source + (g + i) * p.source.stride + k;
@@ -74,8 +77,8 @@ template <class S, class D> void pack_rows(const PanelPack& p, int64_t k0, int64
           r[i] = (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(mask16(left - 16), row + 16), _mm512_maskz_loadu_ps(mask16(left), row));
         else
           r[i] = _mm512_maskz_loadu_epi16(mask32(left), row);
-        for (int64_t line = 0; line < 16 * per_word; line += 64 / static_cast<int64_t>(sizeof(S)))
-          _mm_prefetch(reinterpret_cast<const char*>(row + 32 * per_word + line), _MM_HINT_T0);
+        for (int64_t line = 0; line < turn; line += 64 / static_cast<int64_t>(sizeof(S)))
+          _mm_prefetch(reinterpret_cast<const char*>(row + ahead + line), _MM_HINT_T0);
       }
       transpose(r);
       uint32_t* out = static_cast<uint32_t*>(p.panel) + k / per_word * p.height + g;

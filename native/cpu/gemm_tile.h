@@ -20,6 +20,13 @@ constexpr DType bfloat16_rows = DType::bfloat16;
 constexpr size_t kept_panel_bytes = size_t(128) << 10;
 #endif
 
+// Before another thread may read what was streamed.
+inline void finish_streaming() {
+#if defined(__AVX512BF16__)
+  _mm_sfence();
+#endif
+}
+
 // Panels that one call can take: enough independent chains to hide the latency when the rows are few.
 inline int tile_panels([[maybe_unused]] Format format, [[maybe_unused]] int rows) {
 #if defined(__AVX512BF16__)

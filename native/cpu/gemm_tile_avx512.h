@@ -91,6 +91,14 @@ template <class Step, int R, int P> void avx512_tile(const TileCall& t) {
   }
 #pragma GCC unroll 4
   for (int p = 0; p < P; p++) {
+    if (P == 1 && t.stream) {
+#pragma GCC unroll 12
+      for (int i = 0; i < R; i++) {
+        _mm512_stream_ps(out + i * t.c_stride, c[i][p][0]);
+        _mm512_stream_ps(out + i * t.c_stride + 16, c[i][p][1]);
+      }
+      continue;
+    }
     const __mmask16 left = first_lanes(t.columns - 32 * p), right = first_lanes(t.columns - 32 * p - 16);
 #pragma GCC unroll 12
     for (int i = 0; i < R; i++) {

@@ -25,7 +25,8 @@ struct TileCall {
   int64_t columns = 0;  // of C, at most 32 a panel
   int rows = 0;
   bool accumulate = false;
-  int64_t ahead = 0;  // bytes of B to prefetch ahead
+  bool stream = false;  // past the caches, where the kernel can; C is aligned and all 32 columns are there
+  int64_t ahead = 0;    // bytes of B to prefetch ahead
 };
 using TileKernel = void (*)(const TileCall&);
 

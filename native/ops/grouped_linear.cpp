@@ -147,6 +147,7 @@ Status grouped_linear_weight_grad(const Arguments& a) {
       p.c_stride = k;
       p.m = n, p.n = k, p.k = rows;
       p.accumulate = row > offsets[e];
+      p.stream = true;
       list[count++] = p;
       held += rows;
       row += step;

@@ -106,6 +106,7 @@ Status linear_weight_grad(const Arguments& a) {
     p.c_stride = k;
     p.m = n, p.n = k, p.k = std::min(step, rows - row);
     p.accumulate = row > 0;
+    p.stream = true;
     multiply(*a.pool, math, &p, 1, a.workspace, bytes);
     row += step;
   } while (row < rows);
