@@ -5,8 +5,8 @@
 //
 // --reference names a Python with torch and transformers; the reference implementation then takes the same training step in the same run.
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -56,7 +56,9 @@ try {
     generatedTokensPerSecond: (answer.usage.completionTokens - 1) / answer.seconds.generation,
   };
   if (values.reference) {
-    const peer = spawnSync(values.reference, [join(root, "scripts", "reference_step.py")], { encoding: "utf8" });
+    const config = JSON.parse(readFileSync(join(folder, "run", "latest", "config.json"), "utf8"));
+    const input = JSON.stringify({ config, context: 512, windows: 4, threads: availableParallelism(), steps: 5 });
+    const peer = spawnSync(values.reference, [join(root, "apps", "train", "reference_step.py")], { encoding: "utf8", input });
     if (peer.status !== 0) throw new Error(`${values.reference}\n${peer.stderr}`);
     figures.referenceTokensPerSecond = Number(peer.stdout.trim().split("\n").at(-1));
   }

@@ -25,12 +25,9 @@ export function dtypeOption(description: string): Option {
   return new Option("--dtype <type>", description).choices(["float32", "bfloat16"]);
 }
 
-/** Options that decide what a step computes, shared by `train` and `estimate`. */
-export function addStepOptions(command: Command): Command {
+/** Options that decide how large a step is and how it is computed. */
+export function addShapeOptions(command: Command): Command {
   return command
-    .option("--from <dir>", "start from the weights and tokenizer of a checkpoint")
-    .option("--tokenizer <dir>", "folder with tokenizer.json (default: that of --from, else one is trained on the data)")
-    .option("--vocab-size <n>", "vocabulary of the tokenizer that is trained (default 4096)", wholeNumber(262))
     .option("--context <tokens>", "tokens of a window (default 512)", wholeNumber())
     .option("--windows <n>", "windows of a microbatch (default 4)", wholeNumber())
     .option("--accumulation <n>", "microbatches of a step (default 1)", wholeNumber())
@@ -38,8 +35,16 @@ export function addStepOptions(command: Command): Command {
       new Option("--optimizer <name>", "muon: for the matrices, with AdamW for the rest (default adamw)").choices(["adamw", "muon"]),
     )
     .addOption(dtypeOption("what matrix products round their operands to (default bfloat16); weights stay float32"))
-    .option("--steps <n>", "updates of the whole run", wholeNumber())
     .option("--threads <n>", "threads (default: all); results do not depend on it", wholeNumber());
+}
+
+/** Options that decide what a step computes, shared by `train` and `estimate`. */
+export function addStepOptions(command: Command): Command {
+  command
+    .option("--from <dir>", "start from the weights and tokenizer of a checkpoint")
+    .option("--tokenizer <dir>", "folder with tokenizer.json (default: that of --from, else one is trained on the data)")
+    .option("--vocab-size <n>", "vocabulary of the tokenizer that is trained (default 4096)", wholeNumber(262));
+  return addShapeOptions(command).option("--steps <n>", "updates of the whole run", wholeNumber());
 }
 
 /** The options that were given, without those that were not. */

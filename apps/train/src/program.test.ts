@@ -35,6 +35,7 @@ test.each([
     ["train", "TEXT", "--out", "OUT", "--steps", "1", "--model", "zaya-huge"],
     /no preset "zaya-huge"; there are zaya1-8b/,
   ],
+  ["an unknown preset to measure", ["bench", "zaya-huge"], /no preset "zaya-huge"/],
   ["no length", ["train", "TEXT", "--out", "OUT"], /steps or seconds/],
   ["a number that is none", ["train", "TEXT", "--out", "OUT", "--steps", "many"], /--steps.*whole number/],
   ["an unknown option", ["train", "TEXT", "--out", "OUT", "--stepz", "1"], /unknown option '--stepz'/],
@@ -68,4 +69,17 @@ test("answers a locked folder with exit code 5", async () => {
 test.each(["train", "resume", "estimate", "eval", "tokenizer", "convert", "init"])("explains %s", async (command) => {
   expect(await run(command, "--help")).toBe(0);
   expect(output).toContain(`zaya-train ${command}`);
+});
+
+test("measures a training step as JSON", async () => {
+  expect(await run("bench", "zaya-tiny", "--context", "16", "--windows", "1", "-r", "2", "--threads", "1", "--json")).toBe(0);
+  const { machine, limits, results } = JSON.parse(output);
+  expect(machine).toMatchObject({ threads: 1 });
+  expect(limits.bfloat16).toBeGreaterThan(0);
+  expect(results).toEqual([expect.objectContaining({ name: "train16", dtype: "bfloat16", batch: 1, depth: 16 })]);
+});
+
+test("says in one line that there is no such reference", async () => {
+  expect(await run("bench", "zaya-tiny", "--context", "16", "--windows", "1", "-r", "1", "--reference", "/nowhere/python")).toBe(2);
+  expect(errors.trim().split("\n").at(-1)).toMatch(/nowhere\/python/);
 });

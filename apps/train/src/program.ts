@@ -1,4 +1,5 @@
 import { Command, CommanderError } from "commander";
+import { addBenchCommand } from "./bench.js";
 import { addConvertCommand } from "./convert.js";
 import { addEstimateCommand } from "./estimate.js";
 import { addEvaluateCommand } from "./evaluate.js";
@@ -14,6 +15,7 @@ function createProgram(version: string): Command {
     .showHelpAfterError("(add --help for what there is)");
   addTrainCommands(program);
   addEstimateCommand(program);
+  addBenchCommand(program);
   addEvaluateCommand(program);
   addTokenizerCommand(program);
   addConvertCommand(program);

@@ -8,7 +8,8 @@ import type { DenseConfig, ZayaConfig } from "./config.js";
  *   zaya-tiny   for tests and first steps
  *   zaya-small  learns something in minutes on two cores
  *   zaya-512    the benchmark: width 512, 8 blocks, 8 experts
- *   dense-512   its dense twin: the same width, depth, heads and (within 1 %) the same parameters used for a token
+ *   zaya-1024   the same at twice the width
+ *   dense-512   the dense twin of zaya-512: the same width, depth, heads and (within 1 %) the same parameters used for a token
  *
  * The vocabulary of the small ones is what the tokenizer makes it: `{ ...presets["zaya-small"], vocabSize: tokenizer.vocabSize }`.
  */
@@ -75,6 +76,17 @@ export const presets = {
     expertSize: 512,
     numExperts: 8,
     routerSize: 128,
+  }),
+  "zaya-1024": zaya({
+    vocabSize: 8192,
+    hiddenSize: 1024,
+    numLayers: 8,
+    numQueryHeads: 8,
+    numKeyValueHeads: 2,
+    headDim: 64,
+    expertSize: 1024,
+    numExperts: 8,
+    routerSize: 256,
   }),
   "dense-512": {
     kind: "dense",

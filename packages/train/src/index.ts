@@ -1,3 +1,4 @@
+export { type BenchEvent, type BenchOptions, type BenchResult, bench } from "./bench.js";
 export { type CreateEvent, type CreateOptions, createCheckpoint } from "./create.js";
 export { type Document, type ReadDocumentsOptions, readDocuments } from "./documents.js";
 export type { TrainErrorCode } from "./errors.js";

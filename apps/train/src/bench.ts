@@ -1,0 +1,122 @@
+import { spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { configJson, type ModelConfig, presets } from "@zaya/model";
+import { type BenchEvent, type BenchOptions, type BenchResult, bench } from "@zaya/train";
+import { type Command, InvalidArgumentError } from "commander";
+import pc from "picocolors";
+import { addShapeOptions, given, printJson, wholeNumber } from "./commands.js";
+import { exitCode } from "./exit.js";
+import { formatBytes, formatCount } from "./format.js";
+import { createProgressLine } from "./progress.js";
+
+export function addBenchCommand(program: Command): void {
+  const command = program
+    .command("bench")
+    .summary("how fast this machine trains, as a share of its peak; writes nothing")
+    .description(
+      "Trains a preset with random weights and evenly used experts on random tokens. Every step lies between two measurements of the machine's peak.",
+    )
+    .argument("[preset]", `one of ${Object.keys(presets).join(", ")}`, "zaya-512")
+    .option("--vocab-size <n>", "(default: that of the preset)", wholeNumber(1))
+    .option("-r, --repetitions <n>", "steps that are measured (default 5)", wholeNumber())
+    .option("--reference <python>", "a Python with torch and transformers, to take the same step with the reference implementation")
+    .option("--json", "print { machine, limits, results } as JSON");
+  addShapeOptions(command).action(async (model: string, { json, reference, optimizer, ...rest }) => {
+    const options = given({ ...rest, model, optimizer: given({ name: optimizer }) }) as unknown as BenchOptions;
+    await runBench(options, { json: json ?? false, reference });
+  });
+}
+
+/** Ctrl-C ends it after the step in progress. */
+async function runBench(options: BenchOptions, { json, reference }: { json: boolean; reference: string | undefined }): Promise<void> {
+  const controller = new AbortController();
+  const stop = () => controller.abort(new Error("stopped"));
+  process.once("SIGINT", stop);
+  const progress = createProgressLine();
+  const print = (line: string) => {
+    progress.end();
+    if (!json) process.stdout.write(`${line}\n`);
+  };
+  let start: Extract<BenchEvent, { type: "bench-start" }> | null = null;
+  try {
+    progress.update("balancing the experts …");
+    for await (const event of bench({ ...options, signal: controller.signal })) {
+      if (event.type === "bench-start") {
+        start = event;
+        print(describeStart(event));
+      } else if (event.type === "repetition-end") {
+        progress.update(`step ${event.repetition} of ${event.of}: ${event.tokensPerSecond.toFixed(0)} tokens/s`);
+      } else if (event.type === "result") {
+        print(describeResult(event));
+      } else if (start) {
+        const { machine, limits, results } = event;
+        print(
+          `limits, medians: read ${limits.read.toFixed(1)} GB/s; float32 ${limits.float32.toFixed(0)}, bfloat16 ${limits.bfloat16.toFixed(0)} GFLOP/s`,
+        );
+        if (reference === undefined) {
+          if (json) printJson({ machine, limits, results });
+          continue;
+        }
+        progress.update("the reference implementation …");
+        const [result] = results as [BenchResult];
+        const peer = await runReference(reference, start.config, result, machine.threads, controller.signal);
+        print(`reference, bfloat16: ${peer.toFixed(0)} tokens/s; this is ${(result.tokensPerSecond / peer).toFixed(2)} × as fast`);
+        if (json) printJson({ machine, limits, results, reference: { name: result.name, tokensPerSecond: peer } });
+      }
+    }
+  } catch (error) {
+    if (!controller.signal.aborted) throw error;
+    progress.end();
+    process.exitCode = exitCode.partial;
+  } finally {
+    process.off("SIGINT", stop);
+  }
+}
+
+function describeStart({ machine, parameters, flopsPerStep, memoryBytes }: Extract<BenchEvent, { type: "bench-start" }>): string {
+  const { processor, threads, isa, memoryBytes: all, system, node } = machine;
+  return [
+    `${processor}, ${threads} thread${threads === 1 ? "" : "s"}, ${isa}, ${formatBytes(all)} · ${system}, Node ${node}`,
+    `${formatCount(parameters.total)} parameters, ${formatCount(parameters.active)} active a token without embedding; ${formatCount(flopsPerStep)}FLOP a step; memory ${formatBytes(memoryBytes)}`,
+  ].join("\n");
+}
+
+function describeResult({ result, operations, maxMeanExpertLoad }: Extract<BenchEvent, { type: "result" }>): string {
+  const { name, batch, depth, dtype, tokensPerSecond, stddev, fractionOfLimit } = result;
+  const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+  const largest = operations.filter(({ share }) => share >= 0.01);
+  return [
+    pc.bold(
+      `${name} (${batch} × ${depth}): ${tokensPerSecond.toFixed(0)} ± ${stddev.toFixed(0)} tokens/s, ${percent(fractionOfLimit)} of the ${dtype} peak`,
+    ),
+    `  time: ${largest.map(({ name, share }) => `${name} ${percent(share)}`).join(", ")}`,
+    ...(maxMeanExpertLoad === null ? [] : [`  max/mean expert load ${maxMeanExpertLoad.toFixed(2)}`]),
+  ].join("\n");
+}
+
+/** Tokens a second of the same step in the reference implementation. */
+async function runReference(
+  python: string,
+  config: ModelConfig,
+  { batch, depth }: BenchResult,
+  threads: number,
+  signal: AbortSignal,
+): Promise<number> {
+  const script = fileURLToPath(new URL("../reference_step.py", import.meta.url));
+  const child = spawn(python, [script], { stdio: ["pipe", "pipe", "pipe"], signal });
+  let [output, errors] = ["", ""];
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    output += text;
+  });
+  child.stderr.setEncoding("utf8").on("data", (text: string) => {
+    errors += text;
+  });
+  child.stdin.on("error", () => {}); // the exit code tells
+  child.stdin.end(JSON.stringify({ config: configJson(config), context: depth, windows: batch, threads, steps: 5 }));
+  const code = await new Promise<number | null>((resolve, reject) => child.once("error", reject).once("close", resolve));
+  const tokensPerSecond = Number(output.trim().split("\n").at(-1));
+  if (code !== 0 || !(tokensPerSecond > 0)) {
+    throw new InvalidArgumentError(`--reference ${python}: ${errors.trim().split("\n").at(-1) || `ended with ${code}`}`);
+  }
+  return tokensPerSecond;
+}

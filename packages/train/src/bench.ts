@@ -1,0 +1,192 @@
+// Speed of a training step in llama-bench's terms: "train2048" is one update on 2048 random tokens, its random weights with balancing
+// biases under which the experts are evenly used. Every step lies between two measurements of the machine's peak, of which the higher
+// one counts, since the speed of a machine may change from second to second. The operations counted are those of `describe`.
+import { cpus, release, type as system, totalmem } from "node:os";
+import { openDevice, tensor } from "@zaya/kernels";
+import { describe, initialise, type ModelConfig, type PresetName, parameters } from "@zaya/model";
+import { z } from "zod";
+import { balanceByForward, biasName, simulateRouters } from "./calibrate.js";
+import { randomBatch } from "./create.js";
+import { fail } from "./errors.js";
+import { expertLoad } from "./load.js";
+import { allocateTrainingState } from "./optimizer.js";
+import { describeIssues, RunOptions } from "./options.js";
+import { resolveConfig } from "./prepare.js";
+import { compileStep } from "./step.js";
+
+const Options = z.strictObject({
+  ...RunOptions.pick({ model: true, context: true, windows: true, accumulation: true, optimizer: true, dtype: true }).shape,
+  vocabSize: z.int().min(1).optional(),
+  repetitions: z.int().min(1).default(5),
+  threads: z.int().min(1).optional(),
+  /** Ends after the current step. */
+  signal: z.instanceof(AbortSignal).optional(),
+});
+export type BenchOptions = Omit<z.input<typeof Options>, "model"> & { readonly model: PresetName | ModelConfig | (string & {}) };
+
+/** Where figures were measured. */
+export interface Machine {
+  readonly processor: string;
+  readonly threads: number;
+  /** Instruction set of the kernels. */
+  readonly isa: string;
+  readonly memoryBytes: number;
+  readonly system: string;
+  readonly node: string;
+}
+
+/** Medians of what the machine could do: 10⁹ bytes read, or 10⁹ multiplications and additions, a second on all threads. */
+export interface Limits {
+  readonly read: number;
+  readonly float32: number;
+  readonly bfloat16: number;
+}
+
+export interface BenchResult {
+  /** "train2048" */
+  readonly name: string;
+  readonly dtype: "float32" | "bfloat16";
+  /** Windows of a step. */
+  readonly batch: number;
+  /** Tokens of a window. */
+  readonly depth: number;
+  /** Mean of the repetitions, and their standard deviation. */
+  readonly tokensPerSecond: number;
+  readonly stddev: number;
+  /** Tokens a second at the peak of the computing type, measured in the same seconds. */
+  readonly limit: number;
+  readonly fractionOfLimit: number;
+}
+
+/** Share of the time of a step that each kind of operation takes, the largest first. */
+export type OperationShares = readonly { readonly name: string; readonly share: number }[];
+
+export type BenchEvent =
+  | {
+      readonly type: "bench-start";
+      readonly machine: Machine;
+      readonly config: ModelConfig;
+      readonly parameters: { readonly total: number; readonly active: number };
+      readonly flopsPerStep: number;
+      readonly memoryBytes: number;
+    }
+  | { readonly type: "repetition-end"; readonly repetition: number; readonly of: number; readonly tokensPerSecond: number }
+  | {
+      readonly type: "result";
+      readonly result: BenchResult;
+      readonly operations: OperationShares;
+      /** The busiest over the mean expert, in the worst layer and step; null in a dense model. */
+      readonly maxMeanExpertLoad: number | null;
+    }
+  | { readonly type: "bench-end"; readonly machine: Machine; readonly limits: Limits; readonly results: readonly BenchResult[] };
+
+/** Steps that touch weights and buffers for the first time. */
+const warmUp = 2;
+
+/**
+ * Measures how fast a model trains on this machine, as a share of its peak. Writes nothing.
+ *
+ * @throws INVALID_OPTIONS, and the signal's reason
+ * @example for await (const event of bench({ model: "zaya-512" })) if (event.type === "result") console.log(event.result);
+ */
+export async function* bench(options: BenchOptions): AsyncGenerator<BenchEvent, void, undefined> {
+  const parsed = Options.safeParse(options);
+  if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
+  const { model, vocabSize, repetitions, threads, signal, ...step } = { ...parsed.data, balanceRate: 1e-2 };
+  const { context, windows, accumulation, dtype } = step;
+  const resolved = await resolveConfig({ model, from: undefined, context }, null);
+  const config: ModelConfig = vocabSize === undefined ? resolved : { ...resolved, vocabSize };
+
+  await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
+  await using store = device.createStore();
+  allocateTrainingState(store, config, step);
+  const shapes = new Map(parameters(config).map(({ name, shape }) => [name, shape]));
+  for (const { name, data } of initialise(config, 1)) await store.write(name, tensor("float32", shapes.get(name) ?? [data.length]), data);
+  const batches = (number: number) =>
+    Array.from({ length: accumulation }, (_, part) => randomBatch(config.vocabSize, context, windows, number, part));
+  if (config.kind === "zaya") {
+    const router = (layer: number, name: string) => store.read(`model.layers.${layer}.mlp.gate.${name}`) as Float32Array;
+    for (const [layer, biases] of simulateRouters(config, router, 1).entries()) {
+      await store.write(biasName(layer), tensor("float32", [biases.length]), biases);
+    }
+    const calibration = Array.from({ length: 4 }, (_, i) => batches(1 + i)[0] ?? fail("INVALID_OPTIONS", "a step needs a microbatch"));
+    await balanceByForward(device, store, config, { batches: calibration, rounds: 24, weights: { dtype: "float32", encoding: "plain" } });
+  }
+  await using training = compileStep(device, store, config, step);
+
+  const tokens = context * windows * accumulation;
+  const { parameters: counts, flops } = describe(config, { context });
+  const flopsPerStep = flops.training.total * tokens;
+  const machine: Machine = {
+    processor: cpus()[0]?.model.trim() ?? "unknown",
+    threads: device.threads,
+    isa: device.isa,
+    memoryBytes: totalmem(),
+    system: `${system()} ${release()}`,
+    node: process.version,
+  };
+  const memoryBytes = store.bytes() + training.arenaBytes;
+  yield { type: "bench-start", machine, config, parameters: { total: counts.total, active: counts.active }, flopsPerStep, memoryBytes };
+
+  // A rate at which the weights move as in training but the experts stay as they were balanced.
+  const learningRate = 1e-5;
+  const seen: Record<keyof Limits, number[]> = { read: [], float32: [], bfloat16: [] };
+  const measure = async (limit: keyof Limits): Promise<number> => {
+    const value = await device.measure(limit, 20);
+    seen[limit].push(value);
+    return value;
+  };
+  const speeds: number[] = [];
+  const fractions: number[] = [];
+  let load: number | null = null;
+  let number = 0;
+  for (; number < warmUp; number++) await training.run(batches(100 + number), number + 1, learningRate);
+  for (let repetition = 1; repetition <= repetitions; repetition++) {
+    signal?.throwIfAborted();
+    const batch = batches(100 + number++);
+    const before = await measure(dtype);
+    const started = performance.now();
+    const { counts } = await training.run(batch, number, learningRate);
+    const seconds = (performance.now() - started) / 1000;
+    const peak = 1e9 * Math.max(before, await measure(dtype));
+    const { maxMeanExpertLoad } = expertLoad(counts);
+    if (maxMeanExpertLoad !== null) load = Math.max(load ?? 0, maxMeanExpertLoad);
+    speeds.push(tokens / seconds);
+    fractions.push(flopsPerStep / seconds / peak);
+    yield { type: "repetition-end", repetition, of: repetitions, tokensPerSecond: tokens / seconds };
+  }
+  const { times } = await training.profile(batches(100 + number), number + 1, learningRate);
+  for (const limit of ["read", "float32", "bfloat16"] as const) await measure(limit);
+
+  const tokensPerSecond = mean(speeds);
+  const fractionOfLimit = mean(fractions);
+  const result: BenchResult = {
+    name: `train${tokens}`,
+    dtype,
+    batch: windows * accumulation,
+    depth: context,
+    tokensPerSecond,
+    stddev: Math.sqrt(speeds.reduce((sum, speed) => sum + (speed - tokensPerSecond) ** 2, 0) / Math.max(1, speeds.length - 1)),
+    limit: tokensPerSecond / fractionOfLimit,
+    fractionOfLimit,
+  };
+  yield { type: "result", result, operations: sharesOf(times), maxMeanExpertLoad: load };
+  const limits = { read: median(seen.read), float32: median(seen.float32), bfloat16: median(seen.bfloat16) };
+  yield { type: "bench-end", machine, limits, results: [result] };
+}
+
+/** Nanoseconds of operations as shares of their sum, one entry a name. */
+function sharesOf(times: readonly (readonly [string, number])[]): OperationShares {
+  const sums = new Map<string, number>();
+  for (const [name, nanoseconds] of times) sums.set(name, (sums.get(name) ?? 0) + nanoseconds);
+  const total = [...sums.values()].reduce((sum, n) => sum + n, 0);
+  return [...sums].map(([name, sum]) => ({ name, share: sum / total })).sort((a, b) => b.share - a.share);
+}
+
+function mean(numbers: readonly number[]): number {
+  return numbers.reduce((sum, n) => sum + n, 0) / numbers.length;
+}
+
+function median(numbers: readonly number[]): number {
+  return [...numbers].sort((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
+}
