@@ -108,6 +108,7 @@ class Device : public Napi::ObjectWrap<Device> {
     if (env == nullptr) return;
     const Napi::HandleScope scope(env);
     running_ = false;
+    running_plan_ = nullptr;
     settled_.Unref(env);
     if (!job->status.ok())
       job->deferred.Reject(Napi::Error::New(env, job->status.message).Value());
@@ -262,11 +263,12 @@ class Device : public Napi::ObjectWrap<Device> {
       std::memcpy(to.data, from.data, from.size);
     }
     plan->timing = info[3].ToBoolean();
-    abort_.store(false);
     const auto wanted = info[4].As<Napi::Uint32Array>();
     std::vector<uint32_t> outputs(wanted.Data(), wanted.Data() + wanted.ElementLength());
     for (const uint32_t output : outputs)
       if (output >= plan->num_outputs()) return raise(env, "no such output");
+    abort_.store(false);
+    running_plan_ = plan;
     auto* job = new Job(env);
     job->work = [this, plan](bool* aborted) { return plan->run(*pool_, abort_, aborted); };
     job->result = [plan, outputs](Napi::Env environment) -> Napi::Value {
@@ -287,8 +289,8 @@ class Device : public Napi::ObjectWrap<Device> {
     const auto index = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
     const auto offset = static_cast<size_t>(info[2].As<Napi::Number>().Int64Value());
     const Bytes to = bytes_of(info[3]);
-    if (running_ || found == plans_.end() || index >= found->second->num_outputs()) {
-      raise(info.Env(), running_ ? "a run is in progress" : "no such output");
+    if (found == plans_.end() || found->second.get() == running_plan_ || index >= found->second->num_outputs()) {
+      raise(info.Env(), "no such output, or its run is in progress");
       return;
     }
     const zaya::Tensor& output = found->second->output(index);
@@ -337,6 +339,7 @@ class Device : public Napi::ObjectWrap<Device> {
   Job* job_ = nullptr;
   bool closing_ = false;
   bool running_ = false;
+  const Plan* running_plan_ = nullptr;
   bool hooked_ = false;
   std::atomic<bool> abort_{false};
 };

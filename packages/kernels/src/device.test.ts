@@ -63,7 +63,7 @@ describe("a device", () => {
     expect(executable.read("twice", 1, 3)).toEqual(Float32Array.of(4, 6));
     expect(executable.read("squares", 3, 4)).toEqual(Float32Array.of(16));
     const running = run(5, 6, 7, 8);
-    expect(() => executable.read("twice", 0, 1)).toThrow("while a run is in progress");
+    expect(() => executable.read("twice", 0, 1)).toThrow("while a run of it is in progress");
     await running;
     expect(executable.read("twice", 0, 4)).toEqual(Float32Array.of(10, 12, 14, 16));
     expect(() => executable.read("twice", 3, 5)).toThrow("outside of an output");

@@ -134,6 +134,11 @@ function openCpuDevice(threads: number, { isa = process.env.ZAYA_ISA as DeviceOp
         return index < 0 ? fail("INVALID_ARGUMENT", `the graph has no output ${name}`) : index;
       };
       let dropped = false;
+      let runs = 0;
+      const counted = <T>(result: Promise<T>): Promise<T> => {
+        runs++;
+        return result.finally(() => runs--);
+      };
 
       async function start(options: RunOptions, timing: boolean): Promise<Record<string, TensorData>> {
         if (dropped || disposed) fail("DISPOSED", "the executable was disposed");
@@ -160,10 +165,10 @@ function openCpuDevice(threads: number, { isa = process.env.ZAYA_ISA as DeviceOp
       return {
         arenaBytes: layout.arenaBytes,
         steps: plan.steps.map((node) => node.name),
-        run: (options = {}) => enqueue(() => start(options, false)),
+        run: (options = {}) => counted(enqueue(() => start(options, false))),
         read(output, begin, end) {
           if (dropped || disposed) fail("DISPOSED", "the executable was disposed");
-          if (active > 0) fail("INVALID_ARGUMENT", `cannot read output ${output} while a run is in progress; await it first`);
+          if (runs > 0) fail("INVALID_ARGUMENT", `cannot read output ${output} while a run of it is in progress; await that first`);
           const index = outputIndex(output);
           const { dtype } = (outputs[index] as (typeof outputs)[number])[1].type;
           const into = arrayFor(dtype, end - begin);
@@ -171,10 +176,12 @@ function openCpuDevice(threads: number, { isa = process.env.ZAYA_ISA as DeviceOp
           return into;
         },
         profile: (options = {}) =>
-          enqueue(async () => {
-            const results = await start(options, true);
-            return { outputs: results, nanoseconds: [...native.times(id)] };
-          }),
+          counted(
+            enqueue(async () => {
+              const results = await start(options, true);
+              return { outputs: results, nanoseconds: [...native.times(id)] };
+            }),
+          ),
         async [Symbol.asyncDispose]() {
           if (dropped) return;
           dropped = true;

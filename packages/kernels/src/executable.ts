@@ -25,7 +25,7 @@ export interface Executable extends AsyncDisposable {
   run(options?: RunOptions): Promise<Record<string, TensorData>>;
   /**
    * A copy of the elements of an output from `begin` to `end`, as the last run left them.
-   * @throws INVALID_ARGUMENT while a run is in progress, before the first one, outside of the output, and where there is no such output
+   * @throws INVALID_ARGUMENT while a run of this executable is in progress, before the first one, outside of the output, and where there is no such output
    */
   read(output: string, begin: number, end: number): TensorData;
   /** Like `run`, and returns the nanoseconds of each step. */

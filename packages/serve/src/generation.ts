@@ -51,6 +51,7 @@ export function createGeneration(prepared: PreparedRequest, tokenizer: Tokenizer
   const job: Job = {
     promptIds,
     maxTokens,
+    temperature: request.temperature,
     wantsPromptRows: request.promptLogprobs !== undefined,
     promptRow(index, logits) {
       promptScores.push(scoreToken(logits, promptIds[index + 1] as number, request.promptLogprobs as number));

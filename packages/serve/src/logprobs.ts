@@ -1,4 +1,4 @@
-import { largest } from "./sampler.js";
+import type { LogitRow } from "./runner.js";
 
 /** A token with the natural logarithm of its probability under the model, before temperature and cuts. */
 export interface TokenLogprob {
@@ -12,24 +12,17 @@ export interface ScoredToken extends TokenLogprob {
 }
 
 /**
- * log p(token) = logit − log Σ exp(logit), in float64 over float32 logits. Every number of one row comes from the same subtraction, so the token's
- * own log-probability equals its entry among the top ones exactly.
+ * log p(token) = (logit − max) − log Σ exp(logit − max). Every number of one row comes from the same subtractions, so the token's own log-probability
+ * equals its entry among the top ones exactly. `top` is at most the number of ranked tokens.
  */
-export function scoreToken(logits: Float32Array, tokenId: number, top: number): ScoredToken {
-  const normaliser = logSumExp(logits);
-  const logprob = (id: number) => (logits[id] as number) - normaliser;
+export function scoreToken(row: LogitRow, tokenId: number, top: number): ScoredToken {
+  const { values, ids } = row;
+  const normaliser = Math.log(row.sum);
+  const logprob = (logit: number) => logit - (values[0] as number) - normaliser;
+  const at = ids.indexOf(tokenId);
   return {
     tokenId,
-    logprob: logprob(tokenId),
-    topLogprobs: largest(logits, top).map((id) => ({ tokenId: id, logprob: logprob(id) })),
+    logprob: logprob(at < 0 ? row.logit(tokenId) : (values[at] as number)),
+    topLogprobs: Array.from(ids.subarray(0, top), (id, i) => ({ tokenId: id, logprob: logprob(values[i] as number) })),
   };
-}
-
-/** log Σ exp(x), summed in float64. */
-function logSumExp(x: Float32Array): number {
-  let max = Number.NEGATIVE_INFINITY;
-  for (let i = 0; i < x.length; i++) max = Math.max(max, x[i] as number);
-  let sum = 0;
-  for (let i = 0; i < x.length; i++) sum += Math.exp((x[i] as number) - max);
-  return max + Math.log(sum);
 }

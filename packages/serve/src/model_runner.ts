@@ -1,6 +1,6 @@
-import { type Device, type Executable, openDevice } from "@zaya/kernels";
+import { type Device, type Executable, openDevice, type TensorData } from "@zaya/kernels";
 import { allocateCache, type Checkpoint, generationGraph, loadWeights } from "@zaya/model";
-import type { RunnerLimits, StepBatch, StepRunner } from "./runner.js";
+import { type LogitRow, numRanked, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
 
 /** What keys and values can be cached as: bfloat16 takes half of float32's memory, int8 a quarter. */
 export type CacheDtype = "float32" | "bfloat16" | "int8";
@@ -52,7 +52,8 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
     await loadWeights(store, checkpoint, weights);
     const weightBytes = store.bytes();
     allocateCache(store, checkpoint.config, generation, { weights });
-    const compile = (routing: boolean) => own(device.compile(generationGraph(checkpoint.config, generation, { weights, routing }), store));
+    const compile = (routing: boolean) =>
+      own(device.compile(generationGraph(checkpoint.config, generation, { weights, routing, ranked: numRanked }), store));
     const executable = compile(false);
     let inspected: Executable | undefined;
     return {
@@ -60,20 +61,22 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
       limits: { ...limits, vocabSize: checkpoint.config.vocabSize },
       memory: { weights: weightBytes, cache: store.bytes() - weightBytes, step: executable.arenaBytes },
       async run(batch) {
-        const { logits } = await executable.run({ inputs: inputsOf(batch) });
-        return logits as Float32Array;
+        // The logits stay on the device; a row of them is a megabyte.
+        const top = await executable.run({ inputs: inputsOf(batch), outputs: ["top_values", "top_ids", "top_sums"] });
+        return Array.from(batch.logitRows, (_, r) => logitRow(executable, checkpoint.config.vocabSize, top, r));
       },
       async inspect(batch) {
         inspected ??= compile(true);
+        const layers = checkpoint.config.kind === "zaya" ? checkpoint.config.numLayers : 0;
+        const routed = Array.from({ length: layers }, (_, layer) => `experts.${layer}`);
         const { steps } = inspected;
-        const profile = await inspected.profile({ inputs: inputsOf(batch) });
+        const profile = await inspected.profile({ inputs: inputsOf(batch), outputs: routed });
         const nanoseconds = new Map<string, number>();
         profile.nanoseconds.forEach((each, i) => {
           const name = steps[i] as string;
           nanoseconds.set(name, (nanoseconds.get(name) ?? 0) + each);
         });
-        const layers = Object.keys(profile.outputs).filter((name) => name.startsWith("experts.")).length;
-        return { nanoseconds, experts: Array.from({ length: layers }, (_, layer) => profile.outputs[`experts.${layer}`] as Int32Array) };
+        return { nanoseconds, experts: routed.map((name) => profile.outputs[name] as Int32Array) };
       },
       [Symbol.asyncDispose]: free,
     };
@@ -83,6 +86,21 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
   }
 }
 
-function inputsOf({ ids, positions, cuSeqlens, slots, cached, pageTable, logitRows }: StepBatch): Record<string, Int32Array> {
-  return { ids, positions, cu_seqlens: cuSeqlens, slots, cached, page_table: pageTable, logit_rows: logitRows };
+function inputsOf({ ids, positions, cuSeqlens, slots, cached, pageTable, logitRows, temperatures }: StepBatch): Record<string, TensorData> {
+  return { ids, positions, cu_seqlens: cuSeqlens, slots, cached, page_table: pageTable, logit_rows: logitRows, temperatures };
+}
+
+/** Row r of a step's outputs. */
+function logitRow(executable: Executable, size: number, top: Readonly<Record<string, TensorData>>, r: number): LogitRow {
+  const k = Math.min(numRanked, size);
+  const read = (begin: number, end: number) => executable.read("logits", r * size + begin, r * size + end) as Float32Array;
+  return {
+    size,
+    values: top.top_values?.subarray(r * k, (r + 1) * k) as Float32Array,
+    ids: top.top_ids?.subarray(r * k, (r + 1) * k) as Int32Array,
+    sum: top.top_sums?.[2 * r] as number,
+    temperedSum: top.top_sums?.[2 * r + 1] as number,
+    logit: (id) => read(id, id + 1)[0] as number,
+    all: () => read(0, size),
+  };
 }

@@ -25,12 +25,34 @@ export interface StepBatch {
   readonly pageTable: Int32Array;
   /** Rows of the ragged axis whose logits are wanted, [R]. */
   readonly logitRows: Int32Array;
+  /** Temperature at which each of these rows is sampled, [R]; 1 where it is not. */
+  readonly temperatures: Float32Array;
 }
 
-/** What the scheduler needs of a model: one step in, logits float32 [R, V] out. Keys, values and states stay with the runner. */
+/** Logits of a row that are ranked: what a seed draws depends on it, and no request may ask for more log-probabilities. */
+export const numRanked = 128;
+
+/** One row of logits. The most probable tokens are at hand, the others are fetched when they are asked for, until the next step. */
+export interface LogitRow {
+  /** Rows of the vocabulary, V. */
+  readonly size: number;
+  /** The largest logits, {@link numRanked} of them or V, largest first, the lower id first where two are equal. */
+  readonly values: Float32Array;
+  readonly ids: Int32Array;
+  /** Σ exp(logit − values[0]) over all V; NaN where a logit is NaN or +∞. */
+  readonly sum: number;
+  /** Σ exp((logit − values[0]) / temperature) over all V, at the row's temperature. */
+  readonly temperedSum: number;
+  /** The logit of one token. */
+  readonly logit: (tokenId: number) => number;
+  /** All logits, [V]. */
+  readonly all: () => Float32Array;
+}
+
+/** What the scheduler needs of a model: one step in, R rows of logits out. Keys, values and states stay with the runner. */
 export interface StepRunner extends AsyncDisposable {
   readonly limits: RunnerLimits;
-  run(batch: StepBatch): Promise<Float32Array>;
+  run(batch: StepBatch): Promise<readonly LogitRow[]>;
 }
 
 /** Tokens in one page of the key/value cache: the key block of the attention kernel. */

@@ -1,12 +1,19 @@
 import { expect, test } from "vitest";
 import { uniform } from "./random.js";
-import { argmax, largest, type Sampling, sampleToken } from "./sampler.js";
+import { numRanked } from "./runner.js";
+import { type Sampling, sampleToken } from "./sampler.js";
+import { rankLogits } from "./testing.js";
 
 const plain: Sampling = { temperature: 1, topK: 0, topP: 1, minP: 0, seed: 1, stream: 0 };
 
 /** Logits with many values and some ties. */
 function logitsOf(n: number, seed: number): Float32Array {
   return Float32Array.from({ length: n }, (_, i) => Math.round(uniform(seed, 9, i) * 400 - 200) / 20);
+}
+
+/** Draws from logits that are ranked as a runner does it. */
+function sample(logits: Float32Array, sampling: Sampling, index: number): number {
+  return sampleToken(rankLogits(logits, sampling.temperature), sampling, index);
 }
 
 /** The set that top-k, top-p and min-p leave, by sorting everything. */
@@ -30,27 +37,12 @@ function allowedBySorting(logits: Float32Array, { temperature, topK, topP, minP 
 }
 
 test("takes the arg-max at temperature 0, the lowest id where two tie", () => {
-  expect(sampleToken(Float32Array.of(1, 3, 2, 3), { ...plain, temperature: 0 }, 0)).toBe(1);
+  expect(sample(Float32Array.of(1, 3, 2, 3), { ...plain, temperature: 0 }, 0)).toBe(1);
 });
 
 test("refuses logits that are not finite, by code", () => {
   for (const bad of [Number.NaN, Number.POSITIVE_INFINITY]) {
-    expect(() => argmax(Float32Array.of(0, bad, 1))).toThrow(expect.objectContaining({ code: "NON_FINITE_LOGITS" }));
-  }
-});
-
-test("lists the k largest as a full sort does", () => {
-  for (const [n, k] of [
-    [1, 1],
-    [7, 3],
-    [100, 10],
-    [100, 100],
-    [50, 80],
-    [9, 0],
-  ] as const) {
-    const logits = logitsOf(n, n + k);
-    const sorted = [...logits.keys()].sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b);
-    expect(largest(logits, k)).toEqual(sorted.slice(0, k));
+    expect(() => sample(Float32Array.of(0, bad, 1), plain, 0)).toThrow(expect.objectContaining({ code: "NON_FINITE_LOGITS" }));
   }
 });
 
@@ -68,8 +60,59 @@ test.each([
   const logits = logitsOf(60, 5);
   const allowed = allowedBySorting(logits, sampling);
   const drawn = new Set<number>();
-  for (let i = 0; i < 300; i++) drawn.add(sampleToken(logits, sampling, i));
+  for (let i = 0; i < 300; i++) drawn.add(sample(logits, sampling, i));
   for (const id of drawn) expect(allowed).toContain(id);
+});
+
+test.each([
+  { topK: 200 },
+  { topK: 200, topP: 0.97, temperature: 4 },
+  { topP: 0.9, temperature: 4 },
+  { minP: 0.001, temperature: 4 },
+  { minP: 0.02, topP: 0.99, temperature: 3 },
+  { temperature: 5 },
+])("goes beyond the ranked tokens where $topK $topP $minP at $temperature do, and to all that are left", (cuts) => {
+  const sampling = { ...plain, ...cuts };
+  const logits = logitsOf(400, 8);
+  const allowed = allowedBySorting(logits, sampling);
+  expect(allowed.size).toBeGreaterThan(numRanked);
+  const weights = Float64Array.from(logits, (logit, id) => (allowed.has(id) ? Math.exp(logit / sampling.temperature) : 0));
+  const mass = weights.reduce((a, b) => a + b, 0);
+  const drawn = new Map<number, number>();
+  const row = rankLogits(logits, sampling.temperature);
+  const n = 20_000;
+  for (let i = 0; i < n; i++) {
+    const id = sampleToken(row, sampling, i);
+    drawn.set(id, (drawn.get(id) ?? 0) + 1);
+  }
+  for (const id of drawn.keys()) expect(allowed).toContain(id);
+  for (const id of allowed) {
+    const p = (weights[id] as number) / mass;
+    expect(Math.abs((drawn.get(id) ?? 0) - n * p)).toBeLessThan(6 * Math.sqrt(n * p * (1 - p)) + 1);
+  }
+});
+
+test("fetches the other logits only where it must", () => {
+  const logits = logitsOf(2000, 4);
+  for (const [cuts, needed] of [
+    [{ temperature: 0 }, false],
+    [{ topK: 20 }, false],
+    [{ topK: 128, topP: 0.9 }, false],
+    [{ topP: 0.2, temperature: 0.2 }, false],
+    [{ minP: 0.9 }, false],
+    [{ topK: 129 }, true],
+    [{ topP: 0.99, temperature: 9 }, true],
+  ] as const) {
+    const sampling = { ...plain, ...cuts };
+    let fetched = false;
+    const row = rankLogits(logits, sampling.temperature);
+    const all = () => {
+      fetched = true;
+      return logits;
+    };
+    sampleToken({ ...row, all }, sampling, 0);
+    expect(fetched, JSON.stringify(cuts)).toBe(needed);
+  }
 });
 
 test("draws each token as often as its probability says", () => {
@@ -77,9 +120,10 @@ test("draws each token as often as its probability says", () => {
   const sampling = { ...plain, temperature: 0.8, seed: 11 };
   const weights = Array.from(logits, (l) => Math.exp(l / 0.8));
   const total = weights.reduce((a, b) => a + b, 0);
+  const row = rankLogits(logits, sampling.temperature);
   const n = 20_000;
   const counts = [0, 0, 0, 0, 0];
-  for (let i = 0; i < n; i++) counts[sampleToken(logits, sampling, i)]! += 1;
+  for (let i = 0; i < n; i++) counts[sampleToken(row, sampling, i)]! += 1;
   counts.forEach((count, id) => {
     const p = (weights[id] as number) / total;
     expect(Math.abs(count - n * p)).toBeLessThan(5 * Math.sqrt(n * p * (1 - p)));
@@ -88,7 +132,7 @@ test("draws each token as often as its probability says", () => {
 
 test("repeats itself for one seed and differs for another", () => {
   const logits = logitsOf(200, 3);
-  const draw = (seed: number) => Array.from({ length: 20 }, (_, i) => sampleToken(logits, { ...plain, temperature: 2, seed }, i));
+  const draw = (seed: number) => Array.from({ length: 20 }, (_, i) => sample(logits, { ...plain, temperature: 2, seed }, i));
   expect(draw(5)).toEqual(draw(5));
   expect(draw(5)).not.toEqual(draw(6));
 });

@@ -1,5 +1,6 @@
 import { ZayaError } from "@zaya/kernels";
 import { uniform } from "./random.js";
+import type { LogitRow } from "./runner.js";
 
 /**
  * How the next token is drawn. p = softmax(logits / temperature), cut to the `topK` most probable tokens (0 = all), then to the smallest
@@ -16,28 +17,99 @@ export interface Sampling {
   readonly stream: number;
 }
 
-/** Draws a token from one row of logits, [V]. Throws NON_FINITE_LOGITS where the model gave NaN or infinity. */
-export function sampleToken(logits: Float32Array, sampling: Sampling, index: number): number {
-  const best = argmax(logits);
+/**
+ * Draws a token from one row of logits that was ranked at the temperature of `sampling`. Looks beyond the ranked tokens only where the draw, or what
+ * the cuts leave, goes beyond them. Throws NON_FINITE_LOGITS where the model gave NaN or infinity.
+ */
+export function sampleToken(row: LogitRow, sampling: Sampling, index: number): number {
+  const { values, ids, size, sum, temperedSum } = row;
+  if (!Number.isFinite(sum)) {
+    throw new ZayaError(
+      "NON_FINITE_LOGITS",
+      "the model gave logits that are not finite numbers; the checkpoint's weights contain NaN or infinity, or overflow",
+    );
+  }
   const { temperature, topK, topP, minP, seed, stream } = sampling;
-  if (temperature === 0 || topK === 1) return best;
-  const top = logits[best] as number;
-  const cut = topK > 0 || topP < 1 ? findCut(logits, top, sampling) : { lowest: Number.NEGATIVE_INFINITY, ties: 0 };
-  const ids = new Int32Array(logits.length);
+  if (temperature === 0 || topK === 1) return ids[0] as number;
+  const weights = Float64Array.from(values, (logit) => Math.exp((logit - (values[0] as number)) / temperature));
+  const draw = uniform(seed, stream, index);
+  if ((topK === 0 || topK >= size) && topP >= 1 && minP === 0) {
+    const target = draw * temperedSum;
+    return drawRanked(ids, weights, target) ?? drawBeyond(row, sampling, everything, weights, () => target);
+  }
+  const kept = countKept(row, weights, sampling);
+  if (kept === null) {
+    const cut = topP < 1 || (topK > 0 && topK < size) ? findCut(row, sampling) : everything;
+    return drawBeyond(row, sampling, cut, weights, (mass) => draw * mass);
+  }
+  const rankedIds = ids.subarray(0, kept);
+  return drawRanked(rankedIds, weights, draw * total(weights.subarray(0, kept))) ?? (rankedIds.at(-1) as number);
+}
+
+/** The first of the ranked tokens at which the sum of the weights exceeds the target. */
+function drawRanked(ids: Int32Array, weights: Float64Array, target: number): number | null {
+  let sum = 0;
+  for (let i = 0; i < ids.length; i++) {
+    sum += weights[i] as number;
+    if (sum > target) return ids[i] as number;
+  }
+  return null;
+}
+
+/** How many of the ranked tokens the cuts keep; null where they keep tokens that are not ranked. */
+function countKept({ size, temperedSum }: LogitRow, weights: Float64Array, { topK, topP, minP }: Sampling): number | null {
+  const most = topK > 0 ? Math.min(topK, size) : size;
+  if (most < size && most > weights.length) return null;
+  const enough = topP >= 1 ? Number.POSITIVE_INFINITY : topP * (most < size ? total(weights.subarray(0, most)) : temperedSum);
+  let mass = 0;
+  for (let i = 0; i < weights.length; i++) {
+    const weight = weights[i] as number;
+    if (i === most || weight < minP || (i > 0 && mass >= enough)) return i;
+    mass += weight;
+  }
+  return most === weights.length || mass >= enough ? weights.length : null;
+}
+
+/** Logits above `lowest`, and of those equal to it the first `ties` by id. */
+interface Cut {
+  readonly lowest: number;
+  readonly ties: number;
+}
+const everything: Cut = { lowest: Number.NEGATIVE_INFINITY, ties: Number.POSITIVE_INFINITY };
+
+/** Draws from all logits that the cut and min-p leave: the ranked tokens in their order, then the others by id. */
+function drawBeyond(
+  { values, ids, all }: LogitRow,
+  { temperature, minP }: Sampling,
+  cut: Cut,
+  ranked: Float64Array,
+  targetOf: (mass: number) => number,
+): number {
+  const logits = all();
+  const top = values[0] as number;
+  const lastValue = values.at(-1) as number;
+  const lastId = ids.at(-1) as number;
+  const keptIds = new Int32Array(logits.length);
   const cumulative = new Float64Array(logits.length);
   let { ties } = cut;
   let count = 0;
   let sum = 0;
+  const keep = (id: number, weight: number) => {
+    sum += weight;
+    keptIds[count] = id;
+    cumulative[count++] = sum;
+  };
+  ranked.forEach((weight, i) => {
+    keep(ids[i] as number, weight);
+  });
   for (let id = 0; id < logits.length; id++) {
     const logit = logits[id] as number;
     if (logit < cut.lowest || (logit === cut.lowest && ties-- <= 0)) continue;
+    if (logit > lastValue || (logit === lastValue && id <= lastId)) continue; // ranked
     const weight = Math.exp((logit - top) / temperature);
-    if (weight < minP) continue;
-    sum += weight;
-    ids[count] = id;
-    cumulative[count++] = sum;
+    if (weight >= minP && weight > 0) keep(id, weight);
   }
-  const target = uniform(seed, stream, index) * sum;
+  const target = targetOf(sum);
   let low = 0;
   let high = count - 1;
   while (low < high) {
@@ -45,43 +117,15 @@ export function sampleToken(logits: Float32Array, sampling: Sampling, index: num
     if ((cumulative[middle] as number) > target) high = middle;
     else low = middle + 1;
   }
-  return ids[low] as number;
+  return keptIds[low] as number;
 }
 
-/** The id of the largest logit, the lowest where several tie. */
-export function argmax(logits: Float32Array): number {
-  let best = 0;
-  let top = Number.NEGATIVE_INFINITY;
-  let sum = 0;
-  for (let i = 0; i < logits.length; i++) {
-    const logit = logits[i] as number;
-    sum += logit;
-    if (logit > top) {
-      top = logit;
-      best = i;
-    }
-  }
-  if (Number.isNaN(sum) || top === Number.POSITIVE_INFINITY || top === Number.NEGATIVE_INFINITY) {
-    throw new ZayaError(
-      "NON_FINITE_LOGITS",
-      "the model gave logits that are not finite numbers; the checkpoint's weights contain NaN or infinity, or overflow",
-    );
-  }
-  return best;
-}
-
-/** What top-k and top-p keep: logits above `lowest`, and of those equal to it the first `ties` by id. */
-interface Cut {
-  readonly lowest: number;
-  readonly ties: number;
-}
-
-/** Sorts only as far down as the cut is: logits above a floor, which is lowered until the cut is above it. */
-function findCut(logits: Float32Array, top: number, { temperature, topK, topP }: Sampling): Cut {
+/** Where top-k and top-p cut. Sorts only as far down as that is: logits above a floor, which is lowered until the cut is above it. */
+function findCut({ values, temperedSum, all }: LogitRow, { temperature, topK, topP }: Sampling): Cut {
+  const logits = all();
+  const top = values[0] as number;
   const weight = (logit: number) => Math.exp((logit - top) / temperature);
   const most = topK > 0 ? Math.min(topK, logits.length) : logits.length;
-  let all = 0;
-  if (most === logits.length) for (let id = 0; id < logits.length; id++) all += weight(logits[id] as number);
   const buffer = new Float32Array(logits.length);
 
   for (let floor = 1e-3; ; floor = floor > 1e-12 ? floor * 1e-3 : 0) {
@@ -94,11 +138,11 @@ function findCut(logits: Float32Array, top: number, { temperature, topK, topP }:
     const above = buffer.subarray(0, count).sort();
     const complete = floor === 0 || (most < logits.length && above.length >= most);
     const kept = above.subarray(Math.max(0, above.length - most));
-    const total = most === logits.length ? all : kept.reduce((sum, logit) => sum + weight(logit), 0);
+    const enough = topP * (most === logits.length ? temperedSum : total(kept.map(weight)));
     let mass = 0;
     let first = kept.length;
-    while (first > 0 && (first === kept.length || mass < topP * total)) mass += weight(kept[--first] as number);
-    if (!complete && (most < logits.length || mass < topP * total)) continue;
+    while (first > 0 && (first === kept.length || topP >= 1 || mass < enough)) mass += weight(kept[--first] as number);
+    if (!complete && (most < logits.length || topP >= 1 || mass < enough)) continue;
     const lowest = kept[first] as number;
     let end = first;
     while (end < kept.length && kept[end] === lowest) end++;
@@ -106,33 +150,8 @@ function findCut(logits: Float32Array, top: number, { temperature, topK, topP }:
   }
 }
 
-/** The ids of the k largest logits, largest first, the lower id first where two tie. */
-export function largest(logits: Float32Array, k: number): number[] {
-  const n = Math.min(k, logits.length);
-  const heap: number[] = [];
-  const worse = (a: number, b: number) => {
-    const difference = (logits[a] as number) - (logits[b] as number);
-    return difference < 0 || (difference === 0 && a > b);
-  };
-  const sink = (from: number) => {
-    let at = from;
-    for (;;) {
-      let child = 2 * at + 1;
-      if (child >= heap.length) return;
-      if (child + 1 < heap.length && worse(heap[child + 1] as number, heap[child] as number)) child++;
-      if (!worse(heap[child] as number, heap[at] as number)) return;
-      [heap[at], heap[child]] = [heap[child] as number, heap[at] as number];
-      at = child;
-    }
-  };
-  for (let id = 0; id < logits.length; id++) {
-    if (heap.length < n) {
-      heap.push(id);
-      if (heap.length === n) for (let i = (n >> 1) - 1; i >= 0; i--) sink(i);
-    } else if (n > 0 && worse(heap[0] as number, id)) {
-      heap[0] = id;
-      sink(0);
-    }
-  }
-  return heap.sort((a, b) => (worse(a, b) ? 1 : -1));
+function total(weights: Iterable<number>): number {
+  let sum = 0;
+  for (const weight of weights) sum += weight;
+  return sum;
 }

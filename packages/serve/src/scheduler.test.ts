@@ -1,6 +1,5 @@
 import { expect, test } from "vitest";
 import { uniform } from "./random.js";
-import { argmax } from "./sampler.js";
 import { createScheduler, type Job, type Scheduler, type Ticket } from "./scheduler.js";
 import { createToyRunner } from "./testing.js";
 
@@ -26,13 +25,14 @@ function submit(
   const ticket = scheduler.submit({
     promptIds,
     maxTokens,
+    temperature: 1,
     wantsPromptRows: false,
-    promptRow(_, logits) {
-      seen.rows.push(logits.slice());
+    promptRow(_, row) {
+      seen.rows.push(row.all().slice());
     },
-    next(logits) {
-      seen.rows.push(logits.slice());
-      if (maxTokens > 0) seen.tokens.push(argmax(logits));
+    next(row) {
+      seen.rows.push(row.all().slice());
+      if (maxTokens > 0) seen.tokens.push(row.ids[0] as number);
       if (seen.tokens.length < maxTokens) return seen.tokens.at(-1) as number;
       finish(seen);
       return null;

@@ -1,18 +1,20 @@
 import { ZayaError } from "@zaya/kernels";
 import { createAllocator } from "./pages.js";
-import { pageTokens, type StepBatch, type StepRunner } from "./runner.js";
+import { type LogitRow, pageTokens, type StepBatch, type StepRunner } from "./runner.js";
 
 /** One sequence to run: its tokens, and what is done with the logits. The scheduler knows nothing of text, sampling or HTTP. */
 export interface Job {
   readonly promptIds: readonly number[];
   /** Most tokens that `next` will return. Pages for prompt and new tokens are set aside when the job is admitted. */
   readonly maxTokens: number;
+  /** What `next` samples at. */
+  readonly temperature: number;
   /** Whether `promptRow` wants the logits after every prompt token but the last. */
   readonly wantsPromptRows: boolean;
-  /** Logits [V] after prompt token `index`, in order. The row is only valid during the call. */
-  promptRow(index: number, logits: Float32Array): void;
-  /** Logits [V] after the last token: the next token to run, or null where the job is finished. */
-  next(logits: Float32Array): number | null;
+  /** Logits after prompt token `index`, in order. The row is only valid during the call. */
+  promptRow(index: number, logits: LogitRow): void;
+  /** Logits after the last token: the next token to run, or null where the job is finished. */
+  next(logits: LogitRow): number | null;
   /** The job ends without being finished: the runner failed, the scheduler was disposed, or `promptRow` or `next` threw. */
   fail(error: unknown): void;
 }
@@ -141,7 +143,7 @@ export function createScheduler(runner: StepRunner, maxBatchTokens = runner.limi
 
   async function step(chunks: readonly Chunk[]): Promise<void> {
     const batch = buildBatch(chunks, limits.pagesPerSequence);
-    let logits: Float32Array;
+    let logits: readonly LogitRow[];
     try {
       logits = await runner.run(batch);
     } catch (error) {
@@ -152,7 +154,7 @@ export function createScheduler(runner: StepRunner, maxBatchTokens = runner.limi
     let row = 0;
     for (const chunk of chunks) {
       const { sequence, from, to, firstLogit } = chunk;
-      const rows = logits.subarray(row * limits.vocabSize, (row + to - firstLogit) * limits.vocabSize);
+      const rows = logits.slice(row, row + to - firstLogit);
       row += to - firstLogit;
       counts.promptTokens += Math.max(0, Math.min(to, sequence.job.promptIds.length) - from);
       sequence.cached = to;
@@ -165,10 +167,10 @@ export function createScheduler(runner: StepRunner, maxBatchTokens = runner.limi
     }
   }
 
-  function deliver({ sequence, to, firstLogit }: Chunk, rows: Float32Array): void {
+  function deliver({ sequence, to, firstLogit }: Chunk, rows: readonly LogitRow[]): void {
     const { job, tokens } = sequence;
     for (let index = firstLogit; index < to; index++) {
-      const row = rows.subarray((index - firstLogit) * limits.vocabSize, (index - firstLogit + 1) * limits.vocabSize);
+      const row = rows[index - firstLogit] as LogitRow;
       if (index < tokens.length - 1) {
         job.promptRow(index, row);
         continue;
@@ -277,6 +279,7 @@ function buildBatch(chunks: readonly Chunk[], pagesPerSequence: number): StepBat
     cached: new Int32Array(chunks.length),
     pageTable: new Int32Array(chunks.length * pagesPerSequence),
     logitRows: new Int32Array(rows),
+    temperatures: new Float32Array(rows).fill(1),
   };
   let at = 0;
   let row = 0;
@@ -284,7 +287,9 @@ function buildBatch(chunks: readonly Chunk[], pagesPerSequence: number): StepBat
     for (let index = from; index < to; index++, at++) {
       batch.ids[at] = sequence.tokens[index] as number;
       batch.positions[at] = index;
-      if (index >= firstLogit) batch.logitRows[row++] = at;
+      if (index < firstLogit) continue;
+      if (index === sequence.tokens.length - 1) batch.temperatures[row] = sequence.job.temperature;
+      batch.logitRows[row++] = at;
     }
     batch.cuSeqlens[s + 1] = at;
     batch.slots[s] = sequence.slot;

@@ -1,6 +1,6 @@
 import { loadTokenizer, type Tokenizer, trainTokenizer } from "@zaya/model";
 import { assembleEngine, type Engine } from "./engine.js";
-import { pageTokens, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
+import { type LogitRow, numRanked, pageTokens, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
 
 /** What a toy runner was asked, for tests to look at. */
 export interface ToyRunner extends StepRunner {
@@ -57,17 +57,34 @@ export function createToyRunner(limits: Partial<RunnerLimits> = {}): ToyRunner {
           hashes[t] = hash;
         }
       }
-      const logits = new Float32Array(batch.logitRows.length * all.vocabSize);
-      batch.logitRows.forEach((row, r) => {
-        for (let v = 0; v < all.vocabSize; v++) logits[r * all.vocabSize + v] = ((mix(hashes[row] as number, v) >>> 8) % 4096) / 512;
+      return Array.from(batch.logitRows, (row, r) => {
+        const logits = Float32Array.from({ length: all.vocabSize }, (_, v) => ((mix(hashes[row] as number, v) >>> 8) % 4096) / 512);
+        return rankLogits(logits, batch.temperatures[r]);
       });
-      return logits;
     },
     async [Symbol.asyncDispose]() {
       runner.disposed = true;
     },
   };
   return runner;
+}
+
+/** A row as a runner gives it, by sorting all logits. */
+export function rankLogits(logits: Float32Array, temperature = 1): LogitRow {
+  const ids = Int32Array.from(
+    [...logits.keys()].sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b).slice(0, numRanked),
+  );
+  const values = Float32Array.from(ids, (id) => logits[id] as number);
+  const sumAt = (t: number) => logits.reduce((sum, logit) => sum + Math.exp((logit - (values[0] as number)) / t), 0);
+  return {
+    size: logits.length,
+    values,
+    ids,
+    sum: sumAt(1),
+    temperedSum: temperature === 0 ? 1 : sumAt(temperature),
+    logit: (id) => logits[id] as number,
+    all: () => logits,
+  };
 }
 
 function mix(hash: number, token: number): number {

@@ -23,6 +23,8 @@ export interface GenerationLimits {
 export interface GenerationOptions extends ForwardOptions {
   /** Also output `experts.0`, `experts.1` …: int32 [T], the expert that each token chose in that layer. Default false. */
   readonly routing?: boolean;
+  /** Also rank the logits: input `temperatures` float32 [R], outputs `top_values`, `top_ids` [R,k] and `top_sums` [R,2] of `top_k`. Default: no. */
+  readonly ranked?: number;
 }
 
 /**
@@ -35,13 +37,19 @@ export function generationGraph(config: ModelConfig, limits: GenerationLimits, o
   const graph = createGraph();
   const dtype = limits.cacheDtype ?? options.weights.dtype;
   const inputs = withCache(graph, raggedInputs(graph, limits.maxTokens, limits.maxSequences), { ...limits, dtype });
-  const rows = graph.input("logit_rows", tensor("int32", [size("R", limits.maxLogitRows)]));
+  const R = [size("R", limits.maxLogitRows)];
+  const rows = graph.input("logit_rows", tensor("int32", R));
   const model = forward(graph, config, inputs, options);
   const wanted_RD = ops.gatherRows(model.hidden, rows);
-  graph.output(
-    "logits",
-    ops.linear(wanted_RD, model.head, { compute: model.compute, ...(model.headBias ? { bias: model.headBias } : {}) }),
-  );
+  const logits_RV = ops.linear(wanted_RD, model.head, { compute: model.compute, ...(model.headBias ? { bias: model.headBias } : {}) });
+  graph.output("logits", logits_RV);
+  if (options.ranked) {
+    const temperatures = graph.input("temperatures", tensor("float32", R));
+    const { values, ids, sums } = ops.topK(logits_RV, temperatures, Math.min(options.ranked, config.vocabSize));
+    graph.output("top_values", values);
+    graph.output("top_ids", ids);
+    graph.output("top_sums", sums);
+  }
   model.layers.forEach(({ routing }, layer) => {
     if (options.routing && routing) graph.output(`experts.${layer}`, routing.index);
   });

@@ -21,5 +21,6 @@ export function stepBatch(limits: RunnerLimits, sequences: number, cached: numbe
     cached: new Int32Array(sequences).fill(cached),
     pageTable: Int32Array.from({ length: sequences * pagesPerSequence }, (_, i) => (i % pagesPerSequence < pages ? i : 0)),
     logitRows: Int32Array.from({ length: sequences }, (_, s) => (s + 1) * tokens - 1),
+    temperatures: new Float32Array(sequences).fill(1),
   };
 }
