@@ -14,6 +14,15 @@ inline LanesOf<float>::mask nearest(Lanes<float> x) {
   return std::bit_cast<LanesOf<float>::mask>(x + magic) - 0x4b400000;
 }
 
+// Sum of the lanes.
+int32_t sum_of_lanes(LanesOf<float>::mask v) {
+  int32_t a[lanes];
+  std::memcpy(a, &v, sizeof v);
+  for (int width = lanes / 2; width > 0; width /= 2)
+    for (int i = 0; i < width; i++) a[i] += a[i + width];
+  return a[0];
+}
+
 // max |x| over n; NaN where one is among them.
 float largest_magnitude(const float* x, int64_t n) {
   LanesOf<float>::mask most = {};
@@ -171,7 +180,7 @@ size_t QuantisedRows::bytes(int64_t rows, int64_t k) {
   return align64(static_cast<size_t>(rows * (quantised_columns(k) + 8 * blocks_of(k) + quantised_columns(k) / quantised_group * 4)));
 }
 
-QuantisedRows::QuantisedRows(void* workspace, int64_t rows, int64_t k) : k(k) {
+QuantisedRows::QuantisedRows(void* workspace, int64_t rows, int64_t k) : k(k), rows_(rows) {
   words_ = static_cast<int32_t*>(workspace);
   scales_ = reinterpret_cast<float*>(words_ + rows * quantised_columns(k) / 4);
   starts_ = reinterpret_cast<int32_t*>(scales_ + rows * blocks_of(k));
@@ -184,10 +193,10 @@ void QuantisedRows::fill(int64_t first, int64_t rows, const float* x, int64_t st
     for (int64_t b = 0; b < blocks_of(k); b++) {
       const int64_t begin = b * quantised_block, columns = block_columns(k, b), valid = std::min(columns, k - begin);
       const float most = largest_magnitude(row + begin, valid), inverse = most > 0 ? largest / most : 0.0f;
-      scales(first)[b * rows + r] = most / largest;
+      scales(first, b)[r] = most / largest;
       int32_t start = 0;
       for (int64_t i = 0; i < columns; i += quantised_group) {
-        int32_t sum = 0;
+        LanesOf<float>::mask total = {};
         for (int64_t j = i; j < i + quantised_group; j += lanes) {
           const int64_t left = valid - j;
           const Lanes<float> part = left >= lanes ? load<float>(row + begin + j) : load_first<float>(row + begin + j, std::max<int64_t>(0, left));
@@ -196,46 +205,43 @@ void QuantisedRows::fill(int64_t first, int64_t rows, const float* x, int64_t st
           const Bytes bytes = __builtin_convertvector(n, Bytes);
           int32_t word[4];
           std::memcpy(word, &bytes, sizeof word);
-          int32_t* to = words(first) + (begin + j) / 4 * rows + r;
+          int32_t* to = words(first, b) + j / 4 * rows + r;
           for (int i4 = 0; i4 < 4; i4++) to[i4 * rows] = word[i4];
-          for (int lane = 0; lane < lanes; lane++) sum += n[lane];
+          total += n;
         }
-        sums(first)[(begin + i) / quantised_group * rows + r] = static_cast<float>(sum);
+        const int32_t sum = sum_of_lanes(total);
+        sums(first, b)[i / quantised_group * rows + r] = static_cast<float>(sum);
         start -= 128 * sum;
       }
-      starts(first)[b * rows + r] = start;
+      starts(first, b)[r] = start;
     }
   }
 }
 
-void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const QuantisedWeight& w, int64_t panel, float* c, int64_t c_stride,
-                    uint8_t* scratch) {
+void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const QuantisedWeight& w, int64_t panel, float* tile, uint8_t* scratch) {
   const uint8_t* block = w.panel(panel);
-  QuantisedTile tile;
-  tile.columns = std::min(quantised_rows, w.n - panel * quantised_rows);
-  tile.c_stride = c_stride;
-  tile.packed = w.dtype;
   const bool direct = rows <= direct_rows && w.dtype != DType::int8;
-  if (blocks_of(w.k) == 0)
-    for (int64_t i = 0; i < rows; i++) std::fill_n(c + i * c_stride, tile.columns, 0.0f);
+  if (blocks_of(w.k) == 0) std::fill_n(tile, rows * quantised_rows, 0.0f);
+  QuantisedTile t;
+  t.packed = w.dtype;
   for (int64_t b = 0; b < blocks_of(w.k); b++) {
-    const int64_t columns = block_columns(w.k, b), begin = b * quantised_block;
-    tile.k = columns;
-    tile.accumulate = b > 0;
-    tile.scales = scales_of(w.dtype, columns, block);
-    tile.values = block;
-    if (!direct && w.dtype != DType::int8) unpack_block(w.dtype, columns, block, scratch), tile.values = scratch;
+    const int64_t columns = block_columns(w.k, b);
+    t.k = columns;
+    t.accumulate = b > 0;
+    t.scales = scales_of(w.dtype, columns, block);
+    t.values = block;
+    if (!direct && w.dtype != DType::int8) unpack_block(w.dtype, columns, block, scratch), t.values = scratch;
     for (int64_t row = 0; row < rows; row += QuantisedRows::strip) {
-      tile.rows = static_cast<int>(std::min(QuantisedRows::strip, rows - row));
-      tile.words = x.words(first + row) + begin / 4 * tile.rows;
-      tile.x_scales = x.scales(first + row) + b * tile.rows;
-      tile.starts = x.starts(first + row) + b * tile.rows;
-      tile.sums = x.sums(first + row) + begin / quantised_group * tile.rows;
-      tile.c = c + row * c_stride;
+      t.rows = static_cast<int>(std::min(QuantisedRows::strip, rows - row));
+      t.words = x.words(first + row, b);
+      t.x_scales = x.scales(first + row, b);
+      t.starts = x.starts(first + row, b);
+      t.sums = x.sums(first + row, b);
+      t.c = tile + row * quantised_rows;
       if (direct)
-        multiply_direct(tile);
+        multiply_direct(t);
       else
-        multiply_tile(tile);
+        multiply_tile(t);
     }
     block += block_bytes(w.dtype, columns);
   }
@@ -259,13 +265,19 @@ void quantise_rows(Pool& pool, const QuantisedRows& out, const QuantisedProduct*
 }
 
 void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count, uint8_t* scratch) {
+  auto* tiles = reinterpret_cast<float*>(scratch);
+  uint8_t* blocks = scratch + static_cast<size_t>(pool.threads()) * tile_elements * sizeof(float);
   for_pieces(pool, products, count, [&](const QuantisedProduct& p, int64_t row, int64_t rows, int64_t panel, int thread) {
-    const int64_t column = panel * quantised_rows;
-    float* c = p.c + row * p.c_stride + column;
-    multiply_panel(x, p.first + row, rows, p.w, panel, c, p.c_stride, scratch + thread * panel_scratch);
-    if (p.bias == nullptr) return;
-    for (int64_t i = 0; i < rows; i++)
-      for (int64_t j = 0; j < std::min(quantised_rows, p.w.n - column); j++) c[i * p.c_stride + j] += p.bias[column + j];
+    float* tile = tiles + thread * tile_elements;
+    multiply_panel(x, p.first + row, rows, p.w, panel, tile, blocks + thread * panel_scratch);
+    const int64_t column = panel * quantised_rows, columns = std::min(quantised_rows, p.w.n - column);
+    for (int64_t i = 0; i < rows; i++) {
+      const float* sum = tile + i * quantised_rows;
+      float* c = p.c + (row + i) * p.c_stride + column;
+      if (p.bias == nullptr) std::copy_n(sum, columns, c);
+      else
+        for (int64_t j = 0; j < columns; j++) c[j] = sum[j] + p.bias[column + j];
+    }
   });
 }
 

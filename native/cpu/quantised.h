@@ -61,8 +61,9 @@ void quantise_weight(Pool& pool, const Tensor& w, int64_t first_row, int64_t n, 
 // Elements [0, K) of row `row`, in T.
 template <class T> void dequantise_row(const QuantisedWeight& w, int64_t row, T* out);
 
-// The rows of x as integers, in runs of at most 12 rows ("strips") that the kernels take at a time. Within a strip
-//   words [K'/4][rows] of four xq;  scales, starts [blocks][rows]: d, and −128 · sum of xq;  sums [K'/32][rows]: sum of xq, as float.
+// The rows of x as integers, in runs of at most 12 rows ("strips") that the kernels take at a time. Block after block lie all strips, so that
+// a kernel that goes through the strips of a block reads memory in order. Within a strip and block
+//   words [columns/4][rows] of four xq;  scales, starts [rows]: d, and −128 · sum of xq;  sums [columns/32][rows]: sum of xq, as float.
 class QuantisedRows {
  public:
   static constexpr int64_t strip = 12;
@@ -73,24 +74,28 @@ class QuantisedRows {
   void fill(int64_t first, int64_t rows, const float* x, int64_t stride, const int32_t* index = nullptr) const;
 
   int64_t k;
-  int32_t* words(int64_t first) const { return words_ + first * quantised_columns(k) / 4; }
-  float* scales(int64_t first) const { return scales_ + first * blocks_of(k); }
-  int32_t* starts(int64_t first) const { return starts_ + first * blocks_of(k); }
-  float* sums(int64_t first) const { return sums_ + first * quantised_columns(k) / quantised_group; }
+  // Of the strip that begins with row `first`.
+  int32_t* words(int64_t first, int64_t block) const { return words_ + block * rows_ * (quantised_block / 4) + first * block_columns(k, block) / 4; }
+  float* scales(int64_t first, int64_t block) const { return scales_ + block * rows_ + first; }
+  int32_t* starts(int64_t first, int64_t block) const { return starts_ + block * rows_ + first; }
+  float* sums(int64_t first, int64_t block) const {
+    return sums_ + block * rows_ * (quantised_block / quantised_group) + first * block_columns(k, block) / quantised_group;
+  }
 
  private:
+  int64_t rows_;
   int32_t* words_;
   float* scales_;
   int32_t* starts_;
   float* sums_;
 };
 
-// Bytes of scratch that multiply_panel wants: an unpacked block.
-constexpr int64_t panel_scratch = quantised_rows * quantised_block;
+constexpr int64_t piece_rows = 20 * QuantisedRows::strip;  // that one task takes, at most
+constexpr int64_t tile_elements = piece_rows * quantised_rows;
+constexpr int64_t panel_scratch = quantised_rows * quantised_block;  // bytes of an unpacked block
 
-// c [rows, columns ≤ 32] = rows first … first + rows of x times panel `panel` of w. Strips begin at first, 12 rows each.
-void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const QuantisedWeight& w, int64_t panel, float* c, int64_t c_stride,
-                    uint8_t* scratch);
+// tile [rows][32] = rows first … first + rows of x, at most piece_rows, times panel `panel` of w. Strips begin at first, 12 rows each.
+void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const QuantisedWeight& w, int64_t panel, float* tile, uint8_t* scratch);
 
 // A product of a list: rows first … first + m of x (quantised beforehand) times w, to c [m, n].
 struct QuantisedProduct {
@@ -102,18 +107,17 @@ struct QuantisedProduct {
   const float* bias = nullptr;  // [n], added last
 };
 
-// Runs fn(product, first row, rows, panel, thread) over all pieces of a list of products, at most 240 rows by one panel each. They are one
-// list of tasks.
+// Runs fn(product, first row, rows, panel, thread) over all pieces of a list of products, at most piece_rows by one panel each. They are
+// one list of tasks.
 template <class F> void for_pieces(Pool& pool, const QuantisedProduct* products, int64_t count, F&& fn) {
-  constexpr int64_t most_rows = 20 * QuantisedRows::strip;
-  auto pieces = [](const QuantisedProduct& p) { return (p.m + most_rows - 1) / most_rows * p.panels; };
+  auto pieces = [](const QuantisedProduct& p) { return (p.m + piece_rows - 1) / piece_rows * p.panels; };
   int64_t tasks = 0;
   for (int64_t i = 0; i < count; i++) tasks += pieces(products[i]);
   pool.run(tasks, [&](int64_t task, int thread) {
     const QuantisedProduct* p = products;
     for (; task >= pieces(*p); p++) task -= pieces(*p);
-    const int64_t row = task / p->panels * most_rows;
-    fn(*p, row, std::min(most_rows, p->m - row), task % p->panels, thread);
+    const int64_t row = task / p->panels * piece_rows;
+    fn(*p, row, std::min(piece_rows, p->m - row), task % p->panels, thread);
   });
 }
 
@@ -121,8 +125,8 @@ template <class F> void for_pieces(Pool& pool, const QuantisedProduct* products,
 void quantise_rows(Pool& pool, const QuantisedRows& out, const QuantisedProduct* products, int64_t count, const float* x, int64_t stride,
                    const int32_t* index = nullptr);
 
-// Runs a list of products of equal k. scratch: panel_scratch bytes a thread.
+// Runs a list of products of equal k, with quantised_scratch bytes of scratch.
 void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count, uint8_t* scratch);
-inline size_t quantised_scratch(const Pool& pool) { return static_cast<size_t>(pool.threads() * panel_scratch); }
+inline size_t quantised_scratch(const Pool& pool) { return static_cast<size_t>(pool.threads()) * (tile_elements * sizeof(float) + panel_scratch); }
 
 }  // namespace zaya::ZAYA_ISA

@@ -24,9 +24,7 @@ struct QuantisedTile {
   const float* sums = nullptr;
   int64_t k = 0;       // columns of the block
   int rows = 0;
-  int64_t columns = 0; // of c
-  float* c = nullptr;
-  int64_t c_stride = 0;
+  float* c = nullptr;  // [rows][32]
   bool accumulate = false;
 };
 
@@ -45,23 +43,13 @@ inline __m512i dot(__m512i sum, __m512i u, __m512i s) {
   return sum;
 }
 
-inline __mmask16 columns_mask(int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1); }
-
 // c += sum · (scale · d) for one row.
 inline void add_block(const QuantisedTile& t, int row, __m512 low, __m512 high) {
   const __m512 d = _mm512_set1_ps(t.x_scales[row]);
-  const __m512 d0 = _mm512_mul_ps(_mm512_loadu_ps(t.scales), d), d1 = _mm512_mul_ps(_mm512_loadu_ps(t.scales + 16), d);
-  float* c = t.c + row * t.c_stride;
-  if (t.columns == 32) {
-    _mm512_storeu_ps(c, _mm512_fmadd_ps(low, d0, t.accumulate ? _mm512_loadu_ps(c) : _mm512_setzero_ps()));
-    _mm512_storeu_ps(c + 16, _mm512_fmadd_ps(high, d1, t.accumulate ? _mm512_loadu_ps(c + 16) : _mm512_setzero_ps()));
-    return;
-  }
-  const __mmask16 left = columns_mask(t.columns), right = columns_mask(t.columns - 16);
-  const __m512 c0 = t.accumulate ? _mm512_maskz_loadu_ps(left, c) : _mm512_setzero_ps();
-  const __m512 c1 = t.accumulate ? _mm512_maskz_loadu_ps(right, c + 16) : _mm512_setzero_ps();
-  _mm512_mask_storeu_ps(c, left, _mm512_fmadd_ps(low, d0, c0));
-  _mm512_mask_storeu_ps(c + 16, right, _mm512_fmadd_ps(high, d1, c1));
+  float* c = t.c + row * quantised_rows;
+  const __m512 c0 = t.accumulate ? _mm512_loadu_ps(c) : _mm512_setzero_ps(), c1 = t.accumulate ? _mm512_loadu_ps(c + 16) : _mm512_setzero_ps();
+  _mm512_storeu_ps(c, _mm512_fmadd_ps(low, _mm512_mul_ps(_mm512_loadu_ps(t.scales), d), c0));
+  _mm512_storeu_ps(c + 16, _mm512_fmadd_ps(high, _mm512_mul_ps(_mm512_loadu_ps(t.scales + 16), d), c1));
 }
 
 template <int R> void vnni_tile(const QuantisedTile& t) {
@@ -211,8 +199,8 @@ inline void multiply_tile(const QuantisedTile& t) {
       for (int64_t j = 0; j < quantised_rows; j++)
         sum[j] += x[0] * b[4 * j] + x[1] * b[4 * j + 1] + x[2] * b[4 * j + 2] + x[3] * b[4 * j + 3];
     }
-    float* c = t.c + row * t.c_stride;
-    for (int64_t j = 0; j < t.columns; j++)
+    float* c = t.c + row * quantised_rows;
+    for (int64_t j = 0; j < quantised_rows; j++)
       c[j] = static_cast<float>(sum[j]) * (t.scales[j] * t.x_scales[row]) + (t.accumulate ? c[j] : 0.0f);
   }
 }

@@ -119,20 +119,19 @@ template <class T> Status float_experts(const Arguments& a) {
 
 // --- Quantised panels.
 
-constexpr int64_t piece_rows = 240;  // at most, of a task (for_pieces)
-
 struct QuantisedPieces {
   Order sorted;
   QuantisedProduct* list;
   float *inner, *gate_up, *tiles;
-  uint8_t* scratch;
+  uint8_t *blocks, *scratch;
   void *x, *h;
 
   QuantisedPieces(Pieces& pieces, const Arguments& a, const Sizes& s) : sorted(pieces, s), list(pieces.take<QuantisedProduct>(s.experts)) {
     inner = pieces.take<float>(s.tokens * s.inner);
     gate_up = aligned(s) ? nullptr : pieces.take<float>(s.tokens * 2 * s.inner);
-    tiles = pieces.take<float>(a.pool->threads() * 2 * piece_rows * quantised_rows);
-    scratch = pieces.take<uint8_t>(static_cast<int64_t>(quantised_scratch(*a.pool)));
+    tiles = pieces.take<float>(a.pool->threads() * 2 * tile_elements);
+    blocks = pieces.take<uint8_t>(a.pool->threads() * panel_scratch);
+    scratch = aligned(s) ? nullptr : pieces.take<uint8_t>(static_cast<int64_t>(quantised_scratch(*a.pool)));
     x = pieces.take_bytes(QuantisedRows::bytes(s.tokens, s.model));
     h = pieces.take_bytes(QuantisedRows::bytes(s.tokens, s.inner));
   }
@@ -160,8 +159,8 @@ Status quantised_experts(const Arguments& a) {
   int64_t routed = 0;
   if (Status status = sort_tokens<float>(a, s, p.sorted, &routed); !status.ok()) return status;
   const int32_t* order = p.sorted.order;
-  auto tile_of = [&](int thread) { return p.tiles + thread * 2 * piece_rows * quantised_rows; };
-  auto scratch_of = [&](int thread) { return p.scratch + thread * panel_scratch; };
+  auto tile_of = [&](int thread) { return p.tiles + thread * 2 * tile_elements; };
+  auto scratch_of = [&](int thread) { return p.blocks + thread * panel_scratch; };
 
   const QuantisedRows x(p.x, s.tokens, s.model), h(p.h, s.tokens, s.inner);
   int64_t count = p.fill_list(s, a.in[3]);
@@ -170,10 +169,10 @@ Status quantised_experts(const Arguments& a) {
     const int64_t inner_panels = s.inner / quantised_rows;
     for (int64_t i = 0; i < count; i++) p.list[i].panels = inner_panels;
     for_pieces(*a.pool, p.list, count, [&](const QuantisedProduct& product, int64_t row, int64_t rows, int64_t panel, int thread) {
-      float *gate = tile_of(thread), *up = gate + piece_rows * quantised_rows;
+      float *gate = tile_of(thread), *up = gate + tile_elements;
       const int64_t first = product.first + row;
-      multiply_panel(x, first, rows, product.w, panel, gate, quantised_rows, scratch_of(thread));
-      multiply_panel(x, first, rows, product.w, inner_panels + panel, up, quantised_rows, scratch_of(thread));
+      multiply_panel(x, first, rows, product.w, panel, gate, scratch_of(thread));
+      multiply_panel(x, first, rows, product.w, inner_panels + panel, up, scratch_of(thread));
       for (int64_t i = 0; i < rows; i++)
         map_lanes<float>(gate + i * quantised_rows, up + i * quantised_rows, p.inner + (first + i) * s.inner + panel * quantised_rows, quantised_rows, activate<float>);
     });
@@ -193,7 +192,7 @@ Status quantised_experts(const Arguments& a) {
   for_pieces(*a.pool, p.list, count, [&](const QuantisedProduct& product, int64_t row, int64_t rows, int64_t panel, int thread) {
     float* tile = tile_of(thread);
     const int64_t first = product.first + row, column = panel * quantised_rows, columns = std::min(quantised_rows, s.model - column);
-    multiply_panel(h, first, rows, product.w, panel, tile, quantised_rows, scratch_of(thread));
+    multiply_panel(h, first, rows, product.w, panel, tile, scratch_of(thread));
     for (int64_t i = 0; i < rows; i++) {
       const int64_t token = order[first + i];
       const float weight = a.in[2].as<float>()[token];
