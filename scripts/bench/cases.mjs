@@ -1,0 +1,260 @@
+// The kernels that are measured, in the shapes of ZAYA1-8B. A group prepares tensors in the store once for all its cases; `build` gives the graph of a case,
+// its inputs, the operations that are timed, how often the graph holds them, and what one of them computes and must move between memory and processor.
+import { createGraph, ops, tensor } from "@zaya/kernels";
+import { presets } from "@zaya/model";
+
+const {
+  hiddenSize: D,
+  expertSize: F,
+  numExperts: E,
+  numQueryHeads: N,
+  numKeyValueHeads: K,
+  headDim: H,
+  vocabSize: V,
+} = presets["zaya1-8b"];
+
+/** A kernel that streams its weights or its cache rotates over so many bytes, which no cache holds. */
+const streamedBytes = 200e6;
+const elementBytes = { float32: 4, bfloat16: 2, int8: 1.016, int4: 0.578 };
+const peaks = { float32: "float32", bfloat16: "bfloat16", int8: "int8", int4: "int8" };
+
+/** Numbers between −1 and 1 that repeat after a prime number of them. */
+function randomValues(length) {
+  const block = Float32Array.from({ length: 65521 }, () => 2 * Math.random() - 1);
+  const values = new Float32Array(length);
+  for (let begin = 0; begin < length; begin += block.length) values.set(block.subarray(0, Math.min(block.length, length - begin)), begin);
+  return values;
+}
+
+/** Reads a value so that what makes it is not dropped; the sum is a kernel of its own and not timed. */
+function keep(graph, name, value) {
+  graph.output(name, ops.sum(value));
+}
+
+const compute = (dtype) => ({ compute: dtype === "bfloat16" ? "bfloat16" : "float32" });
+const copiesOf = (bytes) => Math.ceil(streamedBytes / bytes);
+
+/** Products of x [M,columns] with weights [rows,columns]. */
+function productGroup(name, dtype, rows, columns, tokens) {
+  const copies = copiesOf(rows * columns * elementBytes[dtype]);
+  const type = tensor(dtype, [rows, columns], "panels");
+  return {
+    name,
+    cases: tokens.map((M) => ({ name: `M = ${M}`, dtype, peak: peaks[dtype], M })),
+    async prepare(store) {
+      const values = randomValues(rows * columns);
+      const names = Array.from({ length: copies }, (_, i) => `w.${i}`);
+      for (const each of names) await store.write(each, type, values);
+      return names;
+    },
+    build(names, { M }) {
+      const graph = createGraph();
+      const x = graph.input("x", tensor("float32", [M, columns]));
+      const used = names.slice(0, M <= 64 ? names.length : 2);
+      used.forEach((each, i) => {
+        keep(graph, `y.${i}`, ops.linear(x, graph.read(each, type), compute(dtype)));
+      });
+      const bytes = rows * columns * elementBytes[dtype] + 4 * M * (rows + columns);
+      return {
+        graph,
+        inputs: { x: randomValues(M * columns) },
+        timed: ["linear"],
+        count: used.length,
+        flops: 2 * M * rows * columns,
+        bytes,
+      };
+    },
+  };
+}
+
+/** 512 tokens over 16 experts, from 4 to 69 each. */
+const unevenCounts = [4, 9, 13, 17, 20, 23, 26, 29, 32, 35, 38, 41, 45, 52, 59, 69];
+
+function groupedGroup(dtype) {
+  const types = { gateUp: tensor(dtype, [E, 2 * F, D], "panels"), down: tensor(dtype, [E, D, F], "panels") };
+  const tokens = unevenCounts.reduce((sum, n) => sum + n, 0);
+  return {
+    name: `experts of 512 tokens, ${E} uneven groups`,
+    cases: [
+      { name: "grouped product 4096 × 2048", dtype, peak: peaks[dtype], fused: false },
+      { name: "whole experts", dtype, peak: peaks[dtype], fused: true },
+    ],
+    async prepare(store) {
+      const values = randomValues(E * 2 * F * D);
+      await store.write("gate_up", types.gateUp, values);
+      await store.write("down", types.down, values.subarray(0, E * D * F));
+    },
+    build(_, { fused }) {
+      const graph = createGraph();
+      const x = graph.input("x", tensor("float32", [tokens, D]));
+      const inputs = { x: randomValues(tokens * D) };
+      if (fused) {
+        const index = graph.input("index", tensor("int32", [tokens]));
+        const prob = graph.input("prob", tensor("float32", [tokens]));
+        keep(graph, "y", ops.experts(x, index, prob, graph.read("gate_up", types.gateUp), graph.read("down", types.down), compute(dtype)));
+        inputs.index = Int32Array.from(unevenCounts.flatMap((count, expert) => new Array(count).fill(expert)));
+        inputs.prob = new Float32Array(tokens).fill(0.5);
+      } else {
+        const offsets = graph.input("offsets", tensor("int32", [E + 2]));
+        keep(graph, "y", ops.groupedLinear(x, graph.read("gate_up", types.gateUp), offsets, compute(dtype)));
+        inputs.offsets = Int32Array.from({ length: E + 2 }, (_, e) => unevenCounts.slice(0, e).reduce((sum, n) => sum + n, 0));
+      }
+      const parameters = E * 2 * F * D + (fused ? E * D * F : 0);
+      return {
+        graph,
+        inputs,
+        timed: [fused ? "experts" : "grouped_linear"],
+        count: 1,
+        flops: (2 * parameters * tokens) / E,
+        bytes: parameters * elementBytes[dtype] + 4 * tokens * (fused ? 2 * D : D + 2 * F),
+      };
+    },
+  };
+}
+
+function attentionGroup(dtype) {
+  const width = dtype === "int8" ? H + 4 : H;
+  const pageBytes = 2 * K * 32 * width * elementBytes[dtype === "int8" ? "int8" : dtype];
+  const prompts = [512, 2048].map((tokens) => ({ name: `prompt of ${tokens}`, tokens, depth: 0 }));
+  const steps = [4096, 16384].map((depth) => ({ name: `a token at ${depth}`, tokens: 1, depth }));
+  const typesOf = (pages) => [tensor(dtype, [pages, K, width, 32]), tensor(dtype, [pages, K, 32, width])];
+  return {
+    name: "attention over cached keys and values",
+    cases: [...prompts, ...steps].map((each) => ({ ...each, dtype, peak: dtype })),
+    async prepare(store, cases) {
+      for (const { name, tokens, depth } of cases) {
+        const pages = (depth + tokens + 31) >> 5;
+        const [keys, values] = typesOf(pages);
+        for (let i = 0; i < (depth > 0 ? copiesOf(pages * pageBytes) : 1); i++) {
+          store.allocate(`${name}.keys.${i}`, keys);
+          store.allocate(`${name}.values.${i}`, values);
+        }
+      }
+    },
+    build(_, { name, tokens, depth }) {
+      const graph = createGraph();
+      const pages = (depth + tokens + 31) >> 5;
+      const q = graph.input("q", tensor("float32", [tokens, N, H]));
+      const k = graph.input("k", tensor("float32", [tokens, K, H]));
+      const ragged = {
+        cu_seqlens: Int32Array.of(0, tokens),
+        cached: Int32Array.of(depth),
+        page_table: Int32Array.from({ length: pages }, (_, i) => i),
+      };
+      const places = [tensor("int32", [2]), tensor("int32", [1]), tensor("int32", [1, pages])].map((type, i) =>
+        graph.input(Object.keys(ragged)[i], type),
+      );
+      const [keys, values] = typesOf(pages);
+      const count = depth > 0 ? copiesOf(pages * pageBytes) : 1;
+      for (let i = 0; i < count; i++) {
+        const names = [`${name}.keys.${i}`, `${name}.values.${i}`];
+        const next = ops.kvAppend(graph.read(names[0], keys), graph.read(names[1], values), k, k, ...places);
+        keep(graph, `o.${i}`, ops.pagedAttention(q, next.keys, next.values, ...places));
+        graph.assign(names[0], next.keys);
+        graph.assign(names[1], next.values);
+      }
+      const pairs = tokens * depth + (tokens * (tokens + 1)) / 2;
+      const bytes = ((depth + tokens) / 32) * pageBytes + 8 * tokens * N * H;
+      const inputs = { q: randomValues(tokens * N * H), k: randomValues(tokens * K * H), ...ragged };
+      return { graph, inputs, timed: ["paged_attention"], count, flops: 4 * N * H * pairs, bytes };
+    },
+  };
+}
+
+/** Kernels that move vectors: a graph of eight of each, with what one moves. */
+const vectorKernels = {
+  "residual_rms_norm, 512 tokens": (graph) => mergeAndNorm(graph, 512),
+  "residual_rms_norm, 1 token": (graph) => mergeAndNorm(graph, 1),
+  "rms_norm, 512 tokens": (graph) => {
+    const x = graph.input("x", tensor("float32", [512, D]));
+    const weight = graph.input("weight", tensor("float32", [D]));
+    for (let i = 0; i < vectorCopies; i++) keep(graph, `y.${i}`, ops.rmsNorm(x, weight, { eps: 1e-5 * (i + 1) }));
+    return { inputs: { x: randomValues(512 * D), weight: randomValues(D) }, timed: ["rms_norm"], bytes: 8 * 512 * D };
+  },
+  [`top_k, 64 of ${V} logits`]: (graph) => {
+    const inputs = {};
+    for (let i = 0; i < vectorCopies; i++) {
+      const logits = graph.input(`x.${i}`, tensor("float32", [1, V]));
+      keep(graph, `y.${i}`, ops.topK(logits, graph.input("temperature", tensor("float32", [1])), 64).values);
+      inputs[`x.${i}`] = randomValues(V);
+    }
+    return { inputs: { ...inputs, temperature: Float32Array.of(1) }, timed: ["top_k"], bytes: 4 * V };
+  },
+};
+const vectorCopies = 8;
+
+function mergeAndNorm(graph, tokens) {
+  const type = tensor("float32", [tokens, D]);
+  const vector = (name) => graph.input(name, tensor("float32", [D]));
+  const merge = { yScale: vector("ys"), yBias: vector("yb"), hScale: vector("hs"), hBias: vector("hb") };
+  const y = graph.input("y", type);
+  let h = graph.input("h", type);
+  for (let i = 0; i < vectorCopies; i++) {
+    const next = ops.residualRmsNorm(y, h, vector("weight"), merge);
+    h = next.h;
+    keep(graph, `normed.${i}`, next.normed);
+  }
+  keep(graph, "stream", h);
+  const vectors = Object.fromEntries(["ys", "yb", "hs", "hb", "weight"].map((name) => [name, randomValues(D)]));
+  const inputs = { y: randomValues(tokens * D), h: randomValues(tokens * D), ...vectors };
+  return { inputs, timed: ["residual_rms_norm"], bytes: 16 * tokens * D };
+}
+
+const vectorGroup = {
+  name: "norms and the largest logits",
+  cases: Object.keys(vectorKernels).map((name) => ({ name, dtype: "float32", peak: "float32" })),
+  async prepare() {},
+  build(_, { name }) {
+    const graph = createGraph();
+    return { graph, count: vectorCopies, flops: 0, ...vectorKernels[name](graph) };
+  },
+};
+
+/** AdamW on 16.8 million parameters; Muon on the gate and up matrices of 8 experts of width 512. */
+const optimizerGroup = {
+  name: "optimizers",
+  cases: [
+    { name: "adamw, 4096 × 4096", kernel: "adamw", shape: [4096, 4096], dtype: "float32", peak: "float32" },
+    { name: "muon, 8 × 1024 × 512", kernel: "muon", shape: [8, 1024, 512], dtype: "bfloat16", peak: "bfloat16" },
+  ],
+  async prepare(store, cases) {
+    for (const { kernel, shape } of cases) {
+      const values = randomValues(shape.reduce((product, n) => product * n, 1));
+      for (const name of ["p", "g", "m", "v"])
+        await store.write(`${kernel}.${name}`, tensor("float32", shape), name === "v" ? values.map(Math.abs) : values);
+    }
+  },
+  build(_, { kernel, shape }) {
+    const graph = createGraph();
+    const [p, g, m, v] = ["p", "g", "m", "v"].map((name) => graph.read(`${kernel}.${name}`, tensor("float32", shape)));
+    const scale = graph.input("scale", tensor("float32", [1]));
+    const elements = shape.reduce((product, n) => product * n, 1);
+    const inputs = { scale: Float32Array.of(1) };
+    if (kernel === "adamw") {
+      const next = ops.adamw(p, g, m, v, scale, graph.input("hyper", tensor("float32", [6])));
+      for (const name of ["p", "m", "v"]) graph.assign(`adamw.${name}`, next[name]);
+      inputs.hyper = Float32Array.of(1e-3, 0.9, 0.95, 1e-8, 0.1, 10);
+      return { graph, inputs, timed: ["adamw"], count: 1, flops: 14 * elements, bytes: 28 * elements };
+    }
+    const next = ops.muon(p, g, m, scale, graph.input("hyper", tensor("float32", [4])));
+    graph.assign("muon.p", next.p);
+    graph.assign("muon.m", next.momentum);
+    inputs.hyper = Float32Array.of(1e-3, 0.95, 0.1, 1);
+    // Five iterations of X Xᵀ, its square (both symmetric: half of the products) and A X.
+    const [count, rows, columns] = shape;
+    const short = Math.min(rows, columns);
+    const long = Math.max(rows, columns);
+    const flops = 5 * count * (short ** 2 * long + short ** 3 + 2 * short ** 2 * long);
+    return { graph, inputs, timed: ["muon"], count: 1, flops, bytes: 20 * elements };
+  },
+};
+
+const tokens = [1, 4, 16, 64, 256, 512, 2048];
+export const groups = [
+  ...Object.keys(elementBytes).map((dtype) => productGroup(`product with ${2 * F} × ${D} weights in ${dtype}`, dtype, 2 * F, D, tokens)),
+  ...["bfloat16", "int8", "int4"].map(groupedGroup),
+  productGroup(`head, ${V} × ${D}`, "int8", V, D, [1, 8]),
+  ...["bfloat16", "int8"].map(attentionGroup),
+  vectorGroup,
+  optimizerGroup,
+];
