@@ -260,7 +260,7 @@ class Device : public Napi::ObjectWrap<Device> {
       const Bytes from = bytes_of(inputs.Get(i));
       const zaya::Tensor& to = plan->input(i);
       if (from.size != zaya::bytes_of(to)) return raise(env, "an input has the wrong number of bytes");
-      std::memcpy(to.data, from.data, from.size);
+      if (from.size > 0) std::memcpy(to.data, from.data, from.size);
     }
     plan->timing = info[3].ToBoolean();
     const auto wanted = info[4].As<Napi::Uint32Array>();
@@ -276,7 +276,7 @@ class Device : public Napi::ObjectWrap<Device> {
       for (size_t i = 0; i < outputs.size(); i++) {
         const zaya::Tensor& output = plan->output(outputs[i]);
         auto buffer = Napi::ArrayBuffer::New(environment, zaya::bytes_of(output));
-        std::memcpy(buffer.Data(), output.data, buffer.ByteLength());
+        if (buffer.ByteLength() > 0) std::memcpy(buffer.Data(), output.data, buffer.ByteLength());
         results.Set(static_cast<uint32_t>(i), buffer);
       }
       return results;
@@ -298,7 +298,7 @@ class Device : public Napi::ObjectWrap<Device> {
       raise(info.Env(), "read outside of an output, or before the first run");
       return;
     }
-    std::memcpy(to.data, output.as<uint8_t>() + offset, to.size);
+    if (to.size > 0) std::memcpy(to.data, output.as<uint8_t>() + offset, to.size);
   }
 
   void abort(const Napi::CallbackInfo&) { abort_.store(true); }

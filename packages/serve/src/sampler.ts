@@ -120,34 +120,53 @@ function drawBeyond(
   return keptIds[low] as number;
 }
 
-/** Where top-k and top-p cut. Sorts only as far down as that is: logits above a floor, which is lowered until the cut is above it. */
+/** Steps of a 64th of the temperature below the largest logit; the last one holds all that is lower. */
+const numSteps = 2048;
+
+/** Where top-k and top-p cut: counts and masses of the logits of each step, of which only the one with the cut in it is sorted. */
 function findCut({ values, temperedSum, all }: LogitRow, { temperature, topK, topP }: Sampling): Cut {
   const logits = all();
   const top = values[0] as number;
   const weight = (logit: number) => Math.exp((logit - top) / temperature);
-  const most = topK > 0 ? Math.min(topK, logits.length) : logits.length;
-  const buffer = new Float32Array(logits.length);
-
-  for (let floor = 1e-3; ; floor = floor > 1e-12 ? floor * 1e-3 : 0) {
-    const floorLogit = top + temperature * Math.log(floor);
-    let count = 0;
-    for (let id = 0; id < logits.length; id++) {
-      const logit = logits[id] as number;
-      if (logit >= floorLogit) buffer[count++] = logit;
-    }
-    const above = buffer.subarray(0, count).sort();
-    const complete = floor === 0 || (most < logits.length && above.length >= most);
-    const kept = above.subarray(Math.max(0, above.length - most));
-    const enough = topP * (most === logits.length ? temperedSum : total(kept.map(weight)));
-    let mass = 0;
-    let first = kept.length;
-    while (first > 0 && (first === kept.length || topP >= 1 || mass < enough)) mass += weight(kept[--first] as number);
-    if (!complete && (most < logits.length || topP >= 1 || mass < enough)) continue;
-    const lowest = kept[first] as number;
-    let end = first;
-    while (end < kept.length && kept[end] === lowest) end++;
-    return { lowest, ties: end - first };
+  const stepOf = (logit: number) => Math.min(numSteps - 1, Math.floor((64 * (top - logit)) / temperature));
+  const counts = new Int32Array(numSteps);
+  const masses = new Float64Array(numSteps);
+  for (let id = 0; id < logits.length; id++) {
+    const logit = logits[id] as number;
+    const step = stepOf(logit);
+    counts[step] = (counts[step] as number) + 1;
+    masses[step] = (masses[step] as number) + weight(logit);
   }
+
+  /** The cut below the largest logits, as soon as they are `most` or weigh `enough`. */
+  const cutAt = (most: number, enough: number): Cut & { mass: number } => {
+    let count = 0;
+    let mass = 0;
+    for (let step = 0; step < numSteps; step++) {
+      const whole = mass + (masses[step] as number);
+      if (count + (counts[step] as number) < most && whole < enough) {
+        count += counts[step] as number;
+        mass = whole;
+        continue;
+      }
+      let lowest = Number.POSITIVE_INFINITY;
+      let ties = 0;
+      for (const logit of logits
+        .filter((other) => stepOf(other) === step)
+        .sort()
+        .reverse()) {
+        ties = logit === lowest ? ties + 1 : 1;
+        lowest = logit;
+        mass += weight(logit);
+        if (++count === most || mass >= enough) break;
+      }
+      return { lowest, ties, mass };
+    }
+    return { ...everything, mass };
+  };
+  const isCut = topK > 0 && topK < logits.length;
+  const first = isCut ? cutAt(topK, Number.POSITIVE_INFINITY) : { ...everything, mass: temperedSum };
+  return topP < 1 ? cutAt(isCut ? topK : logits.length, topP * first.mass) : first;
 }
 
 function total(weights: Iterable<number>): number {
