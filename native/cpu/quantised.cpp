@@ -1,6 +1,12 @@
 #include "cpu/quantised.h"
 
-#include "cpu/quantised_tile.h"
+#if defined(__AVX512VNNI__)
+#include "cpu/quantised_tile_avx512.h"
+#elif defined(__AVX2__)
+#include "cpu/quantised_tile_avx2.h"
+#else
+#include "cpu/quantised_tile_portable.h"
+#endif
 #include "cpu/vector.h"
 
 namespace zaya::ZAYA_ISA {
@@ -220,17 +226,14 @@ void QuantisedRows::fill(int64_t first, int64_t rows, const float* x, int64_t st
 
 void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const QuantisedWeight& w, int64_t panel, float* tile, uint8_t* scratch) {
   const uint8_t* block = w.panel(panel);
-  const bool direct = rows <= direct_rows && w.dtype != DType::int8;
   if (blocks_of(w.k) == 0) std::fill_n(tile, rows * quantised_rows, 0.0f);
   QuantisedTile t;
-  t.packed = w.dtype;
   for (int64_t b = 0; b < blocks_of(w.k); b++) {
     const int64_t columns = block_columns(w.k, b);
     t.k = columns;
     t.accumulate = b > 0;
     t.scales = scales_of(w.dtype, columns, block);
-    t.values = block;
-    if (!direct && w.dtype != DType::int8) unpack_block(w.dtype, columns, block, scratch), t.values = scratch;
+    t.block = prepare_block(w.dtype, columns, rows, block, scratch);
     for (int64_t row = 0; row < rows; row += QuantisedRows::strip) {
       t.rows = static_cast<int>(std::min(QuantisedRows::strip, rows - row));
       t.words = x.words(first + row, b);
@@ -238,10 +241,7 @@ void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const Q
       t.starts = x.starts(first + row, b);
       t.sums = x.sums(first + row, b);
       t.c = tile + row * quantised_rows;
-      if (direct)
-        multiply_direct(t);
-      else
-        multiply_tile(t);
+      multiply_tile(t);
     }
     block += block_bytes(w.dtype, columns);
   }

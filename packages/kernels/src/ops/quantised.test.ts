@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import type { InstructionSet } from "../native.js";
 import { checkCase, instructionSets, sameBits } from "../operation_cases.js";
 import { runGraph, type TestTensor, testIntegers, testTensor } from "../testing.js";
 import type { DType } from "../types.js";
@@ -117,6 +118,33 @@ describe.each(types)("%s panels", (dtype) => {
         const { y } = await run(from, to);
         expect(sameBits(y, (all as Float32Array).slice(from * N, to * N)), `rows ${from} to ${to} on ${isa}`).toBe(true);
       }
+    }
+  });
+
+  test("multiply the largest integers without saturation, alike on all instruction sets", async () => {
+    const [T, N, K] = [13, 45, 544];
+    const signs = (seed: number) => (testTensor([1, N * K], seed).data as number[]).map(Math.sign);
+    const [x, w] = [signs(12).slice(0, T * K), signs(13)];
+    w.forEach((_, i) => {
+      if (i % 7 === 0) w[i]! *= 0.3;
+    });
+    // Two rows of x against two rows of w whose products all have one sign: ±127 · 127, summed over a whole block.
+    x.fill(1, 0, K).fill(-1, K, 2 * K);
+    w.fill(1, 0, K).fill(-1, K, 2 * K);
+    const run = (isa: InstructionSet) =>
+      runGraph(
+        ({ x, w }) => ({ y: linear(x!, encode(w!, dtype)) }),
+        { x: { shape: [T, K], data: x }, w: { shape: [N, K], data: w } },
+        { isa },
+      );
+    const [portable, ...others] = await Promise.all((await instructionSets()).map(run));
+    for (const y of [0, 1, N, N + 1])
+      expect(Math.abs((portable!.y![y] as number) * (y % N === Math.floor(y / N) ? 1 : -1) - K)).toBeLessThan(1e-3);
+    // The sums over a block are exact in integers everywhere; vector units add them with the same fused multiply-adds.
+    for (const other of others) {
+      expect(sameBits(other.y, others[0]!.y)).toBe(true);
+      for (const [i, y] of Array.from(other.y as Float32Array).entries())
+        expect(Math.abs(y - (portable!.y![i] as number))).toBeLessThan(1e-4);
     }
   });
 

@@ -1,0 +1,148 @@
+// The micro-kernels of quantised_tile.h for AVX-512 with VNNI.
+#pragma once
+#include <immintrin.h>
+
+#include "cpu/quantised_tile.h"
+
+namespace zaya::ZAYA_ISA {
+
+constexpr int64_t direct_rows = 4;  // up to so many rows are multiplied with int4 and int6 as they lie; for more a block is unpacked first
+
+// sum + four products of unsigned by signed bytes in each 32-bit lane. In assembly: GCC 12 copies and spills the sums of the intrinsic.
+inline __m512i dot(__m512i sum, __m512i u, __m512i s) {
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "v"(s));
+  return sum;
+}
+
+// c += sum · (scale · d) for one row.
+inline void add_block(const QuantisedTile& t, int row, __m512 low, __m512 high) {
+  const __m512 d = _mm512_set1_ps(t.x_scales[row]);
+  float* c = t.c + row * quantised_rows;
+  const __m512 c0 = t.accumulate ? _mm512_loadu_ps(c) : _mm512_setzero_ps(), c1 = t.accumulate ? _mm512_loadu_ps(c + 16) : _mm512_setzero_ps();
+  _mm512_storeu_ps(c, _mm512_fmadd_ps(low, _mm512_mul_ps(_mm512_loadu_ps(t.scales), d), c0));
+  _mm512_storeu_ps(c + 16, _mm512_fmadd_ps(high, _mm512_mul_ps(_mm512_loadu_ps(t.scales + 16), d), c1));
+}
+
+template <int R> void vnni_tile(const QuantisedTile& t) {
+  __m512i sum[R][2];
+#pragma GCC unroll 12
+  for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_set1_epi32(t.starts[i]);
+  const uint8_t* b = t.block.values;
+  const int32_t* a = t.words;
+  for (int64_t quad = t.k / 4; quad > 0; quad--) {
+    _mm_prefetch(reinterpret_cast<const char*>(b + prefetch_ahead), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(b + prefetch_ahead + 64), _MM_HINT_T0);
+    const __m512i b0 = _mm512_loadu_si512(b), b1 = _mm512_loadu_si512(b + 64);
+#pragma GCC unroll 12
+    for (int i = 0; i < R; i++) {
+      const __m512i x = _mm512_set1_epi32(a[i]);
+      sum[i][0] = dot(sum[i][0], b0, x);
+      sum[i][1] = dot(sum[i][1], b1, x);
+    }
+    a += R;
+    b += 128;
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < R; i++) add_block(t, i, _mm512_cvtepi32_ps(sum[i][0]), _mm512_cvtepi32_ps(sum[i][1]));
+}
+
+// q of rows 0–15 and 16–31 of one quad of a group.
+template <DType packed> inline void load_quad(const uint8_t* group, int64_t quad, __m512i& low, __m512i& high) {
+  const __m512i four = _mm512_loadu_si512(group + 64 * quad), mask = _mm512_set1_epi8(15);
+  low = _mm512_and_si512(four, mask);
+  high = _mm512_and_si512(_mm512_srli_epi16(four, 4), mask);
+  if constexpr (packed == DType::int6) {
+    const __m512i two = _mm512_loadu_si512(group + 512 + 64 * (quad / 2)), bits = _mm512_set1_epi8(0x30);
+    // ternary logic 0xf8: a | (b & c)
+    low = _mm512_ternarylogic_epi32(low, quad % 2 == 0 ? _mm512_slli_epi16(two, 4) : two, bits, 0xf8);
+    high = _mm512_ternarylogic_epi32(high, quad % 2 == 0 ? _mm512_slli_epi16(two, 2) : _mm512_srli_epi16(two, 2), bits, 0xf8);
+  }
+}
+
+template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
+  __m512 sum[R][2];
+#pragma GCC unroll 4
+  for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
+  const uint8_t* at = t.block.values;
+  for (int64_t group = 0; group < t.k / quantised_group; group++, at += group_bytes(packed)) {
+    for (int64_t line = 0; line < group_bytes(packed); line += 64) _mm_prefetch(reinterpret_cast<const char*>(at + line + prefetch_ahead), _MM_HINT_T0);
+    __m512i part[R][2];
+#pragma GCC unroll 4
+    for (int i = 0; i < R; i++) part[i][0] = part[i][1] = _mm512_setzero_si512();
+#pragma GCC unroll 8
+    for (int64_t j = 0; j < quantised_group / 4; j++) {
+      __m512i low, high;
+      load_quad<packed>(at, j, low, high);
+#pragma GCC unroll 4
+      for (int i = 0; i < R; i++) {
+        const __m512i x = _mm512_set1_epi32(t.words[(group * (quantised_group / 4) + j) * R + i]);
+        part[i][0] = dot(part[i][0], low, x);
+        part[i][1] = dot(part[i][1], high, x);
+      }
+    }
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; half++) {
+      const auto* parameters = reinterpret_cast<const __m128i*>(at + group_bytes(packed) - 64 + 16 * half);
+      const __m512 step = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(parameters)));
+      const __m512 offset = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(parameters + 2)));
+#pragma GCC unroll 4
+      for (int i = 0; i < R; i++) {
+        sum[i][half] = _mm512_fmadd_ps(offset, _mm512_set1_ps(t.sums[group * R + i]), sum[i][half]);
+        sum[i][half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[i][half]), step, sum[i][half]);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < R; i++) add_block(t, i, sum[i][0], sum[i][1]);
+}
+
+template <DType packed> void unpack(int64_t columns, const uint8_t* group, uint8_t* out) {
+  const __m512i bytes = _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0);  // the first of every four, four times
+  for (const uint8_t* end = out + columns * quantised_rows; out < end; out += 1024, group += group_bytes(packed)) {
+    for (int64_t line = 0; line < group_bytes(packed); line += 64) _mm_prefetch(reinterpret_cast<const char*>(group + line + prefetch_ahead), _MM_HINT_T0);
+    __m512i even[2], odd[2], offset[2];
+    for (int half = 0; half < 2; half++) {
+      const auto* parameters = reinterpret_cast<const __m128i*>(group + group_bytes(packed) - 64 + 16 * half);
+      const __m512i step = _mm512_shuffle_epi8(_mm512_cvtepu8_epi32(_mm_loadu_si128(parameters)), bytes);
+      even[half] = _mm512_and_si512(step, _mm512_set1_epi16(0x00ff));
+      odd[half] = _mm512_andnot_si512(_mm512_set1_epi16(0x00ff), step);
+      offset[half] = _mm512_xor_si512(_mm512_shuffle_epi8(_mm512_cvtepu8_epi32(_mm_loadu_si128(parameters + 2)), bytes), _mm512_set1_epi8(-128));
+    }
+#pragma GCC unroll 8
+    for (int64_t quad = 0; quad < quantised_group / 4; quad++) {
+      __m512i q[2];
+      load_quad<packed>(group, quad, q[0], q[1]);
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; half++) {
+        const __m512i first = _mm512_maddubs_epi16(q[half], even[half]), second = _mm512_slli_epi16(_mm512_maddubs_epi16(q[half], odd[half]), 8);
+        _mm512_storeu_si512(out + 128 * quad + 64 * half, _mm512_add_epi8(_mm512_or_si512(first, second), offset[half]));
+      }
+    }
+  }
+}
+
+inline BlockValues prepare_block(DType packed, int64_t columns, int64_t rows, const uint8_t* block, uint8_t* scratch) {
+  if (packed == DType::int8 || rows <= direct_rows) return {block, packed};
+  if (packed == DType::int4)
+    unpack<DType::int4>(columns, block, scratch);
+  else
+    unpack<DType::int6>(columns, block, scratch);
+  return {scratch, DType::int8};
+}
+
+inline void multiply_tile(const QuantisedTile& t) {
+  using Kernel = void (*)(const QuantisedTile&);
+  constexpr auto eight = []<int... R>(std::integer_sequence<int, R...>) {
+    return std::array<Kernel, QuantisedRows::strip>{vnni_tile<R + 1>...};
+  }(std::make_integer_sequence<int, QuantisedRows::strip>());
+  constexpr auto six = []<int... R>(std::integer_sequence<int, R...>) {
+    return std::array<Kernel, direct_rows>{direct_tile<DType::int6, R + 1>...};
+  }(std::make_integer_sequence<int, direct_rows>());
+  constexpr auto four = []<int... R>(std::integer_sequence<int, R...>) {
+    return std::array<Kernel, direct_rows>{direct_tile<DType::int4, R + 1>...};
+  }(std::make_integer_sequence<int, direct_rows>());
+  const auto row = static_cast<size_t>(t.rows - 1);
+  (t.block.dtype == DType::int8 ? eight[row] : t.block.dtype == DType::int6 ? six[row] : four[row])(t);
+}
+
+}  // namespace zaya::ZAYA_ISA
