@@ -194,8 +194,15 @@ inline void add_values(int64_t rows, int64_t head, const T* weights, const T* st
     prefetch_steps(block_steps(values, head), ahead);
     multiply<Start::zero>(rows, head,
                           Product<int32_t, Unit>{units, block_keys, 1, reinterpret_cast<const Unit*>(values), head, sums, head, block_keys / 4, nullptr, ahead});
-    for (int64_t r = 0; r < rows; r++)
-      for (int64_t h = 0; h < head; h++) o[r * head + h] = o[r * head + h] * rescale[r] + static_cast<T>(sums[r * head + h]) * steps[r];
+    for (int64_t r = 0; r < rows; r++) {
+      const T factor = rescale[r], step = steps[r];
+      T* __restrict to = o + r * head;
+      const int32_t* __restrict sum = sums + r * head;
+      if (factor == 1)  // as it is unless the maximum grew
+        for (int64_t h = 0; h < head; h++) to[h] += static_cast<T>(sum[h]) * step;
+      else
+        for (int64_t h = 0; h < head; h++) to[h] = to[h] * factor + static_cast<T>(sum[h]) * step;
+    }
   }
 }
 

@@ -105,6 +105,7 @@ __attribute__((always_inline)) inline void register_tile(const Product<C, Unit>&
 #pragma GCC unroll 4
   for (int i = 0; i < bases; i++) a[i] = p.a + (row + 3 * i) * stride;
   const Unit* b = p.b + column;
+#pragma GCC unroll 1  // depths are constants where keys are summed: unrolled whole, the pointers no longer fit the registers
   for (int64_t k = 0; k < p.depth; k++) {
     const __m512 b0 = vectors == 1 ? _mm512_maskz_loadu_ps(mask, b) : _mm512_loadu_ps(b);
     const __m512 b1 = vectors == 1 ? b0 : _mm512_loadu_ps(b + 16);
