@@ -13,6 +13,7 @@
 #include "core/memory.h"
 #include "core/operation.h"
 #include "core/plan.h"
+#include "core/processor.h"
 #include "cpu/measure.h"
 
 namespace {
@@ -354,9 +355,26 @@ Napi::Value memory(const Napi::CallbackInfo& info) {
 
 void reset_peak(const Napi::CallbackInfo&) { zaya::reset_peak(); }
 
+// Every instruction set, the best last: its name, whether this build has kernels for it, and what the processor lacks.
+Napi::Value instruction_sets(const Napi::CallbackInfo& info) {
+  auto sets = Napi::Array::New(info.Env());
+  for (int i = 0; i < zaya::num_isas; i++) {
+    const auto isa = static_cast<zaya::Isa>(i);
+    auto missing = Napi::Array::New(info.Env());
+    for (const char* feature : zaya::missing_features(isa)) missing.Set(missing.Length(), feature);
+    auto set = Napi::Object::New(info.Env());
+    set.Set("name", zaya::name_of(isa));
+    set.Set("built", zaya::num_operations(isa) > 0);
+    set.Set("missing", missing);
+    sets.Set(static_cast<uint32_t>(i), set);
+  }
+  return sets;
+}
+
 Napi::Object initialise(Napi::Env env, Napi::Object exports) {
   exports.Set("planVersion", zaya::plan_version);
   exports.Set("Device", Device::define(env));
+  exports.Set("instructionSets", Napi::Function::New(env, instruction_sets));
   exports.Set("memory", Napi::Function::New(env, memory));
   exports.Set("resetPeak", Napi::Function::New(env, reset_peak));
   return exports;

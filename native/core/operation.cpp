@@ -2,6 +2,8 @@
 
 #include <vector>
 
+#include "core/processor.h"
+
 namespace zaya {
 namespace {
 
@@ -16,17 +18,7 @@ std::vector<OperationEntry>& table(Isa isa) {
   return tables[static_cast<int>(isa)];
 }
 
-bool processor_has([[maybe_unused]] Isa isa) {
-#if defined(__x86_64__)
-  __builtin_cpu_init();
-  if (isa == Isa::avx512)
-    return __builtin_cpu_supports("x86-64-v4") && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512vnni");
-  if (isa == Isa::avx2) return __builtin_cpu_supports("x86-64-v3");
-#endif
-  return isa == Isa::portable;
-}
-
-bool available(Isa isa) { return processor_has(isa) && num_operations(isa) > 0; }
+bool available(Isa isa) { return num_operations(isa) > 0 && missing_features(isa).empty(); }
 
 }  // namespace
 

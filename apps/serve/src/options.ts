@@ -1,6 +1,8 @@
 import { createEngine, type Engine, type EngineOptions, type GenerateRequest } from "@zaya/serve";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { formatBytes } from "./format.js";
 import { addRevisionOption, findModelFolder, type RevisionFlags } from "./model_folder.js";
+import { createProgressLine } from "./progress.js";
 
 /** Options of every command that runs a model. */
 export interface DeviceFlags extends RevisionFlags {
@@ -85,14 +87,17 @@ export async function openEngine(
   options: EngineOptions = {},
 ): Promise<Engine> {
   const { dir, hubName } = await findModelFolder(model, { revision });
-  return createEngine(dir, {
+  const progress = createProgressLine();
+  const engine = createEngine(dir, {
     dtype,
+    onProgress: (doneBytes, totalBytes) => progress.update(`loading ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`),
     ...(hubName === null ? {} : { name: hubName }),
     ...(cacheDtype === undefined ? {} : { cacheDtype }),
     ...(threads === undefined ? {} : { threads }),
     ...(context === undefined ? {} : { contextTokens: context }),
     ...options,
   });
+  return engine.finally(() => progress.end());
 }
 
 export function samplingOptions({ temperature, topP, topK, maxTokens, seed }: SamplingFlags): GenerateRequest {

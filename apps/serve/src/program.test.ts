@@ -87,6 +87,8 @@ test("serves by default, tells what to open, and finishes what runs when it is t
   const ended = run(checkpoint, "--port", "0", "--threads", "1", "--context", "1024");
   await until(() => stdout.includes("curl"));
   expect(stdout).toMatch(/tiny {2}[\d.]+ K parameters, [\d.]+ K active · bfloat16/);
+  expect(stdout).toMatch(/kernels \w+ on 1 thread \((the best of this processor|asked for by ZAYA_ISA)/);
+  expect(stdout).toMatch(/expected ≤ [\d.]+ tokens\/s for one request \([\d.]+ KB a token at [\d.]+ [KMG]B\/s: head [\d.]+ KB, attention/);
   expect(stdout).toMatch(/memory [\d.]+ MB .* context 1024 tokens, 16 requests at once/);
   const url = /http:\/\/127\.0\.0\.1:\d+/.exec(stdout)?.[0] as string;
   expect(await (await fetch(`${url}/v1/models`)).json()).toMatchObject({ data: [{ id: "tiny" }] });

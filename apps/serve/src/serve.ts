@@ -23,6 +23,7 @@ export interface ServeFlags extends LoadFlags {
 export async function serve(model: string, flags: ServeFlags): Promise<number> {
   if (!flags.json) process.stderr.write(`loading ${model} …\n`);
   await using engine = await openEngine(model, flags, {
+    measure: true,
     maxSequences: flags.maxSequences,
     ...(flags.cacheTokens === undefined ? {} : { cacheTokens: flags.cacheTokens }),
     ...(flags.name === undefined ? {} : { name: flags.name }),

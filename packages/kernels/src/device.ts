@@ -2,6 +2,7 @@ import { availableParallelism } from "node:os";
 import { fail, ZayaError } from "./errors.js";
 import { bindSizes, type Executable, orderInputs, type RunOptions } from "./executable.js";
 import { createGraph, type Graph, type Value } from "./graph.js";
+import { whyBest } from "./instruction_sets.js";
 import { layOut } from "./layout.js";
 import { lower } from "./lower.js";
 import { type InstructionSet, loadAddon } from "./native.js";
@@ -31,6 +32,8 @@ export interface Device extends AsyncDisposable {
   readonly kind: "cpu" | "null";
   /** Instruction set in use; "none" on the null device. */
   readonly isa: InstructionSet | "none";
+  /** Why it is this one: "the best of this processor", with what it lacks for a better one, or who asked for it. */
+  readonly isaReason: string;
   readonly threads: number;
   createStore(): Store;
   /** Checks the graph, plans its memory and makes it ready to run. Tensors that it reads or assigns must be in the store. */
@@ -52,8 +55,9 @@ export async function openDevice(kind: "cpu" | "null" = "cpu", options: DeviceOp
   return kind === "null" ? openNullDevice(threads) : openCpuDevice(threads, options);
 }
 
-function openCpuDevice(threads: number, { isa = process.env.ZAYA_ISA as DeviceOptions["isa"], guard = false }: DeviceOptions): Device {
+function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOptions): Device {
   const addon = loadAddon();
+  const isa = given ?? (process.env.ZAYA_ISA as DeviceOptions["isa"]);
   const native = callNative(() => new addon.Device(threads, isa ?? ""), "INVALID_ARGUMENT");
   const operations = new Map(native.operations().map((name, i) => [name, i]));
   const guardBytes = guard ? 64 : 0;
@@ -105,6 +109,7 @@ function openCpuDevice(threads: number, { isa = process.env.ZAYA_ISA as DeviceOp
   const device: Device = {
     kind: "cpu",
     isa: native.isa,
+    isaReason: given ? "asked for by the program" : isa ? "asked for by ZAYA_ISA" : whyBest(addon.instructionSets(), native.isa),
     threads,
     memory: () => addon.memory(),
     resetPeak: () => addon.resetPeak(),
@@ -226,6 +231,7 @@ function openNullDevice(threads: number): Device {
   return {
     kind: "null",
     isa: "none",
+    isaReason: "the null device has no kernels",
     threads,
     createStore: () => openStore(backend),
     memory: () => ({ currentBytes: held, peakBytes: held }),

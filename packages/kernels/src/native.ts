@@ -1,6 +1,7 @@
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { fail } from "./errors.js";
+import type { InstructionSetInfo } from "./instruction_sets.js";
 import { planVersion } from "./plan.js";
 
 /** The sets of CPU kernels: AVX-512 with BF16 and VNNI, AVX2 with FMA, and what any x86-64 has, which is the specification of the others. */
@@ -36,6 +37,8 @@ export interface NativeDevice {
 export interface NativeAddon {
   readonly planVersion: number;
   readonly Device: new (threads: number, isa: string) => NativeDevice;
+  /** The best last. */
+  instructionSets(): readonly InstructionSetInfo[];
   memory(): { currentBytes: number; peakBytes: number };
   resetPeak(): void;
 }

@@ -12,6 +12,8 @@ export interface LoadWeightsOptions extends WeightStorage {
    * The file must then stay as it is. Default false; always with the types of a run-layout checkpoint.
    */
   readonly map?: boolean;
+  /** Told after each tensor. */
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
   readonly signal?: AbortSignal;
 }
 
@@ -22,10 +24,12 @@ export interface LoadWeightsOptions extends WeightStorage {
  */
 export async function loadWeights(store: Store, checkpoint: Checkpoint, options: LoadWeightsOptions): Promise<void> {
   let buffer: Uint8Array | undefined;
+  const totalBytes = [...checkpoint.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+  let doneBytes = 0;
   for (const spec of parameters(checkpoint.config)) {
     options.signal?.throwIfAborted();
     const type = storedType(spec, options);
-    const { dtype } = checkpoint.tensors.get(spec.name) ?? fail("CHECKPOINT_INVALID", `missing tensor ${spec.name}`);
+    const { dtype, bytes: size } = checkpoint.tensors.get(spec.name) ?? fail("CHECKPOINT_INVALID", `missing tensor ${spec.name}`);
     const place = options.map || options.types ? checkpoint.placeOf(spec.name) : null;
     if (place && sameType(place.type, type) && place.offset % bytesPerElement === 0) {
       store.map(spec.name, type, place.path, place.offset);
@@ -33,6 +37,8 @@ export async function loadWeights(store: Store, checkpoint: Checkpoint, options:
       buffer ??= new Uint8Array(largestTensor(checkpoint));
       await store.write(spec.name, type, elementsFor(type, await checkpoint.read(spec.name, buffer), dtype));
     }
+    doneBytes += size;
+    options.onProgress?.(doneBytes, totalBytes);
   }
 }
 

@@ -154,3 +154,17 @@ test.each([
     message: expect.stringContaining(message),
   });
 });
+
+test("tells how its weights are kept, and how fast they can be read", async () => {
+  const seen: [number, number][] = [];
+  const onProgress = (done: number, total: number) => seen.push([done, total]);
+  await using engine = await createEngine(join(dir, "tiny"), { dtype: "bfloat16", measure: true, onProgress });
+  const { expected, weightTypes, isa, isaReason } = engine.model;
+  expect(weightTypes).toEqual({ experts: "bfloat16", attention: "bfloat16", head: "bfloat16" });
+  expect([isa, isaReason]).not.toContain("");
+  expect(expected?.tokensPerSecond).toBeCloseTo((expected?.readBandwidth ?? 0) / (expected?.decodeBytes.total ?? 0), 6);
+  expect(expected?.decodeBytes).toMatchObject({ head: 320 * 128 * 2, keysAndValues: 0 });
+  expect(expected?.readBandwidth).toBeGreaterThan(0);
+  expect(seen.at(-1)?.[0]).toBe(seen.at(-1)?.[1]);
+  expect(seen.every(([done], i) => i === 0 || done > (seen[i - 1]?.[0] ?? 0))).toBe(true);
+});

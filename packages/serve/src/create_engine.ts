@@ -1,9 +1,21 @@
 import { basename, resolve } from "node:path";
 import { type Device, ZayaError } from "@zaya/kernels";
-import { type Checkpoint, describe, loadCheckpoint, loadTokenizer, readTokenizerFiles, type Tokenizer } from "@zaya/model";
-import { assembleEngine, type Engine } from "./engine.js";
+import {
+  type Checkpoint,
+  describe,
+  loadCheckpoint,
+  loadTokenizer,
+  type ModelConfig,
+  type ParameterKind,
+  parameters,
+  readTokenizerFiles,
+  storedType,
+  type Tokenizer,
+  type WeightStorage,
+} from "@zaya/model";
+import { assembleEngine, type Engine, type ExpectedSpeed, type WeightTypes } from "./engine.js";
 import { createIdTokenizer } from "./id_tokenizer.js";
-import { type CacheDtype, openModelRunner } from "./model_runner.js";
+import { type CacheDtype, type ModelRunner, openModelRunner } from "./model_runner.js";
 import { pageTokens } from "./runner.js";
 
 export interface EngineOptions {
@@ -25,6 +37,10 @@ export interface EngineOptions {
   readonly maxBatchTokens?: number;
   /** A device to run on, which the engine does not close. Default: a CPU device of its own. */
   readonly device?: Device;
+  /** Measure how fast memory is read, for less than a tenth of a second, to tell `model.expected`. Default false. */
+  readonly measure?: boolean;
+  /** Told while weights are read: bytes done, and bytes of all. */
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
 
 /** A model that is open already, in place of a folder. */
@@ -44,16 +60,17 @@ export async function createEngine(source: string | EngineSource, options: Engin
   try {
     const checkpoint = ownCheckpoint ?? (source as EngineSource).checkpoint;
     const { config } = checkpoint;
-    const tokenizer = typeof source === "string" ? await openTokenizer(source, config.vocabSize, config.eosTokenIds[0]) : source.tokenizer;
-    const { dtype = "float32", cacheDtype = dtype, threads, device } = options;
+    const { dtype = "float32", cacheDtype = dtype, threads, device, onProgress } = options;
     const { contextTokens, limits } = planLimits(options, config.maxPositions, config.vocabSize);
-    if (tokenizer.vocabSize > config.vocabSize) {
-      const sizes = `the tokenizer has ${tokenizer.vocabSize} tokens, the model ${config.vocabSize}`;
-      throw new ZayaError("CHECKPOINT_INVALID", `${sizes}; the checkpoint's tokenizer.json belongs to another model`);
-    }
+    // Native threads read weights while the tokenizer is opened here.
+    const opening = openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads, device, onProgress });
+    const tokenizer = await openTokenizer(source, config).catch(async (error: unknown) => {
+      await (await opening.catch(() => null))?.[Symbol.asyncDispose]();
+      throw error;
+    });
+    const runner = await opening;
     const eosTokenIds = config.eosTokenIds.length > 0 ? config.eosTokenIds : tokenizer.eosTokenId === null ? [] : [tokenizer.eosTokenId];
-    const { parameters } = describe(config);
-    const runner = await openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads, device });
+    const counts = describe(config).parameters;
     return assembleEngine({
       runner,
       tokenizer,
@@ -64,12 +81,15 @@ export async function createEngine(source: string | EngineSource, options: Engin
         vocabSize: config.vocabSize,
         contextTokens,
         eosTokenIds,
-        totalParameters: parameters.total,
-        activeParameters: parameters.active,
+        totalParameters: counts.total,
+        activeParameters: counts.active,
         dtype,
         cacheDtype,
+        weightTypes: weightTypes(config, runner.weights),
         isa: runner.device.isa,
+        isaReason: runner.device.isaReason,
         threads: runner.device.threads,
+        expected: options.measure ? await expectedSpeed(config, runner) : null,
       },
     });
   } finally {
@@ -77,9 +97,36 @@ export async function createEngine(source: string | EngineSource, options: Engin
   }
 }
 
-async function openTokenizer(dir: string, vocabSize: number, eosTokenId = -1): Promise<Tokenizer> {
+async function openTokenizer(source: string | EngineSource, { vocabSize, eosTokenIds }: ModelConfig): Promise<Tokenizer> {
+  const tokenizer = typeof source === "string" ? await readTokenizer(source, vocabSize, eosTokenIds[0]) : source.tokenizer;
+  if (tokenizer.vocabSize <= vocabSize) return tokenizer;
+  const sizes = `the tokenizer has ${tokenizer.vocabSize} tokens, the model ${vocabSize}`;
+  throw new ZayaError("CHECKPOINT_INVALID", `${sizes}; the checkpoint's tokenizer.json belongs to another model`);
+}
+
+async function readTokenizer(dir: string, vocabSize: number, eosTokenId = -1): Promise<Tokenizer> {
   const files = await readTokenizerFiles(dir);
   return "tokenizer.json" in files ? loadTokenizer(files) : createIdTokenizer(vocabSize, eosTokenId < 0 ? null : eosTokenId);
+}
+
+function weightTypes(config: ModelConfig, weights: WeightStorage): WeightTypes {
+  const typeOf = (wanted: readonly ParameterKind[]) => {
+    const spec = parameters(config).find(({ kind, layer }) => wanted.includes(kind) && (layer ?? 0) === 0);
+    return spec ? storedType(spec, weights).dtype : weights.dtype;
+  };
+  return {
+    experts: typeOf(["expert"]),
+    attention: typeOf(["matrix"]),
+    head: typeOf(config.tieWordEmbeddings ? ["embedding"] : ["head"]),
+  };
+}
+
+async function expectedSpeed(config: ModelConfig, { device, weights }: ModelRunner): Promise<ExpectedSpeed> {
+  const { decodeBytes } = describe(config, { typeOf: (spec) => storedType(spec, weights), context: 0 });
+  let readBandwidth = 0;
+  // The best of three: other work on the machine can only slow a measurement down.
+  for (let i = 0; i < 3; i++) readBandwidth = Math.max(readBandwidth, 1e9 * (await device.measure("read", 20)));
+  return { decodeBytes, readBandwidth, tokensPerSecond: readBandwidth / decodeBytes.total };
 }
 
 /** Bytes of logits that one step may give back to score prompts with. */

@@ -1,6 +1,6 @@
 import { randomInt } from "node:crypto";
 import { ZayaError } from "@zaya/kernels";
-import type { Tokenizer } from "@zaya/model";
+import type { Description, Tokenizer } from "@zaya/model";
 import { createGeneration, type PreparedRequest } from "./generation.js";
 import type { CacheDtype } from "./model_runner.js";
 import { type GenerateEvent, type GenerateRequest, parseRequest } from "./request.js";
@@ -22,9 +22,30 @@ export interface ModelInfo {
   readonly dtype: "float32" | "bfloat16";
   /** Type of cached keys and values. */
   readonly cacheDtype: CacheDtype;
-  /** Instruction set of the kernels. */
+  /** Element types of the matrices as they are kept. */
+  readonly weightTypes: WeightTypes;
+  /** Instruction set of the kernels, and why it is this one. */
   readonly isa: string;
+  readonly isaReason: string;
   readonly threads: number;
+  /** How fast it can be at most; null where it was not to be measured. */
+  readonly expected: ExpectedSpeed | null;
+}
+
+/** Element types of the matrices, by what they are for. */
+export interface WeightTypes {
+  readonly experts: string;
+  readonly attention: string;
+  readonly head: string;
+}
+
+/** What reading memory allows a request that runs alone: every weight that a token uses is read once. */
+export interface ExpectedSpeed {
+  /** Bytes that a token reads, with nothing in the cache. */
+  readonly decodeBytes: Description["decodeBytes"];
+  /** Bytes a second that memory was read at when the model was loaded. */
+  readonly readBandwidth: number;
+  readonly tokensPerSecond: number;
 }
 
 /** Native bytes that an engine holds, all made when it was created. */

@@ -1,6 +1,15 @@
 export { type BenchDetails, type BenchEvent, type BenchOptions, type BenchResult, bench } from "./bench/bench.js";
 export { createEngine, type EngineOptions, type EngineSource } from "./create_engine.js";
-export { assembleEngine, type Engine, type EngineMemory, type EngineParts, type EngineStats, type ModelInfo } from "./engine.js";
+export {
+  assembleEngine,
+  type Engine,
+  type EngineMemory,
+  type EngineParts,
+  type EngineStats,
+  type ExpectedSpeed,
+  type ModelInfo,
+  type WeightTypes,
+} from "./engine.js";
 export type { ScoredToken, TokenLogprob } from "./logprobs.js";
 export { type GenerateEvent, GenerateRequest, type Usage } from "./request.js";
 export { pageTokens, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";

@@ -1,5 +1,5 @@
 import { type Device, type Executable, openDevice, type TensorData } from "@zaya/kernels";
-import { allocateCache, type Checkpoint, generationGraph, loadWeights } from "@zaya/model";
+import { allocateCache, type Checkpoint, generationGraph, loadWeights, type WeightStorage } from "@zaya/model";
 import { type LogitRow, numRanked, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
 
 /** What keys and values can be cached as: bfloat16 takes half of float32's memory, int8 a quarter. */
@@ -14,6 +14,8 @@ export interface ModelRunnerOptions {
   readonly threads?: number | undefined;
   /** A device to run on, which stays open afterwards. Default: a CPU device of its own. */
   readonly device?: Device | undefined;
+  /** Told while weights are read. */
+  readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
 }
 
 /** What a step did inside. */
@@ -27,6 +29,7 @@ export interface StepInspection {
 /** A checkpoint on a device: weights and caches in a store, and one executable for every step. */
 export interface ModelRunner extends StepRunner {
   readonly device: Device;
+  readonly weights: WeightStorage;
   /** Native bytes: weights, caches, and the executable's intermediate values. */
   readonly memory: { readonly weights: number; readonly cache: number; readonly step: number };
   /** Like `run`, and tells what happened inside. The first time it compiles an executable of its own. */
@@ -35,7 +38,7 @@ export interface ModelRunner extends StepRunner {
 
 /** Loads a checkpoint's weights and compiles the step. What was made is freed again where a part of it fails. */
 export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunnerOptions): Promise<ModelRunner> {
-  const { limits, dtype, cacheDtype = dtype, threads, device: given } = options;
+  const { limits, dtype, cacheDtype = dtype, threads, device: given, onProgress } = options;
   const made: AsyncDisposable[] = [];
   const own = <T extends AsyncDisposable>(resource: T): T => {
     made.push(resource);
@@ -47,9 +50,9 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
   try {
     const device = given ?? own(await openDevice("cpu", threads === undefined ? {} : { threads }));
     const store = own(device.createStore());
-    const weights = checkpoint.weights ?? ({ dtype, encoding: "panels" } as const);
+    const weights: WeightStorage = checkpoint.weights ?? { dtype, encoding: "panels" };
     const generation = { ...limits, cacheDtype };
-    await loadWeights(store, checkpoint, weights);
+    await loadWeights(store, checkpoint, { ...weights, ...(onProgress ? { onProgress } : {}) });
     const weightBytes = store.bytes();
     allocateCache(store, checkpoint.config, generation, { weights });
     const compile = (routing: boolean) =>
@@ -58,6 +61,7 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
     let inspected: Executable | undefined;
     return {
       device,
+      weights,
       limits: { ...limits, vocabSize: checkpoint.config.vocabSize },
       memory: { weights: weightBytes, cache: store.bytes() - weightBytes, step: executable.arenaBytes },
       async run(batch) {

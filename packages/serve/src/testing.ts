@@ -143,8 +143,11 @@ export async function createToyEngine(limits: Partial<RunnerLimits> = {}, contex
       activeParameters: 0,
       dtype: "float32",
       cacheDtype: "float32",
+      weightTypes: { experts: "float32", attention: "float32", head: "float32" },
       isa: "none",
+      isaReason: "a toy has no kernels",
       threads: 1,
+      expected: null,
     },
   });
   return { engine, runner };

@@ -376,6 +376,16 @@ describe("tokenizer, health and metrics", () => {
     });
   });
 
+  test("tells what it runs on", async () => {
+    expect(await (await fetch(`${origin}/props`)).json()).toMatchObject({
+      model: { isa: expect.any(String), isaReason: expect.any(String), weightTypes: { head: "float32" }, expected: null },
+      memory: { weights: expect.any(Number) },
+      total_slots: expect.any(Number),
+      n_ctx: expect.any(Number),
+      chat_template: expect.stringContaining("im_start"),
+    });
+  });
+
   test("is healthy, and ready until it drains", async () => {
     const { engine: leaving } = await createToyEngine();
     const other = await createServer(leaving);

@@ -145,6 +145,10 @@ function addRoutes(plain: FastifyInstance, engine: Engine): void {
     model_max_length: contextTokens,
   }));
 
+  app.get("/props", async () => {
+    const { memory, slotsTotal } = engine.stats();
+    return { model: engine.model, memory, total_slots: slotsTotal, n_ctx: contextTokens, chat_template: tokenizer.chatTemplate };
+  });
   app.get("/health", async () => ({ status: "ok" }));
   app.get("/ready", async (_, reply) => {
     const { draining, running, waiting } = engine.stats();
