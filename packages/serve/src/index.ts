@@ -11,5 +11,6 @@ export {
   type WeightTypes,
 } from "./engine.js";
 export type { ScoredToken, TokenLogprob } from "./logprobs.js";
+export type { CacheDtype } from "./model_runner.js";
 export { type GenerateEvent, GenerateRequest, type Usage } from "./request.js";
-export { pageTokens, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
+export { type LogitRow, numRanked, pageTokens, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
