@@ -2,7 +2,7 @@
 // second: what is to be compared are the shares of them.
 import { parseArgs } from "node:util";
 
-const parts = { kernels: "the kernel table (default)" };
+const parts = { kernels: "the kernel table (default)", peers: "llama.cpp and transformers beside a checkpoint" };
 const [first = "kernels", ...rest] = process.argv.slice(2);
 const named = first in parts;
 const part = await import(`./bench/${named ? first : "kernels"}.mjs`);

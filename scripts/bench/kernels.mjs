@@ -64,7 +64,7 @@ async function measure(device, store, meter, { peak }, { graph, inputs, timed, c
     const { nanoseconds } = await executable.profile({ inputs });
     const after = [await meter.measure("read"), await meter.measure(peak)].reverse();
     const seconds = nanoseconds.reduce((sum, each, i) => sum + (wanted.has(executable.steps[i]) ? each : 0), 0) / 1e9 / count;
-    const [products, read] = before.map((value, i) => (value + after[i]) / 2);
+    const [products, read] = before.map((value, i) => Math.max(value, after[i]));
     // The first run touches memory for the first time.
     if (repetition > 0) samples.push({ seconds, ofPeak: flops / seconds / 1e9 / products, ofRead: bytes / seconds / 1e9 / read });
   }

@@ -1,6 +1,6 @@
 // Speed in llama-bench's terms: "pp512" reads a prompt of 512 tokens, "tg128" generates 128 tokens one after the other, both after `depth` tokens that are
 // cached already. The model runner is driven directly: no HTTP, no scheduler, no sampling; the tokens are random. Every half second of generation and
-// every prompt lies between two measurements of the machine's limit, since the speed of a machine may change from second to second.
+// every prompt lies between two measurements of the machine's limit, of which the higher one counts, since the speed of a machine may change from second to second.
 import {
   createLimitMeter,
   describeMachine,
@@ -8,6 +8,7 @@ import {
   type Limits,
   type Machine,
   mean,
+  median,
   standardDeviation,
   ZayaError,
 } from "@zaya/kernels";
@@ -59,6 +60,7 @@ export interface BenchResult {
   readonly stddev: number;
   /** Tokens a second at the machine's limit in the same seconds: the bytes of a step at the speed of reading, or the operations of a prompt at the peak of products. */
   readonly limit: number;
+  /** Median of the repetitions. */
   readonly fractionOfLimit: number;
 }
 
@@ -164,7 +166,7 @@ async function* benchCheckpoint(checkpoint: Checkpoint, options: BenchOptions): 
       fractions.push(secondsAtLimit / seconds);
       yield { type: "repetition-end", name, repetition, of: repetitions, tokensPerSecond };
     }
-    const fractionOfLimit = mean(fractions);
+    const fractionOfLimit = median(fractions);
     const tokensPerSecond = mean(speeds);
     const result: BenchResult = {
       name,
@@ -265,7 +267,7 @@ async function inspect(
   return { limitedBy: "read", bytes: decodeStepBytes(description, batch, experts?.distinct ?? 1), operations, experts };
 }
 
-/** One repetition: its seconds, without those of measuring, and what its work would take at the limit that was measured before and after each slice of it. */
+/** One repetition: its seconds, without those of measuring, and what its work would take at the limit, the higher one of those measured before and after each slice of it. */
 async function repeat(
   subject: Subject,
   test: Test,
@@ -280,7 +282,7 @@ async function repeat(
     const billions = (await work()) / 1e9;
     seconds += (performance.now() - begin) / 1000;
     const after = await meter.measure(limitedBy);
-    secondsAtLimit += billions / ((before + after) / 2);
+    secondsAtLimit += billions / Math.max(before, after);
     before = after;
   };
   if (test.kind === "pp") {
