@@ -1,20 +1,28 @@
-// attention(q [T,N,H], k [T,K,H], v [T,K,H], cu_seqlens int32 [S+1]){scale, window} → o [T,N,H], lse [T,N]
+// attention(q [T,N,H], k [T,K,H], v [T,K,H], cu_seqlens int32 [S+1]){scale, window, compute} → o [T,N,H], lse [T,N]
 //   The formula and its order are in attention.h. Query head n reads kv head n div (N/K); window 0 means none.
 //   Keys and values are first laid out as the pages of paged_attention, so both have the same bits. Rows ≥ cu_seqlens[S] become 0.
+//   compute: 0 float32; 1 operands rounded to bfloat16, as told in attention_bfloat16.h (AVX2, which has no such products, stays with 0).
 //
-// attention_grad(do, q, k, v, o, lse, cu_seqlens){scale, window} → dq, dk, dv
+// attention_grad(do, q, k, v, o, lse, cu_seqlens){scale, window, compute} → dq, dk, dv
 //   P = exp(scale·q·kᵀ − lse), delta = Σ_h do·o, dS = P ∘ (do·vᵀ − delta), dq = scale · dS·k, dk = scale · dSᵀ·q, dv = Pᵀ·do
 //   Nothing but lse is saved; P is computed again. Each document is cut into chunks of 256 tokens. Phase p treats key chunk c with query
 //   chunk c + p, for all c at once: no two tasks of a phase write the same row, and every row receives its parts in the order of the
 //   phases, whatever the number of threads. So S, P and dS are computed once (five products), in parallel also for one long document.
 //   All sums are float32 (or float64).
 #include "ops/attention.h"
+#include "ops/attention_bfloat16.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
 
 constexpr int64_t chunk_tokens = 256;
 constexpr int64_t grad_rows = 64;
+#if defined(__AVX2__) && !defined(__AVX512BF16__)
+constexpr bool has_pairs = false;
+#else
+constexpr bool has_pairs = true;
+#endif
+bool in_bfloat16(const Arguments& a, DType dtype) { return has_pairs && a.flag(2) && dtype == DType::float32; }
 
 // Rows [begin, end) of one kv head as a block: x [tokens, K, H] → panel [H][32] and rows [32][H], absent keys 0. Either may be null.
 template <class T> void pack_block(const T* x, int64_t stride, int64_t tokens, int64_t head, T* panel, T* rows) {
@@ -33,12 +41,15 @@ template <class T> void pack_block(const T* x, int64_t stride, int64_t tokens, i
 struct Sizes {
   int64_t tokens, heads, kv_heads, head, sequences;
   int64_t group() const { return heads / kv_heads; }
-  int64_t block() const { return block_keys * head; }
-  // Blocks of one kv head: sequence s starts at block ragged.begin(s) / 32 + s, which leaves room for its last, partial one.
-  int64_t max_blocks() const { return tokens / block_keys + sequences; }
-  int64_t packed() const { return max_blocks() * kv_heads * block(); }
-  int64_t first_block(const Ragged& ragged, int64_t sequence, int64_t kv_head) const {
-    return kv_head * max_blocks() + ragged.begin(sequence) / block_keys + sequence;
+  // Blocks of `keys` keys of one kv head: sequence s starts at block ragged.begin(s) / keys + s, which leaves room for its last, partial one.
+  int64_t max_blocks(int64_t keys) const { return tokens / keys + sequences; }
+  int64_t blocks(int64_t keys) const { return max_blocks(keys) * kv_heads; }
+  int64_t first_block(const Ragged& ragged, int64_t sequence, int64_t kv_head, int64_t keys) const {
+    return kv_head * max_blocks(keys) + ragged.begin(sequence) / keys + sequence;
+  }
+  // The block that a piece of at most `keys` tokens is packed into.
+  int64_t block_of(const Ragged& ragged, const Piece& piece, int64_t kv_head, int64_t keys) const {
+    return first_block(ragged, piece.sequence, kv_head, keys) + (piece.begin - ragged.begin(piece.sequence)) / keys;
   }
 };
 
@@ -55,15 +66,16 @@ template <class T> Status attention_of(const Arguments& a) {
   Ragged ragged;
   if (Status status = read_ragged("attention", a.in[3], n.tokens, &ragged); !status.ok()) return status;
 
+  const int64_t block_size = block_keys * n.head, packed = n.blocks(block_keys) * block_size;
   T* keys = reinterpret_cast<T*>(a.workspace);
-  T* values = keys + n.packed();
-  uint8_t* scratch = a.workspace + align64(2 * sizeof(T) * static_cast<size_t>(n.packed()));
+  T* values = keys + packed;
+  uint8_t* scratch = a.workspace + align64(2 * sizeof(T) * static_cast<size_t>(packed));
   const int64_t q_stride = n.heads * n.head, kv_stride = n.kv_heads * n.head;
 
   a.pool->run(count_pieces(ragged, block_keys) * n.kv_heads, [&](int64_t task, int) {
     const Piece piece = find_piece(ragged, block_keys, task / n.kv_heads);
     const int64_t head = task % n.kv_heads, from = piece.begin * kv_stride + head * n.head;
-    const int64_t to = (n.first_block(ragged, piece.sequence, head) + (piece.begin - ragged.begin(piece.sequence)) / block_keys) * n.block();
+    const int64_t to = n.block_of(ragged, piece, head, block_keys) * block_size;
     pack_block<T>(k + from, kv_stride, piece.end - piece.begin, n.head, keys + to, nullptr);
     pack_block<T>(v + from, kv_stride, piece.end - piece.begin, n.head, nullptr, values + to);
   });
@@ -73,15 +85,15 @@ template <class T> Status attention_of(const Arguments& a) {
     task = tasks - 1 - task;  // the longest first
     const Piece piece = find_piece(ragged, shape.tokens(), task / n.kv_heads);
     const int64_t kv_head = task % n.kv_heads, position = piece.begin - ragged.begin(piece.sequence), tokens = piece.end - piece.begin;
-    const int64_t first = n.first_block(ragged, piece.sequence, kv_head) * n.block();
+    const int64_t first = n.first_block(ragged, piece.sequence, kv_head, block_keys) * block_size;
     const int64_t row = piece.begin * q_stride + kv_head * n.group() * n.head;
     Tile<T> tile(scratch + static_cast<size_t>(thread) * Tile<T>::bytes(shape), shape);
     load_queries(tile, shape, q + row, q_stride, tokens, position, scale);
     start_total(tile);
     for (int64_t span = first_span(shape, position); span < end_span(position + tokens - 1); span++) {
       attend_span(
-          tile, shape, span, [&](int64_t block) { return keys + first + block * n.block(); },
-          [&](int64_t block) { return values + first + block * n.block(); });
+          tile, shape, span, [&](int64_t block) { return keys + first + block * block_size; },
+          [&](int64_t block) { return values + first + block * block_size; });
       merge(tile, shape, tile.span);
     }
     write_outputs(tile, shape, o + row, q_stride, lse + piece.begin * n.heads + kv_head * n.group(), n.heads);
@@ -92,72 +104,104 @@ template <class T> Status attention_of(const Arguments& a) {
   return {};
 }
 
+Status attention_in_bfloat16(const Arguments& a) {
+  const Sizes n = sizes_of(a.in[0], a.in[1], a.in[3]);
+  const float *q = a.in[0].as<float>(), *k = a.in[1].as<float>(), *v = a.in[2].as<float>();
+  float *o = a.out[0].as<float>(), *lse = a.out[1].as<float>();
+  const TileShape shape{n.group(), n.head, a.integer(1)};
+  Ragged ragged;
+  if (Status status = read_ragged("attention", a.in[3], n.tokens, &ragged); !status.ok()) return status;
+
+  const int64_t panel = panel_pairs(n.head), across = across_pairs(n.head), blocks = n.blocks(pair_keys);
+  Pair* keys = reinterpret_cast<Pair*>(a.workspace);
+  Pair* values = keys + blocks * panel;
+  uint8_t* scratch = a.workspace + align64(sizeof(Pair) * static_cast<size_t>(blocks * (panel + across)));
+  const int64_t q_stride = n.heads * n.head, kv_stride = n.kv_heads * n.head;
+
+  a.pool->run(count_pieces(ragged, pair_keys) * n.kv_heads, [&](int64_t task, int) {
+    const Piece piece = find_piece(ragged, pair_keys, task / n.kv_heads);
+    const int64_t head = task % n.kv_heads, from = piece.begin * kv_stride + head * n.head, block = n.block_of(ragged, piece, head, pair_keys);
+    pack_pairs(k + from, kv_stride, piece.end - piece.begin, n.head, keys + block * panel, nullptr);
+    pack_pairs(v + from, kv_stride, piece.end - piece.begin, n.head, nullptr, values + block * across);
+  });
+
+  const int64_t tasks = count_pieces(ragged, shape.tokens()) * n.kv_heads;
+  a.pool->run(tasks, [&](int64_t task, int thread) {
+    task = tasks - 1 - task;  // the longest first
+    const Piece piece = find_piece(ragged, shape.tokens(), task / n.kv_heads);
+    const int64_t kv_head = task % n.kv_heads, position = piece.begin - ragged.begin(piece.sequence), tokens = piece.end - piece.begin;
+    const int64_t first = n.first_block(ragged, piece.sequence, kv_head, pair_keys), row = piece.begin * q_stride + kv_head * n.group() * n.head;
+    PairTile tile(scratch + static_cast<size_t>(thread) * PairTile::bytes(shape), shape);
+    tile.start(shape, q + row, q_stride, tokens, position, static_cast<float>(a.attribute[0]));
+    for (int64_t block = shape.first_key(position) / pair_keys; block <= (position + tokens - 1) / pair_keys; block++)
+      tile.attend(shape, block, keys + (first + block) * panel, values + (first + block) * across);
+    tile.finish(shape, o + row, q_stride, lse + piece.begin * n.heads + kv_head * n.group(), n.heads);
+  });
+  const int64_t used = ragged.rows();
+  std::fill(o + used * q_stride, o + n.tokens * q_stride, 0.0f);
+  std::fill(lse + used * n.heads, lse + n.tokens * n.heads, 0.0f);
+  return {};
+}
+
 size_t attention_workspace(const Arguments& a) {
   const Sizes n = sizes_of(a.in[0], a.in[1], a.in[3]);
   const TileShape shape{n.group(), n.head, 0};
+  const auto threads = static_cast<size_t>(a.pool->threads());
+  if (in_bfloat16(a, a.in[0].dtype))
+    return align64(sizeof(Pair) * static_cast<size_t>(n.blocks(pair_keys) * (panel_pairs(n.head) + across_pairs(n.head)))) + threads * PairTile::bytes(shape);
   const bool wide = a.in[0].dtype == DType::float64;
-  return align64(2 * size_of(a.in[0].dtype) * static_cast<size_t>(n.packed())) +
-         static_cast<size_t>(a.pool->threads()) * (wide ? Tile<double>::bytes(shape) : Tile<float>::bytes(shape));
+  return align64(2 * size_of(a.in[0].dtype) * static_cast<size_t>(n.blocks(block_keys) * block_keys * n.head)) +
+         threads * (wide ? Tile<double>::bytes(shape) : Tile<float>::bytes(shape));
 }
 
-Status attention(const Arguments& a) { return a.in[0].dtype == DType::float64 ? attention_of<double>(a) : attention_of<float>(a); }
+Status attention(const Arguments& a) {
+  if (in_bfloat16(a, a.in[0].dtype)) return attention_in_bfloat16(a);
+  return a.in[0].dtype == DType::float64 ? attention_of<double>(a) : attention_of<float>(a);
+}
 
-// Scratch of one thread in attention_grad: one tile of queries against one block of keys.
-template <class T> struct GradTile {
-  T *q, *dout, *dq;           // [rows][H]; q times scale
-  T *probability, *dscore;    // [rows][32]
-  T *lse, *delta;             // [rows]
+// What attention_grad keeps of keys and values in float32 (or float64); PairBlocks of attention_bfloat16.h is the same in bfloat16.
+template <class T> struct NumberBlocks {
+  using Number = T;
+  static constexpr int64_t keys = block_keys;
+  T *key_panels, *value_panels, *key_rows;  // [H][32], [H][32], [32][H]
+  int64_t head;
 
-  static int64_t tokens(int64_t group) { return std::clamp<int64_t>(grad_rows / group, 1, chunk_tokens); }
-  static size_t bytes(int64_t group, int64_t head) {
-    return align64(sizeof(T) * static_cast<size_t>(tokens(group) * group * (3 * head + 2 * block_keys + 2)));
+  static size_t bytes(int64_t blocks, int64_t head) { return align64(3 * sizeof(T) * static_cast<size_t>(blocks * block_keys * head)); }
+  NumberBlocks(uint8_t* memory, int64_t blocks, int64_t head)
+      : key_panels(reinterpret_cast<T*>(memory)), value_panels(key_panels + blocks * block_keys * head), key_rows(value_panels + blocks * block_keys * head), head(head) {}
+
+  void pack(int64_t block, const T* k, const T* v, int64_t stride, int64_t tokens) const {
+    const int64_t to = block * block_keys * head;
+    pack_block<T>(k, stride, tokens, head, key_panels + to, key_rows + to);
+    pack_block<T>(v, stride, tokens, head, value_panels + to, nullptr);
   }
-  GradTile(uint8_t* memory, int64_t group, int64_t head) {
-    const int64_t rows = tokens(group) * group;
-    q = reinterpret_cast<T*>(memory);
-    dout = q + rows * head;
-    dq = dout + rows * head;
-    probability = dq + rows * head;
-    dscore = probability + rows * block_keys;
-    lse = dscore + rows * block_keys;
-    delta = lse + rows;
-  }
-};
 
-template <class T> Status attention_grad_of(const Arguments& a) {
-  const Sizes n = sizes_of(a.in[1], a.in[2], a.in[6]);
-  const T *dout = a.in[0].as<T>(), *q = a.in[1].as<T>(), *k = a.in[2].as<T>(), *v = a.in[3].as<T>(), *o = a.in[4].as<T>(), *lse = a.in[5].as<T>();
-  T *dq = a.out[0].as<T>(), *dk = a.out[1].as<T>(), *dv = a.out[2].as<T>();
-  const T scale = static_cast<T>(a.attribute[0]);
-  const int64_t group = n.group(), head = n.head;
-  const TileShape shape{group, head, a.integer(1)};
-  Ragged ragged;
-  if (Status status = read_ragged("attention_grad", a.in[6], n.tokens, &ragged); !status.ok()) return status;
+  // One tile of queries against a block; rows are pairs of tokens and heads, in the order of both.
+  struct Tile {
+    T *q, *dout, *dq;           // [rows][H]; q times scale
+    T *probability, *dscore;    // [rows][32]
+    T *lse, *delta;             // [rows]
 
-  T* key_panels = reinterpret_cast<T*>(a.workspace);
-  T* value_panels = key_panels + n.packed();
-  T* key_rows = value_panels + n.packed();
-  T* delta = key_rows + n.packed();  // [T,N]
-  uint8_t* scratch = a.workspace + align64(sizeof(T) * static_cast<size_t>(3 * n.packed() + n.tokens * n.heads));
-  const int64_t q_stride = n.heads * head, kv_stride = n.kv_heads * head;
+    static size_t bytes(int64_t rows, int64_t head) { return align64(sizeof(T) * static_cast<size_t>(rows * (3 * head + 2 * block_keys + 2))); }
+    Tile(uint8_t* memory, int64_t rows, int64_t head) {
+      q = reinterpret_cast<T*>(memory);
+      dout = q + rows * head;
+      dq = dout + rows * head;
+      probability = dq + rows * head;
+      dscore = probability + rows * block_keys;
+      lse = dscore + rows * block_keys;
+      delta = lse + rows;
+    }
+    void load_row(int64_t r, const T* q_row, const T* dout_row, int64_t head, T scale) const {
+      for (int64_t h = 0; h < head; h++) q[r * head + h] = q_row[h] * scale;
+      std::copy_n(dout_row, head, dout + r * head);
+    }
+    void loaded(int64_t, int64_t) const {}
+  };
 
-  a.pool->run(count_pieces(ragged, block_keys) * n.kv_heads, [&](int64_t task, int) {
-    const Piece piece = find_piece(ragged, block_keys, task / n.kv_heads);
-    const int64_t kv_head = task % n.kv_heads, from = piece.begin * kv_stride + kv_head * head;
-    const int64_t to = (n.first_block(ragged, piece.sequence, kv_head) + (piece.begin - ragged.begin(piece.sequence)) / block_keys) * n.block();
-    pack_block<T>(k + from, kv_stride, piece.end - piece.begin, head, key_panels + to, key_rows + to);
-    pack_block<T>(v + from, kv_stride, piece.end - piece.begin, head, value_panels + to, nullptr);
-    for (int64_t t = piece.begin; t < piece.end; t++)
-      for (int64_t i = kv_head * group; i < (kv_head + 1) * group; i++) {
-        const T *left = dout + t * q_stride + i * head, *right = o + t * q_stride + i * head;
-        delta[t * n.heads + i] = sum_of<T>(head, [&](int64_t h) { return left[h] * right[h]; });
-      }
-  });
-
-  // Key block `block` of a sequence (first row of its document: start) against the tile of queries at [position, position + tokens).
-  auto add_block = [&](const GradTile<T>& tile, int64_t packed, int64_t block, int64_t keys, int64_t position, int64_t tokens, T* dk_row, T* dv_row) {
-    const int64_t rows = tokens * group, start = block * block_keys;
-    if (start > position + tokens - 1 || start + block_keys <= shape.first_key(position)) return;
+  // Adds what the queries at [position, …) of the tile and the block at `start` of their document, packed as number `block`, give each other.
+  void add(const Tile& tile, const TileShape& shape, int64_t block, int64_t start, int64_t count, int64_t position, int64_t tokens, T* dk, T* dv, int64_t stride) const {
+    const int64_t rows = tokens * shape.group, packed = block * block_keys * head;
     const bool whole = start + block_keys - 1 <= position && shape.first_key(position + tokens - 1) <= start;
     multiply<Start::zero>(rows, block_keys, Product<T, T>{tile.q, head, 1, key_panels + packed, block_keys, tile.probability, block_keys, head});
     multiply<Start::zero>(rows, block_keys, Product<T, T>{tile.dout, head, 1, value_panels + packed, block_keys, tile.dscore, block_keys, head});
@@ -167,7 +211,7 @@ template <class T> Status attention_grad_of(const Arguments& a) {
       Lanes<T> low = softmax_exponential<T>(load(p) - shift), high = softmax_exponential<T>(load(p + lanes) - shift);
       Lanes<T> dlow = low * (load(ds) - delta_r), dhigh = high * (load(ds + lanes) - delta_r);
       if (!whole) {
-        const int64_t own = position + r / group;
+        const int64_t own = position + r / shape.group;
         const int64_t begin = shape.first_key(own) - start, end = own + 1 - start;
         keep_range<T>(low, high, begin, end, 0);
         keep_range<T>(dlow, dhigh, begin, end, 0);
@@ -177,10 +221,41 @@ template <class T> Status attention_grad_of(const Arguments& a) {
       store(ds, dlow);
       store(ds + lanes, dhigh);
     }
-    multiply<Start::keep>(rows, head, Product<T, T>{tile.dscore, block_keys, 1, key_rows + packed, head, tile.dq, head, keys});
-    multiply<Start::keep>(keys, head, Product<T, T>{tile.probability, 1, block_keys, tile.dout, head, dv_row, kv_stride, rows});
-    multiply<Start::keep>(keys, head, Product<T, T>{tile.dscore, 1, block_keys, tile.q, head, dk_row, kv_stride, rows});
-  };
+    multiply<Start::keep>(rows, head, Product<T, T>{tile.dscore, block_keys, 1, key_rows + packed, head, tile.dq, head, count});
+    multiply<Start::keep>(count, head, Product<T, T>{tile.probability, 1, block_keys, tile.dout, head, dv, stride, rows});
+    multiply<Start::keep>(count, head, Product<T, T>{tile.dscore, 1, block_keys, tile.q, head, dk, stride, rows});
+  }
+};
+
+int64_t grad_tokens(int64_t group) { return std::clamp<int64_t>(grad_rows / group, 1, chunk_tokens); }
+
+template <class Blocks> Status attention_grad_of(const Arguments& a) {
+  using T = typename Blocks::Number;
+  using Tile = typename Blocks::Tile;
+  const Sizes n = sizes_of(a.in[1], a.in[2], a.in[6]);
+  const T *dout = a.in[0].as<T>(), *q = a.in[1].as<T>(), *k = a.in[2].as<T>(), *v = a.in[3].as<T>(), *o = a.in[4].as<T>(), *lse = a.in[5].as<T>();
+  T *dq = a.out[0].as<T>(), *dk = a.out[1].as<T>(), *dv = a.out[2].as<T>();
+  const T scale = static_cast<T>(a.attribute[0]);
+  const int64_t group = n.group(), head = n.head;
+  const TileShape shape{group, head, a.integer(1)};
+  Ragged ragged;
+  if (Status status = read_ragged("attention_grad", a.in[6], n.tokens, &ragged); !status.ok()) return status;
+
+  const Blocks blocks(a.workspace, n.blocks(Blocks::keys), head);
+  T* delta = reinterpret_cast<T*>(a.workspace + Blocks::bytes(n.blocks(Blocks::keys), head));  // [T,N]
+  uint8_t* scratch = reinterpret_cast<uint8_t*>(delta) + align64(sizeof(T) * static_cast<size_t>(n.tokens * n.heads));
+  const int64_t q_stride = n.heads * head, kv_stride = n.kv_heads * head;
+
+  a.pool->run(count_pieces(ragged, Blocks::keys) * n.kv_heads, [&](int64_t task, int) {
+    const Piece piece = find_piece(ragged, Blocks::keys, task / n.kv_heads);
+    const int64_t kv_head = task % n.kv_heads, from = piece.begin * kv_stride + kv_head * head;
+    blocks.pack(n.block_of(ragged, piece, kv_head, Blocks::keys), k + from, v + from, kv_stride, piece.end - piece.begin);
+    for (int64_t t = piece.begin; t < piece.end; t++)
+      for (int64_t i = kv_head * group; i < (kv_head + 1) * group; i++) {
+        const T *left = dout + t * q_stride + i * head, *right = o + t * q_stride + i * head;
+        delta[t * n.heads + i] = sum_of<T>(head, [&](int64_t h) { return left[h] * right[h]; });
+      }
+  });
 
   int64_t phases = 0;
   for (int64_t s = 0; s < n.sequences; s++)
@@ -200,29 +275,32 @@ template <class T> Status attention_grad_of(const Arguments& a) {
       const int64_t document = ragged.begin(s), length = ragged.end(s) - document;
       const int64_t key_begin = pair * chunk_tokens, key_end = std::min(length, key_begin + chunk_tokens);
       const int64_t query_begin = key_begin + distance, query_end = std::min(length, query_begin + chunk_tokens);
-      const int64_t packed = n.first_block(ragged, s, kv_head) * n.block();
+      const int64_t first_block = n.first_block(ragged, s, kv_head, Blocks::keys);
       T *dk_head = dk + document * kv_stride + kv_head * head, *dv_head = dv + document * kv_stride + kv_head * head;
       if (phase == 0)
         for (int64_t t = key_begin; t < key_end; t++) {
           std::fill_n(dk_head + t * kv_stride, head, T(0));
           std::fill_n(dv_head + t * kv_stride, head, T(0));
         }
-      GradTile<T> tile(scratch + static_cast<size_t>(thread) * GradTile<T>::bytes(group, head), group, head);
-      const int64_t step = GradTile<T>::tokens(group), width = group * head;
+      const int64_t step = grad_tokens(group), width = group * head;
+      Tile tile(scratch + static_cast<size_t>(thread) * Tile::bytes(step * group, head), step * group, head);
       for (int64_t position = query_begin; position < query_end; position += step) {
         const int64_t tokens = std::min(step, query_end - position);
         const int64_t row = (document + position) * q_stride + kv_head * width;
         const int64_t number = (document + position) * n.heads + kv_head * group;
         for (int64_t t = 0; t < tokens; t++) {
-          for (int64_t i = 0; i < width; i++) tile.q[t * width + i] = q[row + t * q_stride + i] * scale;
-          std::copy_n(dout + row + t * q_stride, width, tile.dout + t * width);
+          for (int64_t i = 0; i < group; i++)
+            tile.load_row(t * group + i, q + row + t * q_stride + i * head, dout + row + t * q_stride + i * head, head, scale);
           std::copy_n(lse + number + t * n.heads, group, tile.lse + t * group);
           std::copy_n(delta + number + t * n.heads, group, tile.delta + t * group);
         }
+        tile.loaded(tokens * group, head);
         std::fill_n(tile.dq, tokens * width, T(0));
-        for (int64_t key = key_begin; key < key_end; key += block_keys)
-          add_block(tile, packed + key / block_keys * n.block(), key / block_keys, std::min(block_keys, key_end - key), position, tokens,
-                    dk_head + key * kv_stride, dv_head + key * kv_stride);
+        for (int64_t key = key_begin; key < key_end && key < position + tokens; key += Blocks::keys) {
+          if (key + Blocks::keys <= shape.first_key(position)) continue;
+          blocks.add(tile, shape, first_block + key / Blocks::keys, key, std::min(Blocks::keys, key_end - key), position, tokens, dk_head + key * kv_stride,
+                     dv_head + key * kv_stride, kv_stride);
+        }
         for (int64_t t = 0; t < tokens; t++) {
           T* to = dq + row + t * q_stride;
           const T* from = tile.dq + t * width;
@@ -241,15 +319,20 @@ template <class T> Status attention_grad_of(const Arguments& a) {
   return {};
 }
 
-size_t attention_grad_workspace(const Arguments& a) {
+template <class Blocks> size_t attention_grad_bytes(const Arguments& a) {
   const Sizes n = sizes_of(a.in[1], a.in[2], a.in[6]);
-  const bool wide = a.in[1].dtype == DType::float64;
-  return align64(size_of(a.in[1].dtype) * static_cast<size_t>(3 * n.packed() + n.tokens * n.heads)) +
-         static_cast<size_t>(a.pool->threads()) * (wide ? GradTile<double>::bytes(n.group(), n.head) : GradTile<float>::bytes(n.group(), n.head));
+  return Blocks::bytes(n.blocks(Blocks::keys), n.head) + align64(sizeof(typename Blocks::Number) * static_cast<size_t>(n.tokens * n.heads)) +
+         static_cast<size_t>(a.pool->threads()) * Blocks::Tile::bytes(grad_tokens(n.group()) * n.group(), n.head);
+}
+
+size_t attention_grad_workspace(const Arguments& a) {
+  if (in_bfloat16(a, a.in[1].dtype)) return attention_grad_bytes<PairBlocks>(a);
+  return a.in[1].dtype == DType::float64 ? attention_grad_bytes<NumberBlocks<double>>(a) : attention_grad_bytes<NumberBlocks<float>>(a);
 }
 
 Status attention_grad(const Arguments& a) {
-  return a.in[1].dtype == DType::float64 ? attention_grad_of<double>(a) : attention_grad_of<float>(a);
+  if (in_bfloat16(a, a.in[1].dtype)) return attention_grad_of<PairBlocks>(a);
+  return a.in[1].dtype == DType::float64 ? attention_grad_of<NumberBlocks<double>>(a) : attention_grad_of<NumberBlocks<float>>(a);
 }
 
 }  // namespace

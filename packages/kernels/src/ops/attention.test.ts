@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { costOf } from "../cost.js";
 import { differentiate, vectorJacobian } from "../differentiate.js";
 import { createGraph } from "../graph.js";
-import { checkCase, checkGradientCase, instructionSets, sameBits } from "../operation_cases.js";
+import { checkCase, checkGradientCase, instructionSets, sameBits, throughBfloat16 } from "../operation_cases.js";
 import { runGraph, type TestTensor, testIntegers, testTensor } from "../testing.js";
 import { tensor } from "../types.js";
 import { attention } from "./attention.js";
@@ -91,6 +91,48 @@ describe("attention", () => {
     test(`attends with ${N} heads of ${H} on ${K}, documents of ${lengths.join(", ")}, ${window > 0 ? `window ${window}` : "no window"}`, async () => {
       const inputs = documents(N, K, H, lengths);
       await checkCase({ inputs, build: build(window), expected: { ...reference(inputs, window) }, tolerance: 4e-6 });
+    });
+  }
+
+  for (const [N, K, H, lengths, window] of [
+    [1, 1, 1, [1], 0],
+    [2, 1, 8, [0], 0],
+    [4, 2, 16, [1, 31, 0, 32, 33, 100], 0],
+    [6, 2, 24, [65, 3], 0],
+    [8, 2, 128, [40], 0],
+    [10, 2, 20, [45], 0],
+    [60, 1, 5, [35], 0],
+    [2, 2, 33, [530, 20], 0],
+    [4, 2, 16, [100, 20], 1],
+    [4, 1, 16, [150, 31], 32],
+    [2, 2, 16, [100, 131], 65],
+    [2, 1, 8, [600], 100],
+  ] as const) {
+    test(`rounds its operands to bfloat16 where asked: ${N} heads of ${H} on ${K}, documents of ${lengths.join(", ")}, window ${window}`, async () => {
+      const inputs = documents(N, K, H, lengths, 2);
+      const rounded = Object.fromEntries(
+        Object.entries(inputs).map(([name, x]) => [name, name === "cu" ? x : { ...x, data: throughBfloat16(x.data) }]),
+      );
+      await checkCase({
+        inputs,
+        build: ({ q, k, v, cu }) => ({ ...attention(q!, k!, v!, cu!, { window, compute: "bfloat16" }) }),
+        expected: { ...reference(rounded, window) },
+        tolerance: 2 ** -6,
+        float64: false,
+      });
+      // Its gradient is near that in float32.
+      const dout = testTensor(inputs.q!.shape, 9);
+      const near = await runGraph(gradients(window), { ...inputs, dout });
+      await checkCase({
+        inputs: { ...inputs, dout },
+        build: ({ q, k, v, cu, dout }) => {
+          const [dq, dk, dv] = vectorJacobian([attention(q!, k!, v!, cu!, { window, compute: "bfloat16" }).o], [dout!], [q!, k!, v!]);
+          return { dq: dq!, dk: dk!, dv: dv! };
+        },
+        expected: near as Record<string, Float32Array>,
+        tolerance: 2 ** -5,
+        float64: false,
+      });
     });
   }
 

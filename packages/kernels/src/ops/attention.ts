@@ -4,6 +4,7 @@ import { ZayaError } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { BoundShapes, Operation } from "../operation.js";
 import type { TensorType } from "../types.js";
+import { computeAttribute, type LinearOptions } from "./linear.js";
 
 /**
  * Causal attention with grouped heads, each document by itself: query head n of q [T,N,H] reads key/value head n div (N/K) of
@@ -12,7 +13,7 @@ import type { TensorType } from "../types.js";
  */
 export const attentionOperation: Operation = {
   name: "attention",
-  attributes: ["scale", "window"],
+  attributes: ["scale", "window", "compute"],
   infer: ([q, k, v, cuSeqlens]) => {
     const type = expectHeads("attention", q, k);
     expectShape("attention", "v", v, k?.shape ?? []);
@@ -31,7 +32,7 @@ export const attentionOperation: Operation = {
 /** dq, dk, dv from do, q, k, v, o, lse, cu_seqlens; the probabilities are computed again from lse. */
 export const attentionGradOperation: Operation = {
   name: "attention_grad",
-  attributes: ["scale", "window"],
+  attributes: ["scale", "window", "compute"],
   infer: ([dO, q, k, v, o, lse]) => {
     const type = expectHeads("attention_grad", q, k);
     expectShape("attention_grad", "do", dO, type.shape);
@@ -78,10 +79,12 @@ function headElements({ inputs }: BoundShapes, query: number): number {
 
 /**
  * Causal attention over documents: q [T,N,H], k and v [T,K,H] with K dividing N, cuSeqlens int32 [S+1] → o [T,N,H] and lse [T,N].
- * The values of `pagedAttention` over float32 pages are the same to the bit.
+ * The values of `pagedAttention` over float32 pages are those of float32 to the bit.
  *
  * @param options.scale factor of the scores, 1/√H unless given
  * @param options.window tokens a token sees, itself included; 0 (unless given) means all before it
+ * @param options.compute what the operands of its products are rounded to: queries, keys, values and probabilities. With bfloat16 a key
+ * that is not seen must still be finite, and AVX2, which has no such products, keeps float32.
  * @throws SHAPE_MISMATCH
  */
 export function attention(
@@ -92,8 +95,9 @@ export function attention(
   {
     scale = 1 / Math.sqrt(expectFixed("attention", "the head size", q.type.shape[2])),
     window = 0,
-  }: { scale?: number; window?: number } = {},
+    ...options
+  }: LinearOptions & { scale?: number; window?: number } = {},
 ): { o: Value; lse: Value } {
-  const [o, lse] = apply(attentionOperation, [q, k, v, cuSeqlens], { scale, window });
+  const [o, lse] = apply(attentionOperation, [q, k, v, cuSeqlens], { scale, window, ...computeAttribute(options) });
   return { o: o as Value, lse: lse as Value };
 }

@@ -56,6 +56,6 @@ export function cca(
     heads = { q: rotate(q), k: rotate(k), v: v_TKH };
   }
   const mask = { scale: 1 / Math.sqrt(H), window: sliding ? (config.slidingWindow ?? 0) : 0 };
-  const o_TNH = cachedAttention(graph, config, layer, heads, inputs, mask);
+  const o_TNH = cachedAttention(graph, config, layer, heads, inputs, mask, compute);
   return ops.linear(ops.reshape(o_TNH, [inputs.T, N * H]), weight(`${attention}.o_proj.weight`), { compute });
 }

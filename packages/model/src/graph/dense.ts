@@ -23,7 +23,7 @@ export function denseForward(
       ops.reshape(ops.linear(x_TD, weight(`${block}.self_attn.${name}.weight`), { compute }), [inputs.T, count, H]);
     const rotate = (value: Value) => ops.rope(value, inputs.positions, { rotary: rotaryDim, theta });
     const qkv = { q: rotate(heads("q_proj", N)), k: rotate(heads("k_proj", K)), v: heads("v_proj", K) };
-    const o_TNH = cachedAttention(graph, config, layer, qkv, inputs, { scale: 1 / Math.sqrt(H), window: 0 });
+    const o_TNH = cachedAttention(graph, config, layer, qkv, inputs, { scale: 1 / Math.sqrt(H), window: 0 }, compute);
     const a_TD = ops.linear(ops.reshape(o_TNH, [inputs.T, N * H]), weight(`${block}.self_attn.o_proj.weight`), { compute });
     const middle = ops.residualRmsNorm(a_TD, h_TD, weight(`${block}.post_attention_layernorm.weight`), { eps });
 
