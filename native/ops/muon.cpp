@@ -5,6 +5,8 @@
 //   five times:  A = X Xᵀ;  B = −4.7750 A + 2.0315 A A;  X = 3.4445 X + B X          (Newton-Schulz: singular values towards 1)
 //   p' = p · (1 − lr · decay) − lr · 0.2 · sqrt(max(R, C)) · X
 // Every result of the iteration is rounded to bfloat16, its sums are float32 (cpu/gemm.h). Each output may lie where its input does.
+// A and A A are symmetric to the bit (the same products in the same order), so only their blocks on and below the diagonal are made. A matrix
+// whose u is zero, like that of an expert that never saw a token, needs no iteration: its X is zero.
 #include <algorithm>
 #include <cmath>
 
@@ -16,6 +18,7 @@ namespace zaya::ZAYA_ISA {
 namespace {
 
 constexpr int iterations = 5;
+constexpr int64_t symmetric_parts = 4;  // block rows of a symmetric product
 constexpr float weight_x = 3.4445f, weight_a = -4.7750f, weight_aa = 2.0315f;
 
 float rounded(float value) { return to_float(to_bfloat16(value)); }
@@ -44,24 +47,43 @@ Scratch scratch_of(const Tensor& p, uint8_t* workspace) {
   s.polynomial = reinterpret_cast<float*>(workspace + 2 * wide + square);
   s.products = workspace + 2 * wide + 2 * square;
   const Operand rows_operand{nullptr, DType::float32, Layout::rows, 1}, columns_operand{nullptr, DType::float32, Layout::columns, 1};
-  s.products_bytes = std::max({product_bytes(rows_operand, s.m, s.m, s.n), product_bytes(rows_operand, s.m, s.m, s.m),
-                               product_bytes(columns_operand, s.m, s.n, s.m)});
+  // The four products of a symmetric one pack two and a half times its rows.
+  auto symmetric_bytes = [&](int64_t k) { return 3 * packed_a_bytes(Math::bfloat16, s.m, k) + 64 * symmetric_parts + product_bytes(rows_operand, s.m, s.m, k); };
+  s.products_bytes = std::max({symmetric_bytes(s.n), symmetric_bytes(s.m), product_bytes(columns_operand, s.m, s.n, s.m)});
   s.bytes = 2 * wide + 2 * square + s.products_bytes;
   return s;
 }
 
-void product(Pool& pool, const Scratch& s, Operand a, Operand b, float* c, int64_t n, int64_t k) {
+MatrixProduct product_of(Operand a, Operand b, float* c, int64_t c_stride, int64_t m, int64_t n, int64_t k) {
   MatrixProduct p;
   p.a = a;
   p.b = b;
   p.c = c;
-  p.c_stride = n;
-  p.m = s.m, p.n = n, p.k = k;
-  multiply(pool, Math::bfloat16, &p, 1, s.products, s.products_bytes);
+  p.c_stride = c_stride;
+  p.m = m, p.n = n, p.k = k;
+  return p;
 }
 
-// x = x / max(|x|, 1e-7); the squares are added up row by row.
-void normalise(Pool& pool, const Scratch& s) {
+// c [m, m] = x xᵀ for x [m, k] in float32: ten of sixteen blocks and their mirror images where m can be cut into four, else all at once.
+void symmetric_product(Pool& pool, const Scratch& s, const float* x, float* c, int64_t k) {
+  const int64_t m = s.m, part = m / symmetric_parts;
+  auto rows = [&](int64_t first) { return Operand{x + first * k, DType::float32, Layout::rows, k}; };
+  if (m % (symmetric_parts * panel_columns) != 0) {
+    MatrixProduct p = product_of(rows(0), rows(0), c, m, m, m, k);
+    return multiply(pool, Math::bfloat16, &p, 1, s.products, s.products_bytes);
+  }
+  MatrixProduct list[symmetric_parts];
+  for (int64_t j = 0; j < symmetric_parts; j++)
+    list[j] = product_of(rows(j * part), rows(j * part), c + j * part * m + j * part, m, m - j * part, part, k);
+  multiply(pool, Math::bfloat16, list, symmetric_parts, s.products, s.products_bytes);
+  for_rows(pool, m, m, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; row++)
+      for (int64_t column = (row / part + 1) * part; column < m; column++) c[row * m + column] = c[column * m + row];
+  });
+}
+
+// x = x / max(|x|, 1e-7); the squares are added up row by row. False where x is zero.
+bool normalise(Pool& pool, const Scratch& s) {
   float* squares = s.polynomial;
   for_rows(pool, s.m, s.n, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; row++) {
@@ -69,26 +91,27 @@ void normalise(Pool& pool, const Scratch& s) {
       squares[row] = sum_of<float>(s.n, [&](int64_t i) { return x[i] * x[i]; });
     }
   });
-  const float norm = std::max(rounded(std::sqrt(sum_of<float>(s.m, [&](int64_t i) { return squares[i]; }))), rounded(1e-7f));
+  const float total = sum_of<float>(s.m, [&](int64_t i) { return squares[i]; });
+  const float norm = std::max(rounded(std::sqrt(total)), rounded(1e-7f));
   for_elements(pool, s.m * s.n, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; i++) s.x[i] = rounded(s.x[i] / norm);
   });
+  return total != 0;
 }
 
 void iterate(Pool& pool, Scratch& s) {
-  const Operand gram{s.gram, DType::float32, Layout::rows, s.m}, polynomial{s.polynomial, DType::float32, Layout::rows, s.m};
+  const Operand polynomial{s.polynomial, DType::float32, Layout::rows, s.m};
   for (int step = 0; step < iterations; step++) {
-    const Operand x_rows{s.x, DType::float32, Layout::rows, s.n}, x_columns{s.x, DType::float32, Layout::columns, s.n};
-    product(pool, s, x_rows, x_rows, s.gram, s.m, s.n);
+    symmetric_product(pool, s, s.x, s.gram, s.n);
     for_elements(pool, s.m * s.m, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++) s.gram[i] = rounded(s.gram[i]);
     });
-    // The gram matrix is symmetric to the bit (the same products in the same order), so its rows serve as its columns.
-    product(pool, s, gram, gram, s.polynomial, s.m, s.m);
+    symmetric_product(pool, s, s.gram, s.polynomial, s.m);
     for_elements(pool, s.m * s.m, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++) s.polynomial[i] = rounded(weight_a * s.gram[i] + weight_aa * s.polynomial[i]);
     });
-    product(pool, s, polynomial, x_columns, s.next, s.n, s.m);
+    MatrixProduct p = product_of(polynomial, {s.x, DType::float32, Layout::columns, s.n}, s.next, s.n, s.m, s.n, s.m);
+    multiply(pool, Math::bfloat16, &p, 1, s.products, s.products_bytes);
     for_elements(pool, s.m * s.n, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; i++) s.next[i] = rounded(weight_x * s.x[i] + s.next[i]);
     });
@@ -125,8 +148,7 @@ Status muon(const Arguments& a) {
           s.x[transposed ? column * rows + row : i] = rounded(nesterov ? lerp(gradient, momentum[i], towards_momentum) : momentum[i]);
         }
     });
-    normalise(*a.pool, s);
-    iterate(*a.pool, s);
+    if (normalise(*a.pool, s)) iterate(*a.pool, s);
     for_rows(*a.pool, rows, columns, [&](int64_t begin, int64_t end, int) {
       for (int64_t row = begin; row < end; row++)
         for (int64_t column = 0; column < columns; column++) {
