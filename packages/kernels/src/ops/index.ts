@@ -36,6 +36,7 @@ export { selectExpert } from "./select_expert.js";
 export { sequenceTail } from "./sequence_tail.js";
 export { slice } from "./slice.js";
 export { softmax } from "./softmax.js";
+export { split } from "./split.js";
 export { sum } from "./sum.js";
 export { sumOfSquares } from "./sum_of_squares.js";
 export { swiglu } from "./swiglu.js";

@@ -36,6 +36,7 @@ import { selectExpertGradOperation, selectExpertOperation } from "./select_exper
 import { sequenceTailOperation } from "./sequence_tail.js";
 import { sliceGradOperation, sliceOperation } from "./slice.js";
 import { softmaxGradOperation, softmaxOperation } from "./softmax.js";
+import { splitOperation } from "./split.js";
 import { sumGradOperation, sumOperation } from "./sum.js";
 import { sumOfSquaresOperation } from "./sum_of_squares.js";
 import { swigluGradOperation, swigluOperation } from "./swiglu.js";
@@ -99,6 +100,7 @@ export const registry: readonly Operation[] = [
   sliceOperation,
   softmaxGradOperation,
   softmaxOperation,
+  splitOperation,
   sumGradOperation,
   sumOperation,
   sumOfSquaresOperation,

@@ -22,14 +22,14 @@ export function cca(
   const { numQueryHeads: N, numKeyValueHeads: K, headDim: H } = config;
   const { cuSeqlens, positions, cache } = inputs;
   const attention = `model.layers.${layer}.self_attn`;
-  const project = (name: string) => ops.linear(x_TD, weight(`${attention}.qkv_proj.${name}.weight`), { compute });
+  const project = (name: string) => weight(`${attention}.qkv_proj.${name}.weight`);
   const conv = (part: string) => weight(`${attention}.qkv_proj.conv_qk_${part}`);
   const sliding = config.layerTypes[layer] === "sliding";
   const { theta, rotaryDim: rotary } = sliding ? config.rope.sliding : config.rope.full;
   const state = cache && cacheTensors(config, cache)[layer];
 
-  const z_TC = ops.concat(project("q_proj"), project("k_proj"));
-  const [current_TW, delayed_TW] = [project("v_proj_current"), project("v_proj_delayed")];
+  const projections = [project("q_proj"), project("k_proj"), project("v_proj_current"), project("v_proj_delayed")] as const;
+  const [z_TC, current_TW, delayed_TW] = projectAll(x_TD, projections, compute);
   const convolutions = {
     depthwiseWeight: conv("depthwise.weight"),
     depthwiseBias: conv("depthwise.bias"),
@@ -58,4 +58,23 @@ export function cca(
   const mask = { scale: 1 / Math.sqrt(H), window: sliding ? (config.slidingWindow ?? 0) : 0 };
   const o_TNH = cachedAttention(graph, config, layer, heads, inputs, mask, compute);
   return ops.linear(ops.reshape(o_TNH, [inputs.T, N * H]), weight(`${attention}.o_proj.weight`), { compute });
+}
+
+/**
+ * z = concat(x Wq, x Wk), x Wv_current and x Wv_delayed. Plain weights, those of training, are put one below the other first: one product takes
+ * x once, as do its two gradients.
+ */
+function projectAll(x_TD: Value, weights: readonly [Value, Value, Value, Value], compute: Compute): readonly [Value, Value, Value] {
+  if (weights.some(({ type }) => type.encoding !== "plain" || type.dtype === "bfloat16")) {
+    const [q, k, current, delayed] = weights.map((w) => ops.linear(x_TD, w, { compute })) as [Value, Value, Value, Value];
+    return [ops.concat(q, k), current, delayed];
+  }
+  const [NH, KH, W] = weights.map(({ type }) => Number(type.shape[0])) as [number, number, number, number];
+  const D = Number(x_TD.type.shape[1]);
+  const flat = weights.map((w) => ops.reshape(w, [1, Number(w.type.shape[0]) * D])) as [Value, Value, Value, Value];
+  const rows = ops.concat(ops.concat(flat[0], flat[1]), ops.concat(flat[2], flat[3]));
+  const [z_TC, v] = ops.split(ops.linear(x_TD, ops.reshape(rows, [NH + KH + 2 * W, D]), { compute }), {
+    at: NH + KH,
+  });
+  return [z_TC, ...ops.split(v, { at: W })];
 }
