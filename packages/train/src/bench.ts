@@ -1,8 +1,7 @@
 // Speed of a training step in llama-bench's terms: "train2048" is one update on 2048 random tokens, its random weights with balancing
 // biases under which the experts are evenly used. Every step lies between two measurements of the machine's peak, of which the higher
 // one counts, since the speed of a machine may change from second to second. The operations counted are those of `describe`.
-import { cpus, release, type as system, totalmem } from "node:os";
-import { openDevice, tensor } from "@zaya/kernels";
+import { createLimitMeter, describeMachine, type Limits, type Machine, mean, openDevice, standardDeviation, tensor } from "@zaya/kernels";
 import { describe, initialise, type ModelConfig, type PresetName, parameters } from "@zaya/model";
 import { z } from "zod";
 import { balanceByForward, biasName, simulateRouters } from "./calibrate.js";
@@ -23,24 +22,6 @@ const Options = z.strictObject({
   signal: z.instanceof(AbortSignal).optional(),
 });
 export type BenchOptions = Omit<z.input<typeof Options>, "model"> & { readonly model: PresetName | ModelConfig | (string & {}) };
-
-/** Where figures were measured. */
-export interface Machine {
-  readonly processor: string;
-  readonly threads: number;
-  /** Instruction set of the kernels. */
-  readonly isa: string;
-  readonly memoryBytes: number;
-  readonly system: string;
-  readonly node: string;
-}
-
-/** Medians of what the machine could do: 10⁹ bytes read, or 10⁹ multiplications and additions, a second on all threads. */
-export interface Limits {
-  readonly read: number;
-  readonly float32: number;
-  readonly bfloat16: number;
-}
 
 export interface BenchResult {
   /** "train2048" */
@@ -117,25 +98,13 @@ export async function* bench(options: BenchOptions): AsyncGenerator<BenchEvent, 
   const tokens = context * windows * accumulation;
   const { parameters: counts, flops } = describe(config, { context });
   const flopsPerStep = flops.training.total * tokens;
-  const machine: Machine = {
-    processor: cpus()[0]?.model.trim() ?? "unknown",
-    threads: device.threads,
-    isa: device.isa,
-    memoryBytes: totalmem(),
-    system: `${system()} ${release()}`,
-    node: process.version,
-  };
+  const machine = describeMachine(device);
+  const meter = createLimitMeter(device);
   const memoryBytes = store.bytes() + training.arenaBytes;
   yield { type: "bench-start", machine, config, parameters: { total: counts.total, active: counts.active }, flopsPerStep, memoryBytes };
 
   // A rate at which the weights move as in training but the experts stay as they were balanced.
   const learningRate = 1e-5;
-  const seen: Record<keyof Limits, number[]> = { read: [], float32: [], bfloat16: [] };
-  const measure = async (limit: keyof Limits): Promise<number> => {
-    const value = await device.measure(limit, 20);
-    seen[limit].push(value);
-    return value;
-  };
   const speeds: number[] = [];
   const fractions: number[] = [];
   let load: number | null = null;
@@ -144,11 +113,11 @@ export async function* bench(options: BenchOptions): AsyncGenerator<BenchEvent, 
   for (let repetition = 1; repetition <= repetitions; repetition++) {
     signal?.throwIfAborted();
     const batch = batches(100 + number++);
-    const before = await measure(dtype);
+    const before = await meter.measure(dtype);
     const started = performance.now();
     const { counts } = await training.run(batch, number, learningRate);
     const seconds = (performance.now() - started) / 1000;
-    const peak = 1e9 * Math.max(before, await measure(dtype));
+    const peak = 1e9 * Math.max(before, await meter.measure(dtype));
     const { maxMeanExpertLoad } = expertLoad(counts);
     if (maxMeanExpertLoad !== null) load = Math.max(load ?? 0, maxMeanExpertLoad);
     speeds.push(tokens / seconds);
@@ -156,7 +125,7 @@ export async function* bench(options: BenchOptions): AsyncGenerator<BenchEvent, 
     yield { type: "repetition-end", repetition, of: repetitions, tokensPerSecond: tokens / seconds };
   }
   const { times } = await training.profile(batches(100 + number), number + 1, learningRate);
-  for (const limit of ["read", "float32", "bfloat16"] as const) await measure(limit);
+  for (const limit of ["read", "float32", "bfloat16", "int8"] as const) await meter.measure(limit);
 
   const tokensPerSecond = mean(speeds);
   const fractionOfLimit = mean(fractions);
@@ -166,13 +135,12 @@ export async function* bench(options: BenchOptions): AsyncGenerator<BenchEvent, 
     batch: windows * accumulation,
     depth: context,
     tokensPerSecond,
-    stddev: Math.sqrt(speeds.reduce((sum, speed) => sum + (speed - tokensPerSecond) ** 2, 0) / Math.max(1, speeds.length - 1)),
+    stddev: standardDeviation(speeds),
     limit: tokensPerSecond / fractionOfLimit,
     fractionOfLimit,
   };
   yield { type: "result", result, operations: sharesOf(times), maxMeanExpertLoad: load };
-  const limits = { read: median(seen.read), float32: median(seen.float32), bfloat16: median(seen.bfloat16) };
-  yield { type: "bench-end", machine, limits, results: [result] };
+  yield { type: "bench-end", machine, limits: meter.medians(), results: [result] };
 }
 
 /** Nanoseconds of operations as shares of their sum, one entry a name. */
@@ -181,12 +149,4 @@ function sharesOf(times: readonly (readonly [string, number])[]): OperationShare
   for (const [name, nanoseconds] of times) sums.set(name, (sums.get(name) ?? 0) + nanoseconds);
   const total = [...sums.values()].reduce((sum, n) => sum + n, 0);
   return [...sums].map(([name, sum]) => ({ name, share: sum / total })).sort((a, b) => b.share - a.share);
-}
-
-function mean(numbers: readonly number[]): number {
-  return numbers.reduce((sum, n) => sum + n, 0) / numbers.length;
-}
-
-function median(numbers: readonly number[]): number {
-  return [...numbers].sort((a, b) => a - b)[numbers.length >> 1] ?? Number.NaN;
 }
