@@ -5,6 +5,7 @@ export const exitCodes = { done: 0, failed: 1, badInput: 2, blocked: 3, partial:
 
 const badInput = new Set([
   "CHECKPOINT_INVALID",
+  "CHECKPOINT_EXISTS",
   "CONFIG_INVALID",
   "TOKENIZER_INVALID",
   "INVALID_ARGUMENT",

@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { initialise, presets, saveCheckpoint, trainTokenizer } from "@zaya/model";
@@ -150,7 +150,35 @@ test("a benchmark that is stopped tells what is done", async () => {
   expect(stdout).toContain("limits, medians");
 });
 
+test("quantizes, tells how near the result is, and serves it", async () => {
+  const out = join(dir, "q4");
+  const text = join(dir, "text");
+  await writeFile(text, "the quick brown fox jumps over the lazy dog\n".repeat(20));
+  const words = ["quantize", checkpoint, "--to", "q4", "--out", out];
+  expect(await run(...words, "--dry-run")).toBe(0);
+  expect(stdout).toMatch(/^[\d.]+ K parameters, [\d.]+ [KM]B → [\d.]+ KB\n$/);
+  stdout = "";
+  expect(await run(...words, "--calibrate", text, "--evaluate", text)).toBe(0);
+  expect(stdout).toMatch(/q4: [\d.]+ KB in \d+ s\n/);
+  expect(stdout).toMatch(
+    /KL divergence +0\.\d+ nats a token\nsame most probable token +\d+\.\d %\nperplexity +[\d.]+, of the reference [\d.]+\n/,
+  );
+  expect(stdout).toMatch(/same expert, layer 0 +\d+\.\d %/);
+  stdout = "";
+  expect(await run("compare", checkpoint, out, "--text", text, "--json")).toBe(0);
+  expect(JSON.parse(stdout)).toMatchObject({ type: "compare-end", topAgreement: expect.any(Number) });
+  expect(await run("complete", out, "the", "--max-tokens", "3", "--json")).toBe(0);
+  expect(await run(...words)).toBe(2);
+  expect(stderr).toContain("holds a checkpoint already (config.json)");
+});
+
 test.each([
+  { words: ["quantize", "x", "--to", "q2", "--out", "y"], line: "q8, q4, bf16" },
+  { words: ["quantize", "x", "--to", "q4"], line: "required option '-o, --out <dir>'" },
+  { words: ["quantize", "x", "--to", "q8", "--out", "y", "--head", "6"], line: "--attention and --head choose widths of q4" },
+  { words: ["quantize", "nowhere", "--to", "q8", "--out", "y"], line: "nowhere" },
+  { words: ["quantize", "nowhere", "--to", "q8", "--out", "y", "--evaluate", "no-text"], line: "no-text: no such file" },
+  { words: ["compare", "nowhere", "x", "--text", "y"], line: "nowhere" },
   { words: ["bench", "nowhere"], line: "nowhere" },
   { words: ["bench", "x", "-d", "0,many"], line: "Expected a whole number" },
   { words: ["complete", "nowhere", "x"], line: "nowhere" },

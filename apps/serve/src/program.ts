@@ -2,10 +2,12 @@ import { readFileSync } from "node:fs";
 import { Command, Option } from "commander";
 import { type BenchFlags, bench } from "./bench.js";
 import { type ChatFlags, chat } from "./chat.js";
+import { addCompareCommand } from "./compare.js";
 import { type CompleteFlags, complete } from "./complete.js";
 import { exitCodes } from "./exit.js";
 import { modelArgument } from "./model_folder.js";
 import { addDeviceOptions, addLoadOptions, addSamplingOptions, numberWithin, wholeNumber, wholeNumbers } from "./options.js";
+import { addQuantizeCommand } from "./quantize.js";
 import { type ServeFlags, serve } from "./serve.js";
 
 /** The command line. `onExit` gets the exit code of the command that ran. */
@@ -87,6 +89,9 @@ Examples:
   zaya-serve bench checkpoints/zaya1-8b-q4 -p 512 -n 128 -d 0,4096,16384 -b 1`,
     )
     .action(async (model: string, flags: BenchFlags) => onExit(await bench(model, flags)));
+
+  addQuantizeCommand(program, onExit);
+  addCompareCommand(program, onExit);
 
   program.addHelpText(
     "after",

@@ -157,7 +157,7 @@ function readEntry(name: string, entry: unknown, path: string, dataBegin: number
   return { name, dtype: dtype as SafetensorsType, shape, path, offset: dataBegin + begin, bytes };
 }
 
-async function readExactly(handle: FileHandle, path: string, into: Uint8Array, position: number): Promise<void> {
+export async function readExactly(handle: FileHandle, path: string, into: Uint8Array, position: number): Promise<void> {
   let done = 0;
   while (done < into.length) {
     const { bytesRead } = await handle.read(into, done, Math.min(into.length - done, maxReadBytes), position + done);

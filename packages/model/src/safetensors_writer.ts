@@ -1,7 +1,7 @@
 import { type FileHandle, mkdir, open, rename, rm, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fail } from "./errors.js";
-import { type SafetensorsEntry, safetensorsTypes } from "./safetensors.js";
+import { readExactly, type SafetensorsEntry, safetensorsTypes } from "./safetensors.js";
 
 /**
  * Writes tensors as `model.safetensors`, or, above `shardBytes`, as `model-00001-of-0000n.safetensors` with
@@ -19,6 +19,14 @@ export interface SafetensorsWriter {
   writePart(name: string, offset: number, bytes: Uint8Array): Promise<void>;
   /** @throws INVALID_ARGUMENT naming a tensor that was not written */
   finish(): Promise<void>;
+  /** Whether files that an earlier writer of the same entries left are continued. */
+  readonly resumed: boolean;
+  /** Reads back a part, of an earlier writer too, into `into`. */
+  readPart(name: string, offset: number, into: Uint8Array): Promise<Uint8Array>;
+  /** Counts a part as written that is there from an earlier writer. */
+  keepPart(name: string, offset: number, bytes: number): void;
+  /** Leaves the partial files as they are, for a later writer to resume. */
+  close(): Promise<void>;
   /** Removes what was written so far. */
   abort(): Promise<void>;
 }
@@ -27,6 +35,8 @@ export interface SafetensorsOptions {
   readonly shardBytes?: number | undefined;
   /** What `__metadata__` says in every file, beside the format. */
   readonly metadata?: Readonly<Record<string, string>> | undefined;
+  /** Continues partial files whose headers are the same. Default: they are written anew. */
+  readonly resume?: boolean | undefined;
 }
 
 export interface ShardFile {
@@ -85,12 +95,14 @@ export async function createSafetensors(
     await closeAll();
     for (const file of files) await rm(partial(file), { force: true });
   };
+  let resumed = options.resume === true;
+  for (const file of files) resumed &&= await beginsWith(partial(file), headerOf(file.tensors, options.metadata ?? {}));
   try {
     for (const file of files) {
-      const handle = await open(partial(file), "w");
+      const handle = await open(partial(file), resumed ? "r+" : "w+");
       handles.push(handle);
       const header = headerOf(file.tensors, options.metadata ?? {});
-      await writeAll(handle, header, 0);
+      if (!resumed) await writeAll(handle, header, 0);
       let offset = header.length;
       for (const entry of file.tensors) {
         const bytes = entryBytes(entry);
@@ -104,18 +116,30 @@ export async function createSafetensors(
   }
 
   const placeOf = (name: string) => places.get(name) ?? fail("INVALID_ARGUMENT", `${name} is no tensor of this checkpoint`);
-  async function writePart(name: string, offset: number, bytes: Uint8Array): Promise<void> {
+  function keepPart(name: string, offset: number, bytes: number): void {
     const place = placeOf(name);
     const left = missing.get(name) ?? fail("INVALID_ARGUMENT", `${name} is written twice`);
-    if (offset + bytes.length > place.bytes || bytes.length > left)
-      fail("INVALID_ARGUMENT", `${name} takes ${place.bytes} bytes, received ${bytes.length} at ${offset}`);
-    if (left === bytes.length) missing.delete(name);
-    else missing.set(name, left - bytes.length);
+    if (offset + bytes > place.bytes || bytes > left)
+      fail("INVALID_ARGUMENT", `${name} takes ${place.bytes} bytes, received ${bytes} at ${offset}`);
+    if (left === bytes) missing.delete(name);
+    else missing.set(name, left - bytes);
+  }
+  async function writePart(name: string, offset: number, bytes: Uint8Array): Promise<void> {
+    const place = placeOf(name);
+    keepPart(name, offset, bytes.length);
     await writeAll(place.handle, bytes, place.offset + offset);
   }
 
   return {
     files,
+    resumed,
+    keepPart,
+    async readPart(name, offset, into) {
+      const place = placeOf(name);
+      await readExactly(place.handle, name, into, place.offset + offset);
+      return into;
+    },
+    close: closeAll,
     async write(name, bytes) {
       const place = placeOf(name);
       if (missing.has(name) && bytes.length !== place.bytes)
@@ -175,6 +199,19 @@ async function writeAll(handle: FileHandle, bytes: Uint8Array, position: number)
   for (let done = 0; done < bytes.length; ) {
     const { bytesWritten } = await handle.write(bytes, done, Math.min(bytes.length - done, maxWriteBytes), position + done);
     done += bytesWritten;
+  }
+}
+
+async function beginsWith(path: string, header: Uint8Array): Promise<boolean> {
+  const handle = await open(path, "r").catch(() => null);
+  if (!handle) return false;
+  try {
+    if ((await handle.stat()).size < header.length) return false;
+    const there = new Uint8Array(header.length);
+    await readExactly(handle, path, there, 0);
+    return there.every((byte, i) => byte === header[i]);
+  } finally {
+    await handle.close();
   }
 }
 

@@ -42,6 +42,8 @@ export interface CheckpointWriterOptions {
   readonly tokenizerFiles?: TokenizerFiles | undefined;
   readonly shardBytes?: number | undefined;
   readonly overwrite?: boolean | undefined;
+  /** Continues what a writer of the same checkpoint left half way; the caller keeps what is whole (`keepPart`). */
+  readonly resume?: boolean | undefined;
 }
 
 /**
@@ -51,14 +53,10 @@ export interface CheckpointWriterOptions {
  * @throws CHECKPOINT_EXISTS when the folder holds a checkpoint
  */
 export async function createCheckpointWriter(dir: string, options: CheckpointWriterOptions): Promise<SafetensorsWriter> {
-  const { config, types, dtype = "float32", tokenizerFiles = {}, shardBytes, overwrite = false } = options;
-  await makeRoom(dir, overwrite);
-  const writer = types
-    ? await createSafetensors(dir, runEntries(types).entries, {
-        shardBytes: Number.POSITIVE_INFINITY,
-        metadata: runEntries(types).metadata,
-      })
-    : await createSafetensors(dir, plainEntries(config, dtype), { shardBytes });
+  const { config, types, dtype = "float32", tokenizerFiles = {}, shardBytes, overwrite = false, resume = false } = options;
+  if (!resume) await makeRoom(dir, overwrite);
+  const { entries, metadata } = types ? runEntries(types) : { entries: plainEntries(config, dtype), metadata: {} };
+  const writer = await createSafetensors(dir, entries, { shardBytes: types ? Number.POSITIVE_INFINITY : shardBytes, metadata, resume });
   return {
     ...writer,
     async finish() {

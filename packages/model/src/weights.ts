@@ -42,6 +42,15 @@ export async function loadWeights(store: Store, checkpoint: Checkpoint, options:
   }
 }
 
+/** The storage in which a checkpoint loses nothing: its own in the run layout, else panels of bfloat16, or of float32 where it holds more. */
+export function exactStorage(checkpoint: Checkpoint): WeightStorage {
+  if (checkpoint.weights) return checkpoint.weights;
+  const half = parameters(checkpoint.config).every(
+    ({ kind, name }) => !["embedding", "head", "matrix", "expert"].includes(kind) || checkpoint.tensors.get(name)?.dtype === "BF16",
+  );
+  return { dtype: half ? "bfloat16" : "float32", encoding: "panels" };
+}
+
 /** Bytes of the largest tensor of a checkpoint: a buffer that all can be read into, one after the other. */
 export function largestTensor({ tensors }: Checkpoint): number {
   return [...tensors.values()].reduce((largest, { bytes }) => Math.max(largest, bytes), 0);

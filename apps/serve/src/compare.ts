@@ -1,0 +1,75 @@
+import { readFile } from "node:fs/promises";
+import { type Comparison, compareCheckpoints } from "@zaya/model";
+import type { Command } from "commander";
+import { exitCodes, InputError, StoppedError } from "./exit.js";
+import { findModelFolder } from "./model_folder.js";
+import { wholeNumber } from "./options.js";
+import { createProgressLine } from "./progress.js";
+
+interface CompareFlags {
+  readonly text: string;
+  readonly tokens: number;
+  readonly threads?: number | undefined;
+  readonly json: boolean;
+}
+
+export function addCompareCommand(program: Command, onExit: (code: number) => void): void {
+  program
+    .command("compare")
+    .description("how near a model is to another on a text: divergence, perplexity, routing")
+    .argument("<reference>", "the model that is right, with its tokenizer")
+    .argument("<candidate>", "the model that is judged, such as a quantised one")
+    .requiredOption("--text <file>", "what both read")
+    .option("--tokens <n>", "tokens of the text, from its beginning", wholeNumber(2), 4096)
+    .option("--threads <n>", "threads of the CPU (default: all)", wholeNumber(1, 1024))
+    .option("--json", "one JSON object at the end instead of a table", false)
+    .addHelpText("after", "\nExample:\n  zaya-serve compare checkpoints/zaya1-8b checkpoints/zaya1-8b-q4 --text held-out.txt")
+    .action(async (reference: string, candidate: string, flags: CompareFlags) => {
+      const controller = new AbortController();
+      const stop = () => controller.abort(new StoppedError("stopped"));
+      process.once("SIGINT", stop);
+      try {
+        const [a, b] = [await findModelFolder(reference, {}), await findModelFolder(candidate, {})];
+        await compareFolders(a.dir, b.dir, { ...flags, signal: controller.signal });
+      } finally {
+        process.off("SIGINT", stop);
+      }
+      onExit(exitCodes.done);
+    });
+}
+
+/** Compares two folders with progress on stderr, and prints what was found. */
+export async function compareFolders(
+  reference: string,
+  candidate: string,
+  { text: path, tokens: maxTokens, threads, json, signal }: CompareFlags & { readonly signal: AbortSignal },
+): Promise<void> {
+  const text = await readFile(path, "utf8").catch(() => {
+    throw new InputError(`${path}: no such file`);
+  });
+  const progress = createProgressLine();
+  try {
+    for await (const event of compareCheckpoints({ reference, candidate, text, maxTokens, threads, signal })) {
+      if (event.type === "window-end") {
+        progress.update(`${event.tokens} of ${event.totalTokens} tokens  KL ${event.meanKl.toFixed(4)}`);
+        continue;
+      }
+      progress.end();
+      process.stdout.write(json ? `${JSON.stringify(event)}\n` : describeComparison(event));
+    }
+  } finally {
+    progress.end();
+  }
+}
+
+function describeComparison({ tokens, meanKl, topAgreement, perplexity, routingAgreement }: Comparison): string {
+  const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+  const rows = [
+    ["tokens", String(tokens)],
+    ["KL divergence", `${meanKl.toFixed(5)} nats a token`],
+    ["same most probable token", percent(topAgreement)],
+    ["perplexity", `${perplexity.candidate.toFixed(3)}, of the reference ${perplexity.reference.toFixed(3)}`],
+    ...routingAgreement.map((share, layer) => [`same expert, layer ${layer}`, percent(share)]),
+  ];
+  return `${rows.map(([name, value]) => `${name?.padEnd(26)}${value}`).join("\n")}\n`;
+}

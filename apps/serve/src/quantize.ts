@@ -1,0 +1,118 @@
+import { readFile } from "node:fs/promises";
+import { type QuantiseEvent, quantiseCheckpoint, type RunKind } from "@zaya/model";
+import { type Command, Option } from "commander";
+import { compareFolders } from "./compare.js";
+import { exitCodes, InputError, StoppedError } from "./exit.js";
+import { formatBytes, formatCount, formatSeconds } from "./format.js";
+import { addRevisionOption, findModelFolder, modelArgument, type RevisionFlags } from "./model_folder.js";
+import { wholeNumber } from "./options.js";
+import { createProgressLine } from "./progress.js";
+
+interface QuantizeFlags extends RevisionFlags {
+  readonly to: RunKind;
+  readonly out: string;
+  readonly calibrate?: string;
+  readonly calibrateTokens?: number;
+  readonly attention?: string;
+  readonly head?: string;
+  readonly evaluate?: string;
+  readonly evaluateTokens: number;
+  readonly dryRun: boolean;
+  readonly threads?: number;
+  readonly json: boolean;
+}
+
+const widths = ["4", "6", "8"];
+
+export function addQuantizeCommand(program: Command, onExit: (code: number) => void): void {
+  addRevisionOption(
+    program.command("quantize").description("write a checkpoint as kernels read it, in fewer bits").argument("<model>", modelArgument),
+  )
+    .addOption(
+      new Option("--to <kind>", "q8: every matrix in 8 bits, q4: experts in 4, bf16: not quantised")
+        .choices(["q8", "q4", "bf16"])
+        .makeOptionMandatory(),
+    )
+    .requiredOption("-o, --out <dir>", "folder of the new checkpoint, or of an interrupted run to continue")
+    .option("--calibrate <file>", "text to run the model on first, which tells what columns of its weights count most; needs its memory")
+    .option("--calibrate-tokens <n>", "tokens of that text (default 16384)", wholeNumber(2))
+    .addOption(new Option("--attention <bits>", "width of the attention's projections in q4 (default 8)").choices(widths))
+    .addOption(new Option("--head <bits>", "width of embedding and head in q4 (default 8)").choices(widths))
+    .option("--evaluate <file>", "text on which the result is compared with the original at the end; needs the memory of both")
+    .option("--evaluate-tokens <n>", "tokens of that text", wholeNumber(2), 4096)
+    .option("--dry-run", "only say what would be written", false)
+    .option("--threads <n>", "threads of the CPU (default: all)", wholeNumber(1, 1024))
+    .option("--json", "every event as a line of JSON", false)
+    .addHelpText(
+      "after",
+      `
+The result is memory-mapped: it starts at once, and processes that serve it share its memory. Router, convolutions, norms, scales and biases keep
+their precision. Ctrl-C or a crash loses nothing: the same command continues.
+
+Examples:
+  zaya-serve quantize checkpoints/zaya1-8b --to q4 --out checkpoints/zaya1-8b-q4 --calibrate text.txt
+  zaya-serve quantize checkpoints/zaya1-8b --to q8 --out checkpoints/zaya1-8b-q8 --evaluate held-out.txt`,
+    )
+    .action(async (model: string, flags: QuantizeFlags) => onExit(await quantize(model, flags)));
+}
+
+async function quantize(model: string, flags: QuantizeFlags): Promise<number> {
+  const { to, out, dryRun, json, threads } = flags;
+  if (to !== "q4" && (flags.attention ?? flags.head) !== undefined)
+    throw new InputError("--attention and --head choose widths of q4; the others have one for all");
+  if (flags.evaluate !== undefined) await readFile(flags.evaluate).catch(() => fileMissing(flags.evaluate as string));
+  const { dir } = await findModelFolder(model, flags);
+  const controller = new AbortController();
+  const stop = () => controller.abort(new StoppedError(`stopped; the same command continues ${out}`));
+  process.once("SIGINT", stop);
+  const progress = createProgressLine();
+  const begin = performance.now();
+  try {
+    for await (const event of quantiseCheckpoint({
+      from: dir,
+      out,
+      to,
+      attention: width(flags.attention),
+      head: width(flags.head),
+      calibrate: flags.calibrate,
+      calibrateTokens: flags.calibrateTokens,
+      dryRun,
+      threads,
+      signal: controller.signal,
+    })) {
+      if (json) process.stdout.write(`${JSON.stringify(event)}\n`);
+      else tell(event, progress, (performance.now() - begin) / 1000);
+    }
+    if (flags.evaluate !== undefined && !dryRun)
+      await compareFolders(dir, out, { text: flags.evaluate, tokens: flags.evaluateTokens, threads, json, signal: controller.signal });
+  } finally {
+    progress.end();
+    process.off("SIGINT", stop);
+  }
+  return exitCodes.done;
+}
+
+function tell(event: QuantiseEvent, progress: ReturnType<typeof createProgressLine>, seconds: number): void {
+  if (event.type === "quantise-start") {
+    const { parameters, bytesBefore, bytesAfter, resumes } = event;
+    const sizes = `${formatCount(parameters)} parameters, ${formatBytes(bytesBefore)} → ${formatBytes(bytesAfter)}`;
+    process.stdout.write(`${sizes}${resumes ? "; continuing an interrupted run" : ""}\n`);
+  } else if (event.type === "calibrate-window") {
+    progress.update(`calibrating: window ${event.done} of ${event.total}`);
+  } else if (event.type === "tensor-end") {
+    const left = (seconds * (event.totalBytes - event.doneBytes)) / event.doneBytes;
+    progress.update(`${formatBytes(event.doneBytes)} of ${formatBytes(event.totalBytes)}, ${formatSeconds(left)} left  ${event.name}`);
+  } else {
+    progress.end();
+    const kept = event.keptBytes > 0 ? `, ${formatBytes(event.keptBytes)} of it from before` : "";
+    if (!event.dryRun) process.stdout.write(`${event.out}: ${formatBytes(event.bytes)} in ${formatSeconds(seconds)}${kept}\n`);
+  }
+}
+
+function width(text: string | undefined): 4 | 6 | 8 | undefined {
+  return text === undefined ? undefined : (Number(text) as 4 | 6 | 8);
+}
+
+function fileMissing(path: string): never {
+  throw new InputError(`${path}: no such file`);
+}

@@ -1,0 +1,57 @@
+import { createHash } from "node:crypto";
+import { type FileHandle, open, readFile, rm } from "node:fs/promises";
+
+/**
+ * What of a long job is done, beside its partial files: a line of JSON with the job's fingerprint, then one for every part that was
+ * written, with the part's hash. A line that a kill cut short is dropped; a part counts only where the bytes that are there have its hash.
+ */
+export interface Journal extends AsyncDisposable {
+  /** Hashes of the parts that an earlier run of the same job wrote, by `partKey`. */
+  readonly done: ReadonlyMap<string, string>;
+  add(key: string, hash: string): Promise<void>;
+  /** Removes the file: the job is done. */
+  remove(): Promise<void>;
+}
+
+export function partKey(name: string, offset: number): string {
+  return `${name} ${offset}`;
+}
+
+export function hashOf(bytes: NodeJS.TypedArray | string): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+/** Opens the journal of a job, and begins it anew where there is none or it belongs to another job. */
+export async function openJournal(path: string, fingerprint: string): Promise<Journal> {
+  const done = await readDone(path, fingerprint);
+  const handle: FileHandle = await open(path, done ? "a" : "w");
+  // A line that was cut short stays behind this newline and is dropped again.
+  await handle.write(done ? "\n" : `${JSON.stringify({ fingerprint })}\n`);
+  return {
+    done: done ?? new Map(),
+    async add(key, hash) {
+      await handle.write(`${JSON.stringify({ key, hash })}\n`);
+    },
+    async remove() {
+      await handle.close();
+      await rm(path, { force: true });
+    },
+    [Symbol.asyncDispose]: () => handle.close(),
+  };
+}
+
+async function readDone(path: string, fingerprint: string): Promise<Map<string, string> | null> {
+  const text = await readFile(path, "utf8").catch(() => null);
+  if (text === null) return null;
+  const [first, ...lines] = text.split("\n").map(parse);
+  if (first?.fingerprint !== fingerprint) return null;
+  return new Map(lines.flatMap((line) => (line?.key !== undefined && line.hash !== undefined ? [[line.key, line.hash]] : [])));
+}
+
+function parse(line: string): { readonly fingerprint?: string; readonly key?: string; readonly hash?: string } | null {
+  try {
+    return JSON.parse(line) as ReturnType<typeof parse>;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,32 @@
+import { fail } from "../errors.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+
+export interface WindowOptions {
+  /** Tokens that are read together. Default 512. */
+  readonly context?: number | undefined;
+  /** Tokens of the text that are taken, from its beginning. Default: all. */
+  readonly maxTokens?: number | undefined;
+}
+
+/**
+ * A text as windows of token ids, each read from its own beginning, every one starting with the token for the beginning of a text where
+ * the tokenizer has one.
+ *
+ * @throws INVALID_ARGUMENT when the text holds no two tokens
+ */
+export function textWindows(tokenizer: Tokenizer, text: string, { context = 512, maxTokens }: WindowOptions = {}): readonly Int32Array[] {
+  const { bosTokenId } = tokenizer;
+  const ids = tokenizer.encode(text, { addSpecialTokens: false }).slice(0, maxTokens);
+  const start = bosTokenId === null ? [] : [bosTokenId];
+  const step = context - start.length;
+  const windows: Int32Array[] = [];
+  for (let begin = 0; begin < ids.length; begin += step) windows.push(Int32Array.of(...start, ...ids.slice(begin, begin + step)));
+  const whole = windows.filter((window) => window.length > 1);
+  if (whole.length === 0) fail("INVALID_ARGUMENT", "the text holds no two tokens to measure with");
+  return whole;
+}
+
+/** The ragged inputs of one window. */
+export function windowInputs(ids: Int32Array): Record<"ids" | "positions" | "cu_seqlens", Int32Array> {
+  return { ids, positions: Int32Array.from(ids, (_, t) => t), cu_seqlens: Int32Array.of(0, ids.length) };
+}
