@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -183,30 +184,35 @@ Status Plan::parse(const double* code, size_t length, Isa isa) {
   return {};
 }
 
-void Plan::arguments(const Step& step, std::vector<Tensor>* operands, Arguments* arguments) {
-  const size_t num = static_cast<size_t>(step.num_in + step.num_out);
-  operands->assign(num, Tensor{});
-  for (size_t k = 0; k < num; k++) {
-    const int index = operands_[static_cast<size_t>(step.first_in) + k];
-    if (index >= 0) (*operands)[k] = tensors_[static_cast<size_t>(index)].tensor;
-  }
-  arguments->in = operands->data();
-  arguments->num_in = step.num_in;
-  arguments->out = operands->data() + step.num_in;
-  arguments->num_out = step.num_out;
-  arguments->attribute = attributes_.data() + step.first_attribute;
-}
-
-Status Plan::workspaces(const double* maxima, Pool& pool, std::vector<double>* bytes) {
+void Plan::bind_shapes(const double* sizes) {
   for (TensorRule& rule : tensors_)
     for (int d = 0; d < rule.tensor.rank; d++) {
       const DimensionRule& dimension = rule.dimension[d];
-      rule.tensor.shape[d] = dimension.size < 0 ? dimension.plus : dimension.times * static_cast<int64_t>(maxima[dimension.size]) + dimension.plus;
+      rule.tensor.shape[d] = dimension.size < 0 ? dimension.plus : dimension.times * static_cast<int64_t>(sizes[dimension.size]) + dimension.plus;
     }
-  std::vector<Tensor> operands;
+}
+
+void Plan::bind_operands() {
+  bound_.assign(operands_.size(), Tensor{});
+  for (size_t i = 0; i < operands_.size(); i++)
+    if (operands_[i] >= 0) bound_[i] = tensors_[static_cast<size_t>(operands_[i])].tensor;
+}
+
+Arguments Plan::arguments(const Step& step) const {
+  Arguments call;
+  call.in = bound_.data() + step.first_in;
+  call.num_in = step.num_in;
+  call.out = bound_.data() + step.first_out;
+  call.num_out = step.num_out;
+  call.attribute = attributes_.data() + step.first_attribute;
+  return call;
+}
+
+Status Plan::workspaces(const double* maxima, Pool& pool, std::vector<double>* bytes) {
+  bind_shapes(maxima);
+  bind_operands();
   for (const Step& step : steps_) {
-    Arguments call;
-    arguments(step, &operands, &call);
+    Arguments call = arguments(step);
     call.pool = &pool;
     bytes->push_back(static_cast<double>(step.operation->workspace(call)));
   }
@@ -221,20 +227,24 @@ Status Plan::allocate_arena() {
 
 Status Plan::bind(const double* sizes, size_t count, const Store& store) {
   if (count != num_sizes_) return error("the plan binds %zu sizes, received %zu", num_sizes_, count);
+  // Generation binds the same sizes step after step; then only the store is looked at.
+  bool changed = !is_bound_ || !std::equal(sizes, sizes + count, sizes_.begin(), sizes_.end());
+  is_bound_ = false;
+  if (changed) bind_shapes(sizes);
   for (TensorRule& rule : tensors_) {
-    for (int d = 0; d < rule.tensor.rank; d++) {
-      const DimensionRule& dimension = rule.dimension[d];
-      rule.tensor.shape[d] = dimension.size < 0 ? dimension.plus : dimension.times * static_cast<int64_t>(sizes[dimension.size]) + dimension.plus;
-    }
-    if (bytes_of(rule.tensor) > rule.max_bytes) return error("a tensor wants %zu bytes where %zu were planned", bytes_of(rule.tensor), rule.max_bytes);
-    if (!rule.in_store) {
-      rule.tensor.data = arena_ + rule.offset;
-      continue;
-    }
-    const Block* block = store.at(static_cast<int>(rule.offset));
-    if (block == nullptr || block->data == nullptr || block->bytes < bytes_of(rule.tensor)) return error("tensor %zu of the store is gone or too small", rule.offset);
-    rule.tensor.data = block->data;
+    if (!rule.in_store && !changed) continue;
+    const size_t bytes = bytes_of(rule.tensor);
+    if (bytes > rule.max_bytes) return error("a tensor wants %zu bytes where %zu were planned", bytes, rule.max_bytes);
+    const Block* block = rule.in_store ? store.at(static_cast<int>(rule.offset)) : nullptr;
+    if (rule.in_store && (block == nullptr || block->data == nullptr || block->bytes < bytes))
+      return error("tensor %zu of the store is gone or too small", rule.offset);
+    void* data = rule.in_store ? block->data : arena_ + rule.offset;
+    changed = changed || data != rule.tensor.data;
+    rule.tensor.data = data;
   }
+  if (changed) bind_operands();
+  sizes_.assign(sizes, sizes + count);
+  is_bound_ = true;
   return {};
 }
 
@@ -263,15 +273,13 @@ Status Plan::check_guards(const Step& step) const {
 Status Plan::run(Pool& pool, const std::atomic<bool>& abort, bool* aborted) {
   *aborted = false;
   if (timing) times.assign(steps_.size(), 0);
-  std::vector<Tensor> operands;
   for (size_t i = 0; i < steps_.size(); i++) {
     const Step& step = steps_[i];
     if (!step.in_tail && abort.load(std::memory_order_relaxed)) {
       *aborted = true;
       return {};
     }
-    Arguments call;
-    arguments(step, &operands, &call);
+    Arguments call = arguments(step);
     call.workspace = arena_ + step.workspace;
     call.pool = &pool;
     if (guard_bytes_ > 0) lay_guards(step);

@@ -92,7 +92,9 @@ class Plan {
   bool timing = false;
 
  private:
-  void arguments(const Step& step, std::vector<Tensor>* operands, Arguments* arguments);
+  void bind_shapes(const double* sizes);
+  void bind_operands();
+  Arguments arguments(const Step& step) const;
   // With guard bytes: the poison behind each output and the workspace, laid before a step and read after it.
   void lay_guards(const Step& step);
   Status check_guards(const Step& step) const;
@@ -100,6 +102,9 @@ class Plan {
   std::vector<TensorRule> tensors_;
   std::vector<Step> steps_;
   std::vector<int> operands_;
+  std::vector<Tensor> bound_;  // the operands, and the sizes that they were bound for
+  std::vector<double> sizes_;
+  bool is_bound_ = false;
   std::vector<double> attributes_;
   std::vector<size_t> inputs_, outputs_;
   std::vector<std::pair<size_t, size_t>> copies_;
