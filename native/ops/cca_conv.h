@@ -4,8 +4,7 @@
 // group's weight [H, 2H], in panels (cpu/gemm.h) as stored or packed here. Accumulation: an element starts from its bias and takes the
 // columns of A in order, as every product of cpu/gemm.h does.
 #pragma once
-#include "cpu/gemm_pack.h"
-#include "cpu/gemm_tile.h"
+#include "cpu/panel_product.h"
 #include "cpu/ragged.h"
 #include "cpu/vector.h"
 
@@ -64,18 +63,17 @@ template <class T> class GroupConvolution {
  public:
   static constexpr int64_t block_rows = 8 * tile_height;  // their pairs stay in the second-level cache
 
-  static bool in_place(const Tensor& grouped) { return grouped.encoding == Encoding::panels && grouped.dtype == element_type(grouped); }
+  static bool in_place(const Tensor& grouped) { return PanelWeight<T>::in_place(grouped); }
   static size_t bytes(const Tensor& grouped) {
     const int64_t width = grouped.shape[1];
     return Depthwise<T>::bytes(width) + align64(static_cast<size_t>(width) * sizeof(T)) + tile_bytes(width) + pairs_bytes(width) +
-           (in_place(grouped) ? 0 : align64(static_cast<size_t>(packed_elements(width, 2 * width)) * size_of(element_type(grouped))));
+           (in_place(grouped) ? 0 : align64(static_cast<size_t>(packed_elements(width, 2 * width)) * size_of(PanelWeight<T>::packed(grouped.dtype))));
   }
 
   // vectors: depthwise_w, depthwise_b, grouped_w, grouped_b
   GroupConvolution(const RaggedRows<T>& columns, const Tensor* weights, int64_t group, uint8_t* scratch)
       : rows_(columns.ragged.rows()), width_(weights[2].shape[1]), depthwise_(columns, weights[0], weights[1], group * width_, width_, scratch) {
     const Tensor& grouped = weights[2];
-    const DType dtype = element_type(grouped);
     const int64_t depth = 2 * width_;
     scratch += Depthwise<T>::bytes(width_);
     bias_ = reinterpret_cast<T*>(scratch);
@@ -85,17 +83,14 @@ template <class T> class GroupConvolution {
     scratch += tile_bytes(width_);
     pairs_ = reinterpret_cast<T*>(scratch);
     scratch += pairs_bytes(width_);
-    format_ = sizeof(T) == 8 ? Format::float64 : dtype == DType::bfloat16 ? Format::float32_by_bfloat16 : Format::float32;
-    panel_bytes_ = panel_elements(depth) * static_cast<int64_t>(size_of(dtype));
     const bool panels = grouped.encoding == Encoding::panels;
     const int64_t elements = panels ? packed_elements(width_, depth) : width_ * depth;
     const uint8_t* matrix = grouped.as<uint8_t>() + static_cast<size_t>(group * elements) * size_of(grouped.dtype);
-    panels_ = matrix;
+    matrix_ = {PanelWeight<T>::packed(grouped.dtype), in_place(grouped) ? matrix : scratch, width_, depth};
     if (in_place(grouped)) return;
-    panels_ = scratch;
     const Operand source{matrix, grouped.dtype, panels ? Layout::panels : Layout::rows, depth};
     for (int64_t panel = 0; panel < panels_of(width_); panel++)
-      pack_panel({source, width_, depth, panel * panel_columns, panel_columns, scratch + panel * panel_bytes_}, dtype, 0, depth);
+      pack_panel({source, width_, depth, panel * panel_columns, panel_columns, scratch + panel * matrix_.panel_bytes()}, matrix_.dtype, 0, depth);
   }
 
   // Rows begin … end − 1, at most block_rows, to out(t); rows that belong to no sequence are zeros.
@@ -112,30 +107,10 @@ template <class T> class GroupConvolution {
       pack_panel({{tile_, dtype_of<T>(), Layout::rows, width_}, 2 * height, width_, 0, 2 * height, pairs_ + i * tile_elements(width_)}, dtype_of<T>(), 0,
                  even(width_));
     }
-    const int last = static_cast<int>(count - (tiles - 1) * tile_height);
-    const int together = tiles == 1 ? tile_panels(format_, last) : 1;
-    for (int64_t panel = 0; panel < panels_of(width_) && tiles > 0;) {
-      const int taken = panel + together <= panels_of(width_) ? together : 1;
-      TileCall call;
-      call.b = panels_ + panel * panel_bytes_;
-      call.b_panel = panel_bytes_;
-      call.c_stride = stride;
-      call.pairs = width_;
-      call.columns = std::min<int64_t>(taken * panel_columns, width_ - panel * panel_columns);
-      call.accumulate = true;
-      for (int64_t i = 0; i < tiles; i++) {
-        call.rows = i + 1 == tiles ? last : tile_height;
-        call.a = pairs_ + i * tile_elements(width_);
-        call.c = out + i * tile_height * stride + panel * panel_columns;
-        call.ahead = i == 0 ? 2048 : 0;
-        tile_kernel(format_, call.rows, taken)(call);
-      }
-      panel += taken;
-    }
+    multiply_strips(pairs_, tile_elements(width_), count, matrix_, 0, panels_of(width_), out, stride, true);
   }
 
  private:
-  static DType element_type(const Tensor& grouped) { return packed_dtype(sizeof(T) == 8 ? Math::float64 : Math::float32, grouped.dtype); }
   static int64_t tile_elements(int64_t width) { return 2 * tile_height * even(width); }
   static size_t tile_bytes(int64_t width) { return align64(static_cast<size_t>(2 * tile_height * width) * sizeof(T)); }
   static size_t pairs_bytes(int64_t width) { return align64(static_cast<size_t>(block_rows / tile_height * tile_elements(width)) * sizeof(T)); }
@@ -143,9 +118,7 @@ template <class T> class GroupConvolution {
   int64_t rows_, width_;
   Depthwise<T> depthwise_;
   T *bias_, *tile_, *pairs_;
-  Format format_;
-  const uint8_t* panels_;
-  int64_t panel_bytes_;
+  PanelWeight<T> matrix_;
 };
 
 }  // namespace zaya::ZAYA_ISA

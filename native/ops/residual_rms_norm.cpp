@@ -2,6 +2,7 @@
 //   out = residual_merge(y, h, …), normed = rms_norm(out, weight): the end of one half-block and the norm that opens the next,
 //   in one pass over memory. The same numbers, bit for bit, as the two operations one after the other.
 #include "ops/residual_merge.h"
+#include "ops/rms_norm.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
@@ -17,11 +18,8 @@ template <class T> Status merge_norm(const Arguments& a) {
   for_rows(*a.pool, y.rows(), columns, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; t++) {
       T* row = a.out[0].as<T>() + t * columns;
-      T* normed = a.out[1].as<T>() + t * columns;
       merge_row<T>(y.as<T>() + t * columns, h.present() ? h.as<T>() + t * columns : nullptr, ys, hs, columns, row);
-      const T scale = 1 / std::sqrt(sum_of<T>(columns, [&](int64_t i) { return row[i] * row[i]; }) / static_cast<T>(columns) + eps);
-#pragma GCC ivdep
-      for (int64_t i = 0; i < columns; i++) normed[i] = row[i] * scale * weight[i];
+      norm_row(row, weight, columns, eps, a.out[1].as<T>() + t * columns);
     }
   });
   return {};

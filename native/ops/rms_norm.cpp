@@ -6,6 +6,7 @@
 // Accumulation: a row's sums in 16 lanes; dweight by chunks of rows (cpu/rows.h).
 #include "cpu/rows.h"
 #include "cpu/vector.h"
+#include "ops/rms_norm.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
@@ -17,13 +18,7 @@ template <class T> Status norm(const Arguments& a) {
   uint8_t* workspace = a.workspace;
   const T* weight = read_vector<T>(a.in[1], workspace);
   for_rows(*a.pool, x.rows(), columns, [&](int64_t begin, int64_t end, int) {
-    for (int64_t t = begin; t < end; t++) {
-      const T* row = x.as<T>() + t * columns;
-      T* y = out.as<T>() + t * columns;
-      const T scale = 1 / std::sqrt(sum_of<T>(columns, [&](int64_t i) { return row[i] * row[i]; }) / static_cast<T>(columns) + eps);
-#pragma GCC ivdep
-      for (int64_t i = 0; i < columns; i++) y[i] = row[i] * scale * weight[i];
-    }
+    for (int64_t t = begin; t < end; t++) norm_row(x.as<T>() + t * columns, weight, columns, eps, out.as<T>() + t * columns);
   });
   return {};
 }

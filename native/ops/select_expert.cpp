@@ -5,6 +5,7 @@
 //   has no gradient (it is balanced by balance_grad).
 #include "cpu/rows.h"
 #include "cpu/vector.h"
+#include "ops/select_expert.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
@@ -17,15 +18,7 @@ template <class T> Status select(const Arguments& a) {
   for_rows(*a.pool, p.rows(), classes, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; t++) {
       const T* row = p.as<T>() + t * classes;
-      int32_t best = 0;
-      T value = -INFINITY;
-      for (int64_t c = 0; c < classes; c++) {
-        const T candidate = row[c] + bias[c];
-        if (candidate > value) {
-          value = candidate;
-          best = static_cast<int32_t>(c);
-        }
-      }
+      const int32_t best = best_class(row, bias, classes);
       a.out[0].as<int32_t>()[t] = best;
       a.out[1].as<T>()[t] = row[best];
     }

@@ -2,29 +2,15 @@
 //   An entry of −inf gets 0; a row of nothing but −inf has no distribution and gets NaN.
 // softmax_grad(dp [T,C], p [T,C]) -> dx = p · (dp − Σ dp · p)
 // Accumulation: a row's sum in 16 lanes.
-#include "cpu/rows.h"
+#include "ops/softmax.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
 
-template <class T> T largest(const T* x, int64_t n) {
-  T best = -INFINITY;
-  for (int64_t i = 0; i < n; i++) best = x[i] > best ? x[i] : best;
-  return best;
-}
-
 template <class T> Status normalise(const Arguments& a) {
   const int64_t columns = a.in[0].columns();
   for_rows(*a.pool, a.in[0].rows(), 4 * columns, [&](int64_t begin, int64_t end, int) {
-    for (int64_t t = begin; t < end; t++) {
-      const T* x = a.in[0].as<T>() + t * columns;
-      T* p = a.out[0].as<T>() + t * columns;
-      const T top = largest(x, columns);
-      map_lanes<T>(x, p, columns, [&](Lanes<T> v) { return exponential(v - top); });
-      const T total = sum_of<T>(columns, [&](int64_t i) { return p[i]; });
-#pragma GCC ivdep
-      for (int64_t i = 0; i < columns; i++) p[i] /= total;
-    }
+    for (int64_t t = begin; t < end; t++) softmax_row(a.in[0].as<T>() + t * columns, columns, a.out[0].as<T>() + t * columns);
   });
   return {};
 }

@@ -30,6 +30,7 @@ export { residualMerge } from "./residual_merge.js";
 export { residualRmsNorm } from "./residual_rms_norm.js";
 export { rmsNorm } from "./rms_norm.js";
 export { rope } from "./rope.js";
+export { type RouterWeights, router } from "./router.js";
 export { scale } from "./scale.js";
 export { scatterRows } from "./scatter_rows.js";
 export { selectExpert } from "./select_expert.js";

@@ -30,6 +30,7 @@ import { residualMergeGradOperation, residualMergeOperation } from "./residual_m
 import { residualRmsNormOperation } from "./residual_rms_norm.js";
 import { rmsNormGradOperation, rmsNormOperation } from "./rms_norm.js";
 import { ropeOperation } from "./rope.js";
+import { routerOperation } from "./router.js";
 import { scaleOperation } from "./scale.js";
 import { scatterRowsOperation } from "./scatter_rows.js";
 import { selectExpertGradOperation, selectExpertOperation } from "./select_expert.js";
@@ -91,6 +92,7 @@ export const registry: readonly Operation[] = [
   rmsNormGradOperation,
   rmsNormOperation,
   ropeOperation,
+  routerOperation,
   scaleOperation,
   scatterRowsOperation,
   selectExpertGradOperation,

@@ -29,22 +29,49 @@ export function experts(
 ): { y: Value; r: Value; routing: Routing } {
   const mlp = `model.layers.${layer}.mlp`;
   const gate = (name: string) => weight(`${mlp}.gate.${name}`);
-  const layerOf = (x: Value, name: string) => ops.linear(x, gate(`${name}.weight`), { bias: gate(`${name}.bias`) });
-
-  const projected_TR = layerOf(x_TD, "down_proj");
-  const r_TR = previous_TR ? ops.residualMerge(projected_TR, previous_TR, { hScale: gate("router_states_scale") }) : projected_TR;
-  const normed_TR = ops.rmsNorm(r_TR, gate("router_mlp.norm.weight"), { eps: config.rmsNormEps });
-  const hidden_TR = ops.gelu(layerOf(ops.gelu(layerOf(normed_TR, "router_mlp.fc1")), "router_mlp.fc2"));
-  const p_TC = ops.softmax(ops.linear(hidden_TR, gate("router_mlp.out_proj.weight")));
-  const { index, prob } = ops.selectExpert(p_TC, gate("balancing_biases"));
+  const { r, index, prob } = generating
+    ? ops.router(x_TD, previous_TR && { r: previous_TR, scale: gate("router_states_scale") }, routerWeights(gate), {
+        eps: config.rmsNormEps,
+      })
+    : route(config, x_TD, previous_TR, gate);
 
   const { order, offsets, counts } = ops.expertSort(index, { numExperts: config.numExperts, dtype: prob.type.dtype });
   const routing = { index, prob, counts };
   const [gateUp, down] = [weight(`${mlp}.experts.gate_up_proj`), weight(`${mlp}.experts.down_proj`)];
   // Generation needs no gradient, and takes the composite.
-  if (generating) return { y: ops.experts(x_TD, index, prob, gateUp, down, { compute }), r: r_TR, routing };
+  if (generating) return { y: ops.experts(x_TD, index, prob, gateUp, down, { compute }), r, routing };
   const sorted_TD = ops.gatherRows(x_TD, order);
   const inner = ops.swiglu(ops.groupedLinear(sorted_TD, gateUp, offsets, { compute }));
   const out_TD = ops.groupedLinear(inner, down, offsets, { compute });
-  return { y: ops.combine(out_TD, order, prob), r: r_TR, routing };
+  return { y: ops.combine(out_TD, order, prob), r, routing };
+}
+
+function routerWeights(gate: (name: string) => Value): ops.RouterWeights {
+  return {
+    downWeight: gate("down_proj.weight"),
+    downBias: gate("down_proj.bias"),
+    normWeight: gate("router_mlp.norm.weight"),
+    fc1Weight: gate("router_mlp.fc1.weight"),
+    fc1Bias: gate("router_mlp.fc1.bias"),
+    fc2Weight: gate("router_mlp.fc2.weight"),
+    fc2Bias: gate("router_mlp.fc2.bias"),
+    outWeight: gate("router_mlp.out_proj.weight"),
+    balancing: gate("balancing_biases"),
+  };
+}
+
+/** The router in operations that have gradients. */
+function route(
+  { rmsNormEps: eps }: ZayaConfig,
+  x_TD: Value,
+  previous_TR: Value | null,
+  gate: (name: string) => Value,
+): { r: Value; index: Value; prob: Value } {
+  const layerOf = (x: Value, name: string) => ops.linear(x, gate(`${name}.weight`), { bias: gate(`${name}.bias`) });
+  const projected_TR = layerOf(x_TD, "down_proj");
+  const r = previous_TR ? ops.residualMerge(projected_TR, previous_TR, { hScale: gate("router_states_scale") }) : projected_TR;
+  const normed_TR = ops.rmsNorm(r, gate("router_mlp.norm.weight"), { eps });
+  const hidden_TR = ops.gelu(layerOf(ops.gelu(layerOf(normed_TR, "router_mlp.fc1")), "router_mlp.fc2"));
+  const p_TC = ops.softmax(ops.linear(hidden_TR, gate("router_mlp.out_proj.weight")));
+  return { r, ...ops.selectExpert(p_TC, gate("balancing_biases")) };
 }
