@@ -6,6 +6,7 @@ export { carryState } from "./carry_state.js";
 export { cast } from "./cast.js";
 export { ccaConv } from "./cca_conv.js";
 export { type CcaHeadsInputs, ccaHeads } from "./cca_heads.js";
+export { ccaProject } from "./cca_project.js";
 export { ccaQk } from "./cca_qk.js";
 export { clipScale } from "./clip_scale.js";
 export { columnSum } from "./column_sum.js";

@@ -7,6 +7,7 @@ import { carryStateOperation } from "./carry_state.js";
 import { castOperation } from "./cast.js";
 import { ccaConvGradOperation, ccaConvOperation } from "./cca_conv.js";
 import { ccaHeadsOperation } from "./cca_heads.js";
+import { ccaProjectOperation } from "./cca_project.js";
 import { ccaQkGradOperation, ccaQkOperation } from "./cca_qk.js";
 import { clipScaleOperation } from "./clip_scale.js";
 import { columnSumOperation } from "./column_sum.js";
@@ -56,6 +57,7 @@ export const registry: readonly Operation[] = [
   ccaConvGradOperation,
   ccaConvOperation,
   ccaHeadsOperation,
+  ccaProjectOperation,
   ccaQkGradOperation,
   ccaQkOperation,
   clipScaleOperation,

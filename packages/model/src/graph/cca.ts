@@ -28,8 +28,7 @@ export function cca(
   const { theta, rotaryDim: rotary } = sliding ? config.rope.sliding : config.rope.full;
   const state = cache && cacheTensors(config, cache)[layer];
 
-  const projections = [project("q_proj"), project("k_proj"), project("v_proj_current"), project("v_proj_delayed")] as const;
-  const [z_TC, current_TW, delayed_TW] = projectAll(x_TD, projections, compute);
+  const [q, k, current, delayed] = [project("q_proj"), project("k_proj"), project("v_proj_current"), project("v_proj_delayed")];
   const convolutions = {
     depthwiseWeight: conv("depthwise.weight"),
     depthwiseBias: conv("depthwise.bias"),
@@ -42,18 +41,19 @@ export function cca(
   if (cache && state) {
     const { slots, cached } = cache;
     const states = { convState: graph.read(state.conv.name, state.conv.type), delayState: graph.read(state.delay.name, state.delay.type) };
-    const rows = { z: z_TC, current: current_TW, delayed: delayed_TW, positions, cuSeqlens, slots, cached };
+    const rows = { ...ops.ccaProject(x_TD, { q, k, current, delayed }, { compute }), positions, cuSeqlens, slots, cached };
     const { convTail, delayTail, ...made } = ops.ccaHeads({ ...rows, ...convolutions, temp, ...states }, mix);
     graph.assign(state.conv.name, ops.carryState(states.convState, convTail, cuSeqlens, slots));
     graph.assign(state.delay.name, ops.carryState(states.delayState, delayTail, cuSeqlens, slots));
     heads = made;
   } else {
     const { depthwiseWeight, depthwiseBias, groupedWeight, groupedBias } = convolutions;
+    const [z_TC, current_TW, delayed_TW] = projectAll(x_TD, [q, k, current, delayed], compute);
     const mixed_TC = ops.ccaConv(z_TC, depthwiseWeight, depthwiseBias, groupedWeight, groupedBias, cuSeqlens);
-    const { q, k } = ops.ccaQk(z_TC, mixed_TC, temp, mix);
+    const mixed = ops.ccaQk(z_TC, mixed_TC, temp, mix);
     const rotate = (x: Value) => ops.rope(x, positions, { rotary, theta });
     const v_TKH = ops.reshape(ops.valueDelay(current_TW, delayed_TW, cuSeqlens), [inputs.T, K, H]);
-    heads = { q: rotate(q), k: rotate(k), v: v_TKH };
+    heads = { q: rotate(mixed.q), k: rotate(mixed.k), v: v_TKH };
   }
   const mask = { scale: 1 / Math.sqrt(H), window: sliding ? (config.slidingWindow ?? 0) : 0 };
   const o_TNH = cachedAttention(graph, config, layer, heads, inputs, mask, compute);
