@@ -13,6 +13,7 @@ namespace zaya::ZAYA_ISA {
 namespace {
 
 constexpr float largest = 127.0f;
+constexpr int64_t far_ahead = 65536;  // bytes
 
 // Nearest integers, ties to even, for |x| below 2^22. A NaN gives some integer.
 inline LanesOf<float>::mask nearest(Lanes<float> x) {
@@ -224,16 +225,23 @@ void QuantisedRows::fill(int64_t first, int64_t rows, const float* x, int64_t st
   }
 }
 
-void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const QuantisedWeight& w, int64_t panel, float* tile, uint8_t* scratch) {
+void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const QuantisedWeight& w, int64_t panel, const uint8_t* next, float* tile,
+                    uint8_t* scratch) {
   const uint8_t* block = w.panel(panel);
-  if (blocks_of(w.k) == 0) std::fill_n(tile, rows * quantised_rows, 0.0f);
+  const int64_t blocks = blocks_of(w.k);
+  if (blocks == 0) std::fill_n(tile, rows * quantised_rows, 0.0f);
   QuantisedTile t;
-  for (int64_t b = 0; b < blocks_of(w.k); b++) {
+  for (int64_t b = 0; b < blocks; b++) {
     const int64_t columns = block_columns(w.k, b);
+    const uint8_t* after = block + block_bytes(w.dtype, columns);
+    const uint8_t* ahead = b + 1 < blocks ? after : next != nullptr ? next : block;
+    // Far ahead one line is enough: what takes long there is to find the page.
+    for (const uint8_t* page = block; page < after; page += 4096) __builtin_prefetch(page + far_ahead, 0, 1);
     t.k = columns;
     t.accumulate = b > 0;
     t.scales = scales_of(w.dtype, columns, block);
-    t.block = prepare_block(w.dtype, columns, rows, block, scratch);
+    t.block = prepare_block(w.dtype, columns, rows, block, ahead, scratch);
+    t.ahead = t.block.values == block ? ahead : scratch;
     for (int64_t row = 0; row < rows; row += QuantisedRows::strip) {
       t.rows = static_cast<int>(std::min(QuantisedRows::strip, rows - row));
       t.words = x.words(first + row, b);
@@ -242,9 +250,16 @@ void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const Q
       t.sums = x.sums(first + row, b);
       t.c = tile + row * quantised_rows;
       multiply_tile(t);
+      t.ahead = t.block.values;
     }
-    block += block_bytes(w.dtype, columns);
+    block = after;
   }
+}
+
+void fetch_panel(const QuantisedWeight& w, int64_t panel) {
+  if (blocks_of(w.k) == 0) return;
+  const uint8_t* block = w.panel(panel);
+  for (int64_t line = 0; line < block_bytes(w.dtype, block_columns(w.k, 0)); line += 64) __builtin_prefetch(block + line);
 }
 
 void quantise_rows(Pool& pool, const QuantisedRows& out, const QuantisedProduct* products, int64_t count, const float* x, int64_t stride,
@@ -267,16 +282,19 @@ void quantise_rows(Pool& pool, const QuantisedRows& out, const QuantisedProduct*
 void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count, uint8_t* scratch) {
   auto* tiles = reinterpret_cast<float*>(scratch);
   uint8_t* blocks = scratch + static_cast<size_t>(pool.threads()) * tile_elements * sizeof(float);
-  for_pieces(pool, products, count, [&](const QuantisedProduct& p, int64_t row, int64_t rows, int64_t panel, int thread) {
+  for_runs(pool, products, count, [&](const QuantisedProduct& p, int64_t row, int64_t rows, int64_t panel, int64_t end, int thread) {
     float* tile = tiles + thread * tile_elements;
-    multiply_panel(x, p.first + row, rows, p.w, panel, tile, blocks + thread * panel_scratch);
-    const int64_t column = panel * quantised_rows, columns = std::min(quantised_rows, p.w.n - column);
-    for (int64_t i = 0; i < rows; i++) {
-      const float* sum = tile + i * quantised_rows;
-      float* c = p.c + (row + i) * p.c_stride + column;
-      if (p.bias == nullptr) std::copy_n(sum, columns, c);
-      else
-        for (int64_t j = 0; j < columns; j++) c[j] = sum[j] + p.bias[column + j];
+    fetch_panel(p.w, panel);
+    for (; panel < end; panel++) {
+      multiply_panel(x, p.first + row, rows, p.w, panel, panel + 1 < end ? p.w.panel(panel + 1) : nullptr, tile, blocks + thread * panel_scratch);
+      const int64_t column = panel * quantised_rows, columns = std::min(quantised_rows, p.w.n - column);
+      for (int64_t i = 0; i < rows; i++) {
+        const float* sum = tile + i * quantised_rows;
+        float* c = p.c + (row + i) * p.c_stride + column;
+        if (p.bias == nullptr) std::copy_n(sum, columns, c);
+        else
+          for (int64_t j = 0; j < columns; j++) c[j] = sum[j] + p.bias[column + j];
+      }
     }
   });
 }

@@ -19,6 +19,7 @@
 // a product and an addition in the portable version. Neither the number of rows nor the cut into tasks appears in it.
 #pragma once
 #include <algorithm>
+#include <atomic>
 
 #include "cpu/lanes.h"
 
@@ -95,7 +96,11 @@ constexpr int64_t tile_elements = piece_rows * quantised_rows;
 constexpr int64_t panel_scratch = quantised_rows * quantised_block;  // bytes of an unpacked block
 
 // tile [rows][32] = rows first … first + rows of x, at most piece_rows, times panel `panel` of w. Strips begin at first, 12 rows each.
-void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const QuantisedWeight& w, int64_t panel, float* tile, uint8_t* scratch);
+// While a block is multiplied the one after it is fetched, at the end of the panel that of `next`: the panel the caller takes next, or null.
+void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const QuantisedWeight& w, int64_t panel, const uint8_t* next, float* tile,
+                    uint8_t* scratch);
+// Fetches the first block of a panel.
+void fetch_panel(const QuantisedWeight& w, int64_t panel);
 
 // A product of a list: rows first … first + m of x (quantised beforehand) times w, to c [m, n].
 struct QuantisedProduct {
@@ -107,17 +112,30 @@ struct QuantisedProduct {
   const float* bias = nullptr;  // [n], added last
 };
 
-// Runs fn(product, first row, rows, panel, thread) over all pieces of a list of products, at most piece_rows by one panel each. They are
-// one list of tasks.
-template <class F> void for_pieces(Pool& pool, const QuantisedProduct* products, int64_t count, F&& fn) {
+// Runs fn(product, first row, rows, first panel, panel end, thread) over a list of products. A run of panels is one stream of memory: runs are
+// long at first, for a stream that stops and starts again loses time, and a single panel at the end, for threads to end together.
+template <class F> void for_runs(Pool& pool, const QuantisedProduct* products, int64_t count, F&& fn) {
   auto pieces = [](const QuantisedProduct& p) { return (p.m + piece_rows - 1) / piece_rows * p.panels; };
-  int64_t tasks = 0;
-  for (int64_t i = 0; i < count; i++) tasks += pieces(products[i]);
-  pool.run(tasks, [&](int64_t task, int thread) {
-    const QuantisedProduct* p = products;
-    for (; task >= pieces(*p); p++) task -= pieces(*p);
-    const int64_t row = task / p->panels * piece_rows;
-    fn(*p, row, std::min(piece_rows, p->m - row), task % p->panels, thread);
+  int64_t total = 0;
+  for (int64_t i = 0; i < count; i++) total += pieces(products[i]);
+  std::atomic<int64_t> next{0};
+  pool.run(std::min<int64_t>(pool.threads(), total), [&](int64_t, int thread) {
+    int64_t begin = next.load(std::memory_order_relaxed);
+    while (begin < total) {
+      const int64_t end = begin + std::max<int64_t>(1, 3 * (total - begin) / (4 * pool.threads()));
+      if (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
+      const QuantisedProduct* p = products;
+      int64_t piece = begin;
+      for (; piece >= pieces(*p); p++) piece -= pieces(*p);
+      for (int64_t left = end - begin; left > 0;) {
+        const int64_t row = piece / p->panels * piece_rows, panel = piece % p->panels, run = std::min(left, p->panels - panel);
+        fn(*p, row, std::min(piece_rows, p->m - row), panel, panel + run, thread);
+        left -= run;
+        piece += run;
+        if (piece == pieces(*p)) p++, piece = 0;
+      }
+      begin = next.load(std::memory_order_relaxed);
+    }
   });
 }
 

@@ -73,7 +73,7 @@ template <int R> void int8_tile(const QuantisedTile& t) {
     for (int64_t quad = t.k / 4; quad > 0; quad--) {
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; v++) {
-        if (v % 2 == 0) _mm_prefetch(reinterpret_cast<const char*>(b + 32 * v + prefetch_ahead), _MM_HINT_T0);
+        if (v % 2 == 0) _mm_prefetch(reinterpret_cast<const char*>(t.ahead + (b - t.block.values) + 32 * v), _MM_HINT_T0);
         const __m256i value = _mm256_xor_si256(load_bytes(b + 32 * v), _mm256_set1_epi8(-128));
         const __m256i magnitude = _mm256_abs_epi8(value);
 #pragma GCC unroll 12
@@ -111,7 +111,7 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t, int row)
     const float* x_sums = t.sums + row;
     for (int64_t group = 0; group < t.k / quantised_group; group++) {
       if (row == 0 && column == 0)
-        for (int64_t line = 0; line < group_bytes(packed); line += 64) _mm_prefetch(reinterpret_cast<const char*>(at + line + prefetch_ahead), _MM_HINT_T0);
+        for (int64_t line = 0; line < group_bytes(packed); line += 64) _mm_prefetch(reinterpret_cast<const char*>(t.ahead + (at - t.block.values) + line), _MM_HINT_T0);
       __m256i part[R][2];
 #pragma GCC unroll 6
       for (int i = 0; i < R; i++) part[i][0] = part[i][1] = _mm256_setzero_si256();
@@ -166,7 +166,7 @@ template <DType packed> void multiply_packed(const QuantisedTile& t) {
   }
 }
 
-inline BlockValues prepare_block(DType packed, int64_t, int64_t, const uint8_t* block, uint8_t*) { return {block, packed}; }
+inline BlockValues prepare_block(DType packed, int64_t, int64_t, const uint8_t* block, const uint8_t*, uint8_t*) { return {block, packed}; }
 
 inline void multiply_tile(const QuantisedTile& t) {
   constexpr auto eight = []<int... R>(std::integer_sequence<int, R...>) {

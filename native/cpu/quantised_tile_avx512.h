@@ -29,9 +29,11 @@ template <int R> void vnni_tile(const QuantisedTile& t) {
   for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_set1_epi32(t.starts[i]);
   const uint8_t* b = t.block.values;
   const int32_t* a = t.words;
+  const char* ahead = reinterpret_cast<const char*>(t.ahead);
   for (int64_t quad = t.k / 4; quad > 0; quad--) {
-    _mm_prefetch(reinterpret_cast<const char*>(b + prefetch_ahead), _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(b + prefetch_ahead + 64), _MM_HINT_T0);
+    _mm_prefetch(ahead, _MM_HINT_T0);
+    _mm_prefetch(ahead + 64, _MM_HINT_T0);
+    ahead += 128;
     const __m512i b0 = _mm512_loadu_si512(b), b1 = _mm512_loadu_si512(b + 64);
 #pragma GCC unroll 12
     for (int i = 0; i < R; i++) {
@@ -64,8 +66,9 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
 #pragma GCC unroll 4
   for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
   const uint8_t* at = t.block.values;
-  for (int64_t group = 0; group < t.k / quantised_group; group++, at += group_bytes(packed)) {
-    for (int64_t line = 0; line < group_bytes(packed); line += 64) _mm_prefetch(reinterpret_cast<const char*>(at + line + prefetch_ahead), _MM_HINT_T0);
+  const uint8_t* ahead = t.ahead;
+  for (int64_t group = 0; group < t.k / quantised_group; group++, at += group_bytes(packed), ahead += group_bytes(packed)) {
+    for (int64_t line = 0; line < group_bytes(packed); line += 64) _mm_prefetch(reinterpret_cast<const char*>(ahead + line), _MM_HINT_T0);
     __m512i part[R][2];
 #pragma GCC unroll 4
     for (int i = 0; i < R; i++) part[i][0] = part[i][1] = _mm512_setzero_si512();
@@ -96,10 +99,10 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
   for (int i = 0; i < R; i++) add_block(t, i, sum[i][0], sum[i][1]);
 }
 
-template <DType packed> void unpack(int64_t columns, const uint8_t* group, uint8_t* out) {
+template <DType packed> void unpack(int64_t columns, const uint8_t* group, const uint8_t* ahead, uint8_t* out) {
   const __m512i bytes = _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0);  // the first of every four, four times
-  for (const uint8_t* end = out + columns * quantised_rows; out < end; out += 1024, group += group_bytes(packed)) {
-    for (int64_t line = 0; line < group_bytes(packed); line += 64) _mm_prefetch(reinterpret_cast<const char*>(group + line + prefetch_ahead), _MM_HINT_T0);
+  for (const uint8_t* end = out + columns * quantised_rows; out < end; out += 1024, group += group_bytes(packed), ahead += group_bytes(packed)) {
+    for (int64_t line = 0; line < group_bytes(packed); line += 64) _mm_prefetch(reinterpret_cast<const char*>(ahead + line), _MM_HINT_T0);
     __m512i even[2], odd[2], offset[2];
     for (int half = 0; half < 2; half++) {
       const auto* parameters = reinterpret_cast<const __m128i*>(group + group_bytes(packed) - 64 + 16 * half);
@@ -121,12 +124,12 @@ template <DType packed> void unpack(int64_t columns, const uint8_t* group, uint8
   }
 }
 
-inline BlockValues prepare_block(DType packed, int64_t columns, int64_t rows, const uint8_t* block, uint8_t* scratch) {
+inline BlockValues prepare_block(DType packed, int64_t columns, int64_t rows, const uint8_t* block, const uint8_t* ahead, uint8_t* scratch) {
   if (packed == DType::int8 || rows <= direct_rows) return {block, packed};
   if (packed == DType::int4)
-    unpack<DType::int4>(columns, block, scratch);
+    unpack<DType::int4>(columns, block, ahead, scratch);
   else
-    unpack<DType::int6>(columns, block, scratch);
+    unpack<DType::int6>(columns, block, ahead, scratch);
   return {scratch, DType::int8};
 }
 

@@ -168,13 +168,18 @@ Status quantised_experts(const Arguments& a) {
   if (QuantisedPieces::aligned(s)) {
     const int64_t inner_panels = s.inner / quantised_rows;
     for (int64_t i = 0; i < count; i++) p.list[i].panels = inner_panels;
-    for_pieces(*a.pool, p.list, count, [&](const QuantisedProduct& product, int64_t row, int64_t rows, int64_t panel, int thread) {
+    for_runs(*a.pool, p.list, count, [&](const QuantisedProduct& product, int64_t row, int64_t rows, int64_t panel, int64_t end, int thread) {
       float *gate = tile_of(thread), *up = gate + tile_elements;
+      const QuantisedWeight& w = product.w;
       const int64_t first = product.first + row;
-      multiply_panel(x, first, rows, product.w, panel, gate, scratch_of(thread));
-      multiply_panel(x, first, rows, product.w, inner_panels + panel, up, scratch_of(thread));
-      for (int64_t i = 0; i < rows; i++)
-        map_lanes<float>(gate + i * quantised_rows, up + i * quantised_rows, p.inner + (first + i) * s.inner + panel * quantised_rows, quantised_rows, activate<float>);
+      fetch_panel(w, panel);
+      for (; panel < end; panel++) {
+        multiply_panel(x, first, rows, w, panel, w.panel(inner_panels + panel), gate, scratch_of(thread));
+        multiply_panel(x, first, rows, w, inner_panels + panel, panel + 1 < end ? w.panel(panel + 1) : nullptr, up, scratch_of(thread));
+        for (int64_t i = 0; i < rows; i++)
+          map_lanes<float>(gate + i * quantised_rows, up + i * quantised_rows, p.inner + (first + i) * s.inner + panel * quantised_rows, quantised_rows,
+                           activate<float>);
+      }
     });
   } else {
     for (int64_t i = 0; i < count; i++) p.list[i].c = p.gate_up + p.list[i].first * 2 * s.inner, p.list[i].c_stride = 2 * s.inner;
@@ -189,14 +194,18 @@ Status quantised_experts(const Arguments& a) {
 
   count = p.fill_list(s, a.in[4]);
   quantise_rows(*a.pool, h, p.list, count, p.inner, s.inner);
-  for_pieces(*a.pool, p.list, count, [&](const QuantisedProduct& product, int64_t row, int64_t rows, int64_t panel, int thread) {
+  for_runs(*a.pool, p.list, count, [&](const QuantisedProduct& product, int64_t row, int64_t rows, int64_t panel, int64_t end, int thread) {
     float* tile = tile_of(thread);
-    const int64_t first = product.first + row, column = panel * quantised_rows, columns = std::min(quantised_rows, s.model - column);
-    multiply_panel(h, first, rows, product.w, panel, tile, scratch_of(thread));
-    for (int64_t i = 0; i < rows; i++) {
-      const int64_t token = order[first + i];
-      const float weight = a.in[2].as<float>()[token];
-      map_lanes<float>(tile + i * quantised_rows, a.out[0].as<float>() + token * s.model + column, columns, [&](Lanes<float> y) { return weight * y; });
+    const int64_t first = product.first + row;
+    fetch_panel(product.w, panel);
+    for (; panel < end; panel++) {
+      multiply_panel(h, first, rows, product.w, panel, panel + 1 < end ? product.w.panel(panel + 1) : nullptr, tile, scratch_of(thread));
+      const int64_t column = panel * quantised_rows, columns = std::min(quantised_rows, s.model - column);
+      for (int64_t i = 0; i < rows; i++) {
+        const int64_t token = order[first + i];
+        const float weight = a.in[2].as<float>()[token];
+        map_lanes<float>(tile + i * quantised_rows, a.out[0].as<float>() + token * s.model + column, columns, [&](Lanes<float> y) { return weight * y; });
+      }
     }
   });
   return {};
