@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { type Comparison, compareCheckpoints } from "@zaya/model";
+import type { Comparison } from "@zaya/model";
 import type { Command } from "commander";
 import { exitCodes, InputError, StoppedError } from "./exit.js";
 import { findModelFolder } from "./model_folder.js";
@@ -47,6 +47,7 @@ export async function compareFolders(
   const text = await readFile(path, "utf8").catch(() => {
     throw new InputError(`${path}: no such file`);
   });
+  const { compareCheckpoints } = await import("@zaya/model");
   const progress = createProgressLine();
   try {
     for await (const event of compareCheckpoints({ reference, candidate, text, maxTokens, threads, signal })) {

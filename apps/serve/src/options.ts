@@ -1,4 +1,4 @@
-import { createEngine, type Engine, type EngineOptions, type GenerateRequest } from "@zaya/serve";
+import type { Engine, EngineOptions, GenerateRequest } from "@zaya/serve";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { formatBytes } from "./format.js";
 import { addRevisionOption, findModelFolder, type RevisionFlags } from "./model_folder.js";
@@ -87,6 +87,7 @@ export async function openEngine(
   options: EngineOptions = {},
 ): Promise<Engine> {
   const { dir, hubName } = await findModelFolder(model, { revision });
+  const { createEngine } = await import("@zaya/serve");
   const progress = createProgressLine();
   const engine = createEngine(dir, {
     dtype,

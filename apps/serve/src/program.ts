@@ -1,16 +1,16 @@
 import { readFileSync } from "node:fs";
 import { Command, Option } from "commander";
-import { type BenchFlags, bench } from "./bench.js";
-import { type ChatFlags, chat } from "./chat.js";
+import type { BenchFlags } from "./bench.js";
+import type { ChatFlags } from "./chat.js";
 import { addCompareCommand } from "./compare.js";
-import { type CompleteFlags, complete } from "./complete.js";
+import type { CompleteFlags } from "./complete.js";
 import { exitCodes } from "./exit.js";
 import { modelArgument } from "./model_folder.js";
 import { addDeviceOptions, addLoadOptions, addSamplingOptions, numberWithin, wholeNumber, wholeNumbers } from "./options.js";
 import { addQuantizeCommand } from "./quantize.js";
-import { type ServeFlags, serve } from "./serve.js";
+import type { ServeFlags } from "./serve.js";
 
-/** The command line. `onExit` gets the exit code of the command that ran. */
+/** The command line. `onExit` gets the exit code of the command that ran. Each command is loaded when it runs: none waits for the others' libraries. */
 export function createProgram(onExit: (code: number) => void): Command {
   const program = new Command("zaya-serve")
     .description("Serves ZAYA checkpoints over the OpenAI API, and completes and chats in the terminal. CPU only, nothing to set up.")
@@ -43,7 +43,7 @@ Examples:
   zaya-serve runs/first --port 9000 --dtype float32 --threads 2
   zaya-serve serve runs/first --host 0.0.0.0 --max-sequences 32 --context 2048`,
     )
-    .action(async (model: string, flags: ServeFlags) => onExit(await serve(model, flags)));
+    .action(async (model: string, flags: ServeFlags) => onExit(await (await import("./serve.js")).serve(model, flags)));
 
   const completeCommand = program
     .command("complete")
@@ -60,13 +60,15 @@ Examples:
   zaya-serve complete runs/first "Once upon a time" --max-tokens 100
   zaya-serve complete runs/first --temperature 0 --json < prompt.txt`,
     )
-    .action(async (model: string, prompt: string[], flags: CompleteFlags) => onExit(await complete(model, prompt, flags)));
+    .action(async (model: string, prompt: string[], flags: CompleteFlags) =>
+      onExit(await (await import("./complete.js")).complete(model, prompt, flags)),
+    );
 
   const chatCommand = program.command("chat").description("talk in the terminal").argument("<model>", modelArgument);
   addSamplingOptions(addLoadOptions(chatCommand))
     .option("--system <text>", "what the model is told first")
     .addHelpText("after", "\nExample:\n  zaya-serve chat checkpoints/zaya1-8b --temperature 0.6 --top-k 20")
-    .action(async (model: string, flags: ChatFlags) => onExit(await chat(model, flags)));
+    .action(async (model: string, flags: ChatFlags) => onExit(await (await import("./chat.js")).chat(model, flags)));
 
   const benchCommand = program
     .command("bench")
@@ -88,7 +90,7 @@ Examples:
   zaya-serve bench checkpoints/zaya1-8b-q4
   zaya-serve bench checkpoints/zaya1-8b-q4 -p 512 -n 128 -d 0,4096,16384 -b 1`,
     )
-    .action(async (model: string, flags: BenchFlags) => onExit(await bench(model, flags)));
+    .action(async (model: string, flags: BenchFlags) => onExit(await (await import("./bench.js")).bench(model, flags)));
 
   addQuantizeCommand(program, onExit);
   addCompareCommand(program, onExit);

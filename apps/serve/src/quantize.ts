@@ -1,5 +1,5 @@
 import { readFile } from "node:fs/promises";
-import { type QuantiseEvent, quantiseCheckpoint, type RunKind } from "@zaya/model";
+import type { QuantiseEvent, RunKind } from "@zaya/model";
 import { type Command, Option } from "commander";
 import { compareFolders } from "./compare.js";
 import { exitCodes, InputError, StoppedError } from "./exit.js";
@@ -62,6 +62,7 @@ async function quantize(model: string, flags: QuantizeFlags): Promise<number> {
     throw new InputError("--attention and --head choose widths of q4; the others have one for all");
   if (flags.evaluate !== undefined) await readFile(flags.evaluate).catch(() => fileMissing(flags.evaluate as string));
   const { dir } = await findModelFolder(model, flags);
+  const { quantiseCheckpoint } = await import("@zaya/model");
   const controller = new AbortController();
   const stop = () => controller.abort(new StoppedError(`stopped; the same command continues ${out}`));
   process.once("SIGINT", stop);
