@@ -28,11 +28,12 @@ export async function bench(model: string, { json, revision, ...options }: Bench
   const print = (text: string) => {
     if (!json) process.stdout.write(`${text}\n`);
   };
-  process.stderr.write(`loading ${model} …\n`);
   const progress = createProgressLine();
+  const onProgress = (done: number, total: number) => progress.update(`loading ${formatBytes(done)} of ${formatBytes(total)}`);
   try {
-    for await (const event of measure(dir, { ...options, signal: controller.signal })) {
+    for await (const event of measure(dir, { ...options, onProgress, signal: controller.signal })) {
       if (event.type === "bench-start") {
+        progress.end();
         machine = event.machine;
         print(describeStart(event));
       } else if (event.type === "fill") {

@@ -67,13 +67,28 @@ describe("loadWeights", () => {
     await using checkpoint = await loadCheckpoint(dir.path);
     const { store, written } = recordingStore();
     const mapped = new Map<string, TensorType>();
+    const prefetched: string[] = [];
+    const progress: number[] = [];
     store.map = (name, type) => mapped.set(name, type);
-    await loadWeights(store, checkpoint, { dtype: "bfloat16", encoding: "plain", map: true });
+    store.prefetch = async (name) => {
+      prefetched.push(name);
+    };
+    await loadWeights(store, checkpoint, {
+      dtype: "bfloat16",
+      encoding: "plain",
+      map: true,
+      onProgress: () => progress.push(prefetched.length),
+    });
     const balancing = parameters(miniature).filter(({ kind }) => kind === "balancing");
     for (const { name } of balancing) expect(mapped.get(name)?.dtype).toBe("float32");
     expect(mapped.get("model.layers.0.mlp.experts.down_proj")?.dtype).toBe("bfloat16");
     expect(written.get("model.norm.weight")?.type.dtype).toBe("float32");
     expect(mapped.size + written.size).toBe(parameters(miniature).length);
+    expect(prefetched).toEqual([...mapped.keys()]);
+    const names = parameters(miniature).map(({ name }) => name);
+    expect(progress, "told after a tensor is in memory").toEqual(
+      names.map((_, i) => names.slice(0, i + 1).filter((name) => mapped.has(name)).length),
+    );
   });
 
   it("fills a device's store, mapped or copied, with the same values", async () => {

@@ -8,8 +8,8 @@ import { parameters } from "./parameters.js";
 
 export interface LoadWeightsOptions extends WeightStorage {
   /**
-   * Whether tensors that lie in the file just as the store wants them are memory-mapped (and so cannot be written), not copied.
-   * The file must then stay as it is. Default false; always with the types of a run-layout checkpoint.
+   * Whether tensors that lie in the file just as the store wants them are memory-mapped (and so cannot be written), not copied: read once, so that
+   * no run waits for the disk. The file must then stay as it is. Default false; always with the types of a run-layout checkpoint.
    */
   readonly map?: boolean;
   /** Told after each tensor. */
@@ -33,6 +33,7 @@ export async function loadWeights(store: Store, checkpoint: Checkpoint, options:
     const place = options.map || options.types ? checkpoint.placeOf(spec.name) : null;
     if (place && sameType(place.type, type) && place.offset % bytesPerElement === 0) {
       store.map(spec.name, type, place.path, place.offset);
+      await store.prefetch(spec.name);
     } else {
       buffer ??= new Uint8Array(largestTensor(checkpoint));
       await store.write(spec.name, type, elementsFor(type, await checkpoint.read(spec.name, buffer), dtype));

@@ -155,6 +155,17 @@ test.each([
   });
 });
 
+test("stops reading weights with the signal's reason", async () => {
+  const controller = new AbortController();
+  const seen: number[] = [];
+  const onProgress = (done: number) => {
+    seen.push(done);
+    controller.abort(new Error("enough"));
+  };
+  await expect(createEngine(join(dir, "tiny"), { onProgress, signal: controller.signal })).rejects.toThrow("enough");
+  expect(seen).toHaveLength(1);
+});
+
 test("tells how its weights are kept, and how fast they can be read", async () => {
   const seen: [number, number][] = [];
   const onProgress = (done: number, total: number) => seen.push([done, total]);

@@ -41,6 +41,8 @@ export interface EngineOptions {
   readonly measure?: boolean;
   /** Told while weights are read: bytes done, and bytes of all. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+  /** Stops reading weights, between two tensors; the reason is thrown. An engine that is ready does not look at it. */
+  readonly signal?: AbortSignal;
 }
 
 /** A model that is open already, in place of a folder. */
@@ -60,10 +62,11 @@ export async function createEngine(source: string | EngineSource, options: Engin
   try {
     const checkpoint = ownCheckpoint ?? (source as EngineSource).checkpoint;
     const { config } = checkpoint;
-    const { dtype = "float32", cacheDtype = dtype, threads, device, onProgress } = options;
+    const { dtype = "float32", cacheDtype = dtype, threads, device, onProgress, signal } = options;
     const { contextTokens, limits } = planLimits(options, config.maxPositions, config.vocabSize);
     // Native threads read weights while the tokenizer is opened here.
-    const opening = openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads, device, onProgress });
+    const opening = openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads, device, onProgress, signal });
+    opening.catch(() => {}); // thrown below, when the tokenizer is open
     const tokenizer = await openTokenizer(source, config).catch(async (error: unknown) => {
       await (await opening.catch(() => null))?.[Symbol.asyncDispose]();
       throw error;

@@ -16,6 +16,8 @@ export interface ModelRunnerOptions {
   readonly device?: Device | undefined;
   /** Told while weights are read. */
   readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
+  /** Stops reading weights, between two tensors. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** What a step did inside. */
@@ -38,7 +40,7 @@ export interface ModelRunner extends StepRunner {
 
 /** Loads a checkpoint's weights and compiles the step. What was made is freed again where a part of it fails. */
 export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunnerOptions): Promise<ModelRunner> {
-  const { limits, dtype, cacheDtype = dtype, threads, device: given, onProgress } = options;
+  const { limits, dtype, cacheDtype = dtype, threads, device: given, onProgress, signal } = options;
   const made: AsyncDisposable[] = [];
   const own = <T extends AsyncDisposable>(resource: T): T => {
     made.push(resource);
@@ -52,7 +54,7 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
     const store = own(device.createStore());
     const weights: WeightStorage = checkpoint.weights ?? { dtype, encoding: "panels" };
     const generation = { ...limits, cacheDtype };
-    await loadWeights(store, checkpoint, { ...weights, ...(onProgress ? { onProgress } : {}) });
+    await loadWeights(store, checkpoint, { ...weights, ...(onProgress ? { onProgress } : {}), ...(signal ? { signal } : {}) });
     const weightBytes = store.bytes();
     allocateCache(store, checkpoint.config, generation, { weights });
     const compile = (routing: boolean) =>

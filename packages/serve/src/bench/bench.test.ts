@@ -21,7 +21,10 @@ async function eventsOf(options: BenchOptions): Promise<BenchEvent[]> {
 }
 
 test("a row for every prompt and number of tokens at every depth, and every batch that generates", async () => {
-  const events = await eventsOf({ prompt: [40], generate: [3], depths: [33, 0], batches: [1, 4], repetitions: 2, threads: 1 });
+  const loaded: number[] = [];
+  const onProgress = (done: number, total: number) => loaded.push(done / total);
+  const events = await eventsOf({ prompt: [40], generate: [3], depths: [33, 0], batches: [1, 4], repetitions: 2, threads: 1, onProgress });
+  expect(loaded.at(-1)).toBe(1);
   const end = events.at(-1);
   if (end?.type !== "bench-end") throw new Error("the last event is bench-end");
   expect(end.results.map(({ name, batch, depth }) => [name, batch, depth])).toEqual([

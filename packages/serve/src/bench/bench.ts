@@ -45,6 +45,8 @@ export interface BenchOptions {
   readonly batches?: readonly number[];
   /** Default 5. */
   readonly repetitions?: number;
+  /** Told while weights are read: bytes done, and bytes of all. */
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
   /** Ends after the current step; what was measured until then has been told. */
   readonly signal?: AbortSignal;
 }
@@ -120,7 +122,7 @@ export async function* bench(source: string | Checkpoint, options: BenchOptions 
 }
 
 async function* benchCheckpoint(checkpoint: Checkpoint, options: BenchOptions): AsyncGenerator<BenchEvent, void, undefined> {
-  const { dtype = "bfloat16", cacheDtype = dtype, threads, repetitions = 5, signal } = options;
+  const { dtype = "bfloat16", cacheDtype = dtype, threads, repetitions = 5, onProgress, signal } = options;
   const { config } = checkpoint;
   const tests = planTests(options, config.maxPositions);
   const sequences = Math.max(...tests.map(({ batch }) => batch));
@@ -134,7 +136,7 @@ async function* benchCheckpoint(checkpoint: Checkpoint, options: BenchOptions): 
     pagesPerSequence,
   };
   const weights: WeightStorage = checkpoint.weights ?? { dtype, encoding: "panels" };
-  await using runner = await openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads });
+  await using runner = await openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads, onProgress, signal });
   const machine = describeMachine(runner.device);
   const meter = createLimitMeter(runner.device);
   const draw = drawTokens(config.vocabSize, 1);
