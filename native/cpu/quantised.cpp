@@ -214,7 +214,7 @@ void QuantisedRows::fill(int64_t first, int64_t rows, const float* x, int64_t st
           std::memcpy(word, &bytes, sizeof word);
           int32_t* to = words(first, b) + j / 4 * rows + r;
           for (int i4 = 0; i4 < 4; i4++) to[i4 * rows] = word[i4];
-          total += n;
+          total += __builtin_convertvector(bytes, LanesOf<float>::mask);  // not n, which a NaN makes too large to add up
         }
         const int32_t sum = sum_of_lanes(total);
         sums(first, b)[i / quantised_group * rows + r] = static_cast<float>(sum);
