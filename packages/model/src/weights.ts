@@ -1,4 +1,4 @@
-import type { Store, TensorData, TensorType } from "@zaya/kernels";
+import { maxBytes, type Store, type TensorData, type TensorType } from "@zaya/kernels";
 import { toBfloat16 } from "./bfloat16.js";
 import { type Checkpoint, toFloat32 } from "./checkpoint.js";
 import { fail } from "./errors.js";
@@ -24,12 +24,13 @@ export interface LoadWeightsOptions extends WeightStorage {
  */
 export async function loadWeights(store: Store, checkpoint: Checkpoint, options: LoadWeightsOptions): Promise<void> {
   let buffer: Uint8Array | undefined;
-  const totalBytes = [...checkpoint.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0);
+  const specs = parameters(checkpoint.config);
+  const totalBytes = specs.reduce((sum, spec) => sum + maxBytes(storedType(spec, options)), 0);
   let doneBytes = 0;
-  for (const spec of parameters(checkpoint.config)) {
+  for (const spec of specs) {
     options.signal?.throwIfAborted();
     const type = storedType(spec, options);
-    const { dtype, bytes: size } = checkpoint.tensors.get(spec.name) ?? fail("CHECKPOINT_INVALID", `missing tensor ${spec.name}`);
+    const { dtype } = checkpoint.tensors.get(spec.name) ?? fail("CHECKPOINT_INVALID", `missing tensor ${spec.name}`);
     const place = options.map || options.types ? checkpoint.placeOf(spec.name) : null;
     if (place && sameType(place.type, type) && place.offset % bytesPerElement === 0) {
       store.map(spec.name, type, place.path, place.offset);
@@ -38,7 +39,7 @@ export async function loadWeights(store: Store, checkpoint: Checkpoint, options:
       buffer ??= new Uint8Array(largestTensor(checkpoint));
       await store.write(spec.name, type, elementsFor(type, await checkpoint.read(spec.name, buffer), dtype));
     }
-    doneBytes += size;
+    doneBytes += maxBytes(type);
     options.onProgress?.(doneBytes, totalBytes);
   }
 }
