@@ -1,5 +1,5 @@
 import { ZayaError } from "./errors.js";
-import { type Dimension, type DType, sameShape, type TensorType, tensor } from "./types.js";
+import { type Dimension, type DType, isQuantised, sameShape, type TensorType, tensor } from "./types.js";
 
 /** Throws SHAPE_MISMATCH in the words every operation uses: "[rms_norm] expected weight of shape [512], received [256]". */
 export function expectShape(
@@ -33,6 +33,15 @@ export function expectRank(
     throw new ZayaError("SHAPE_MISMATCH", `[${operation}] expected ${what} of type ${dtypes.join(" or ")}, received ${received.dtype}`);
   }
   return received;
+}
+
+/** A weight that gradients can run through: quantised panels are refused. */
+export function expectUnquantised(operation: string, what: string, received: TensorType | null | undefined): void {
+  if (received && isQuantised(received))
+    throw new ZayaError(
+      "SHAPE_MISMATCH",
+      `[${operation}] expected ${what} that is not quantised, received ${received.dtype} panels; gradients need float weights`,
+    );
 }
 
 /** A fixed dimension: a symbol is refused. */

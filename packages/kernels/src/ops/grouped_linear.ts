@@ -1,4 +1,4 @@
-import { computed, expectRank, expectShape } from "../check.js";
+import { computed, expectRank, expectShape, expectUnquantised } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 import { type Dimension, plus, type TensorType } from "../types.js";
@@ -36,6 +36,7 @@ export const groupedLinearInputGradOperation: Operation = {
   infer: ([dy, w, offsets]) => {
     const [E, N, K] = expectRank("grouped_linear_input_grad", "w", w, 3).shape as [Dimension, Dimension, Dimension];
     const [T] = expectRank("grouped_linear_input_grad", "dy", dy, 2).shape as [Dimension];
+    expectUnquantised("grouped_linear_input_grad", "w", w);
     expectShape("grouped_linear_input_grad", "dy", dy, [T, N]);
     expectShape("grouped_linear_input_grad", "offsets", offsets, [plus(E, 2)]);
     return [computed(dy as TensorType, [T, K])];

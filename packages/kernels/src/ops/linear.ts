@@ -1,4 +1,4 @@
-import { computed, expectRank, expectShape } from "../check.js";
+import { computed, expectRank, expectShape, expectUnquantised } from "../check.js";
 import { fail } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { BoundShapes, Operation } from "../operation.js";
@@ -38,6 +38,7 @@ export const linearInputGradOperation: Operation = {
   attributes: ["compute"],
   infer: ([dy, w]) => {
     const { shape } = expectRank("linear_input_grad", "dy", dy, 2);
+    expectUnquantised("linear_input_grad", "w", w);
     const [N, K] = expectRank("linear_input_grad", "w", w, 2).shape as [Dimension, Dimension];
     expectShape("linear_input_grad", "dy", dy, [shape[0] as Dimension, N]);
     return [computed(dy as TensorType, [shape[0] as Dimension, K])];

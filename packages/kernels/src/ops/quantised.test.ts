@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { vectorJacobian } from "../differentiate.js";
 import type { InstructionSet } from "../native.js";
 import { checkCase, instructionSets, sameBits } from "../operation_cases.js";
 import { runGraph, type TestTensor, testIntegers, testTensor } from "../testing.js";
@@ -177,4 +178,16 @@ test("a NaN in x makes its row NaN and no other", async () => {
     w: testTensor([5, 300], 11),
   });
   expect([...(y as Float32Array)].map(Number.isNaN)).toEqual([...Array(5).fill(true), ...Array(5).fill(false)]);
+});
+
+test("a gradient through quantised weights is refused", async () => {
+  const [x, w] = [testTensor([2, 32], 12), testTensor([4, 32], 13)];
+  const run = runGraph(
+    ({ x, w }) => {
+      const y = linear(x!, encode(w!, "int8"));
+      return { dx: vectorJacobian([y], [y], [x!])[0]! };
+    },
+    { x, w },
+  );
+  await expect(run).rejects.toThrow("[linear_input_grad] expected w that is not quantised, received int8 panels");
 });
