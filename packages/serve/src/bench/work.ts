@@ -1,16 +1,7 @@
 import { type DescribeOptions, type Description, describe, type ModelConfig } from "@zaya/model";
 
 /** Bytes that one step must read, by what they are. */
-export interface StepBytes {
-  readonly head: number;
-  /** Attention: projections, convolutions, norms and merges around it. */
-  readonly attention: number;
-  readonly router: number;
-  readonly experts: number;
-  readonly other: number;
-  readonly keysAndValues: number;
-  readonly total: number;
-}
+export type StepBytes = Description["decodeBytes"];
 
 /**
  * What a step that decodes one token of each of `batch` sequences must read once: every matrix, of the experts those that are chosen (`distinctExperts`
