@@ -14,6 +14,14 @@ inline __m512i dot(__m512i sum, __m512i u, __m512i s) {
   return sum;
 }
 
+// One row waits for memory alone. What it reads is fetched to the second cache about 2 KiB before, across the end of a block too: that streams up to a fifth
+// faster than fetching the whole next block to the first cache, where more rows, which have more to do, want it.
+constexpr int64_t far_quads = 16, far_groups = 4;
+
+template <_mm_hint cache> inline void fetch(const uint8_t* at, int64_t bytes) {
+  for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(reinterpret_cast<const char*>(at + line), cache);
+}
+
 // c += sum · (scale · d) for one row.
 inline void add_block(const QuantisedTile& t, int row, __m512 low, __m512 high) {
   const __m512 d = _mm512_set1_ps(t.x_scales[row]);
@@ -29,10 +37,11 @@ template <int R> void vnni_tile(const QuantisedTile& t) {
   for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_set1_epi32(t.starts[i]);
   const uint8_t* b = t.block.values;
   const int32_t* a = t.words;
-  const char* ahead = reinterpret_cast<const char*>(t.ahead);
-  for (int64_t quad = t.k / 4; quad > 0; quad--) {
-    _mm_prefetch(ahead, _MM_HINT_T0);
-    _mm_prefetch(ahead + 64, _MM_HINT_T0);
+  const int64_t quads = t.k / 4;
+  const uint8_t* ahead = R == 1 && quads > far_quads ? b + 128 * far_quads : t.ahead;
+  for (int64_t left = quads; left > 0; left--) {
+    if (R == 1 && left == far_quads) ahead = t.ahead;
+    fetch<R == 1 ? _MM_HINT_T1 : _MM_HINT_T0>(ahead, 128);
     ahead += 128;
     const __m512i b0 = _mm512_loadu_si512(b), b1 = _mm512_loadu_si512(b + 64);
 #pragma GCC unroll 12
@@ -66,9 +75,13 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
 #pragma GCC unroll 4
   for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
   const uint8_t* at = t.block.values;
-  const uint8_t* ahead = t.ahead;
-  for (int64_t group = 0; group < t.k / quantised_group; group++, at += group_bytes(packed), ahead += group_bytes(packed)) {
-    for (int64_t line = 0; line < group_bytes(packed); line += 64) _mm_prefetch(reinterpret_cast<const char*>(ahead + line), _MM_HINT_T0);
+  const int32_t* words = t.words;
+  const float* sums = t.sums;
+  const int64_t groups = t.k / quantised_group;
+  const uint8_t* ahead = R == 1 && groups > far_groups ? at + far_groups * group_bytes(packed) : t.ahead;
+  for (int64_t left = groups; left > 0; left--, at += group_bytes(packed), ahead += group_bytes(packed)) {
+    if (R == 1 && left == far_groups) ahead = t.ahead;
+    fetch<R == 1 ? _MM_HINT_T1 : _MM_HINT_T0>(ahead, group_bytes(packed));
     __m512i part[R][2];
 #pragma GCC unroll 4
     for (int i = 0; i < R; i++) part[i][0] = part[i][1] = _mm512_setzero_si512();
@@ -78,7 +91,7 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
       load_quad<packed>(at, j, low, high);
 #pragma GCC unroll 4
       for (int i = 0; i < R; i++) {
-        const __m512i x = _mm512_set1_epi32(t.words[(group * (quantised_group / 4) + j) * R + i]);
+        const __m512i x = _mm512_set1_epi32(words[j * R + i]);
         part[i][0] = dot(part[i][0], low, x);
         part[i][1] = dot(part[i][1], high, x);
       }
@@ -90,10 +103,12 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
       const __m512 offset = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(parameters + 2)));
 #pragma GCC unroll 4
       for (int i = 0; i < R; i++) {
-        sum[i][half] = _mm512_fmadd_ps(offset, _mm512_set1_ps(t.sums[group * R + i]), sum[i][half]);
+        sum[i][half] = _mm512_fmadd_ps(offset, _mm512_set1_ps(sums[i]), sum[i][half]);
         sum[i][half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[i][half]), step, sum[i][half]);
       }
     }
+    words += quantised_group / 4 * R;
+    sums += R;
   }
 #pragma GCC unroll 4
   for (int i = 0; i < R; i++) add_block(t, i, sum[i][0], sum[i][1]);
@@ -102,7 +117,7 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
 template <DType packed> void unpack(int64_t columns, const uint8_t* group, const uint8_t* ahead, uint8_t* out) {
   const __m512i bytes = _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0);  // the first of every four, four times
   for (const uint8_t* end = out + columns * quantised_rows; out < end; out += 1024, group += group_bytes(packed), ahead += group_bytes(packed)) {
-    for (int64_t line = 0; line < group_bytes(packed); line += 64) _mm_prefetch(reinterpret_cast<const char*>(ahead + line), _MM_HINT_T0);
+    fetch<_MM_HINT_T0>(ahead, group_bytes(packed));
     __m512i even[2], odd[2], offset[2];
     for (int half = 0; half < 2; half++) {
       const auto* parameters = reinterpret_cast<const __m128i*>(group + group_bytes(packed) - 64 + 16 * half);
