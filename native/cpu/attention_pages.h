@@ -39,8 +39,6 @@ inline void prefetch_steps(const float* steps, int64_t ahead) {
   for (int line = 0; line < 2; line++) __builtin_prefetch(reinterpret_cast<const char*>(steps) + ahead + 64 * line, 0, 2);
 }
 
-template <class V> inline V larger(V a, V b) { return a > b ? a : b; }
-
 template <class T> inline T largest(const Lanes<T>& a, const Lanes<T>& b) {
   const Lanes<T> v = larger(a, b);
   auto eight = larger(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
@@ -142,8 +140,9 @@ template <class P, class T> inline T pack_weights(Lanes<T> low, Lanes<T> high, [
   } else if constexpr (std::is_same_v<P, int8_t>) {
     const float* steps = block_steps(values, head);
     // A key that is not seen may have any step, NaN too.
-    low = low > 0 ? low * load(steps) : low;
-    high = high > 0 ? high * load(steps + lanes) : high;
+    const auto times_step = [](auto weight, auto step) { return weight > 0 ? weight * step : weight; };
+    low = by_registers(times_step, low, load(steps));
+    high = by_registers(times_step, high, load(steps + lanes));
     const T greatest = largest<T>(low, high);
     const T scale = greatest > 0 ? 255 / greatest : 0;
     uint8_t* quads = reinterpret_cast<uint8_t*>(to);

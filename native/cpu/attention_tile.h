@@ -13,7 +13,7 @@
 
 #include "cpu/lanes.h"
 
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
@@ -156,44 +156,60 @@ inline void multiply(int64_t rows, int64_t columns, const Product<C, Unit>& p) {
 
 #endif
 
-// The specification of the above, in pieces of 2 × 64 bytes that fit SSE2's sixteen registers; float64 always comes here.
-// The products of a unit of A with as many columns of B as a vector of 16 bytes has.
-template <class T> struct Short {
-  typedef T type __attribute__((vector_size(16)));
+// The specification of the above, which AVX2 runs too; float64 always comes here. A tile is rows × 64 bytes, which fits sixteen registers.
+constexpr int plain_rows = register_bytes == 16 ? 2 : 4, plain_parts = 64 / register_bytes;
+
+template <class T> inline Register<T> multiply_add(Register<T> a, Register<T> b, Register<T> sum) { return a * b + sum; }
+#if defined(__AVX2__) && !defined(__AVX512F__)
+template <> inline Register<float> multiply_add<float>(Register<float> a, Register<float> b, Register<float> sum) { return _mm256_fmadd_ps(a, b, sum); }
+#endif
+// Of each two numbers of a with their two of b: the sum of the products.
+inline Register<int32_t> multiply_pairs(Register<int16_t> a, Register<int16_t> b) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+  return std::bit_cast<Register<int32_t>>(_mm256_madd_epi16(std::bit_cast<__m256i>(a), std::bit_cast<__m256i>(b)));
+#else
+  const auto x = std::bit_cast<Register<int32_t>>(a), y = std::bit_cast<Register<int32_t>>(b);
+  return (x << 16 >> 16) * (y << 16 >> 16) + (x >> 16) * (y >> 16);
+#endif
+}
+// The first and the second byte of every two.
+template <class Byte> struct Widened {
+  using Half = std::conditional_t<std::is_signed_v<Byte>, int16_t, uint16_t>;
+  Register<Half> halves;
+  Register<int16_t> first() const { return std::bit_cast<Register<int16_t>>(halves << 8 >> 8); }
+  Register<int16_t> second() const { return std::bit_cast<Register<int16_t>>(halves >> 8); }
 };
+
+// The products of a unit of A with as many columns of B as a register has.
 template <class T>
   requires std::is_floating_point_v<T>
-inline void add_units(typename Short<T>::type& sum, T a, const T* b) {
-  typename Short<T>::type value;
+inline void add_units(Register<T>& sum, T a, const T* b) {
+  Register<T> value;
   std::memcpy(&value, b, sizeof value);
-  sum += a * value;
+  sum = multiply_add<T>(Register<T>{} + a, value, sum);
 }
-inline void add_units(Short<float>::type& sum, Pair a, const Pair* b) {
-  Short<uint32_t>::type bits;
+inline void add_units(Register<float>& sum, Pair a, const Pair* b) {
+  Register<uint32_t> bits;
   std::memcpy(&bits, b, sizeof bits);
-  sum += to_float(a.of[1]) * std::bit_cast<Short<float>::type>(bits & 0xffff0000u);
-  sum += to_float(a.of[0]) * std::bit_cast<Short<float>::type>(bits << 16);
+  sum = multiply_add<float>(Register<float>{} + to_float(a.of[1]), std::bit_cast<Register<float>>(bits & 0xffff0000u), sum);
+  sum = multiply_add<float>(Register<float>{} + to_float(a.of[0]), std::bit_cast<Register<float>>(bits << 16), sum);
 }
-inline void add_units(Short<int32_t>::type& sum, KeyQuad a, const KeyQuad* b) {
-  for (int i = 0; i < 4; i++) {
-    const Short<int32_t>::type column = {b[0].of[i], b[1].of[i], b[2].of[i], b[3].of[i]};
-    sum += static_cast<int8_t>(a.of[i]) * column;
-  }
+template <class A, class B, class Quad> inline void add_quads(Register<int32_t>& sum, Quad a, const Quad* b) {
+  const auto every = std::bit_cast<decltype(Widened<A>::halves)>(Register<uint32_t>{} + std::bit_cast<uint32_t>(a));
+  Widened<A> x{every};
+  Widened<B> y;
+  std::memcpy(&y, b, sizeof y);
+  sum += multiply_pairs(x.first(), y.first()) + multiply_pairs(x.second(), y.second());
 }
-inline void add_units(Short<int32_t>::type& sum, ValueQuad a, const ValueQuad* b) {
-  const auto of = [&](int j, int i) { return static_cast<int8_t>(b[j].of[i]); };
-  for (int i = 0; i < 4; i++) {
-    const Short<int32_t>::type column = {of(0, i), of(1, i), of(2, i), of(3, i)};
-    sum += a.of[i] * column;
-  }
-}
+inline void add_units(Register<int32_t>& sum, KeyQuad a, const KeyQuad* b) { add_quads<int8_t, uint8_t>(sum, a, b); }
+inline void add_units(Register<int32_t>& sum, ValueQuad a, const ValueQuad* b) { add_quads<uint8_t, int8_t>(sum, a, b); }
 
 template <int rows, Start start, class C, class Unit> inline void plain_tile(const Product<C, Unit>& p, int64_t row, int64_t column) {
-  using Part = typename Short<C>::type;
-  constexpr int width = 16 / sizeof(C), parts = 4;
+  using Part = Register<C>;
+  constexpr int width = sizeof(Part) / sizeof(C), parts = plain_parts;
   Part sum[rows][parts] = {};
   C* c = p.c + row * p.c_row + column;
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
     for (int j = 0; j < parts; j++) {
@@ -203,11 +219,11 @@ template <int rows, Start start, class C, class Unit> inline void plain_tile(con
   const Unit* a = p.a + row * p.a_row;
   const Unit* b = p.b + column;
   for (int64_t k = 0; k < p.depth; k++, a += p.a_step, b += p.b_row)
-#pragma GCC unroll 2
+#pragma GCC unroll 4
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
       for (int j = 0; j < parts; j++) add_units(sum[i][j], a[i * p.a_row], b + j * width);
-#pragma GCC unroll 2
+#pragma GCC unroll 4
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
     for (int j = 0; j < parts; j++) std::memcpy(c + i * p.c_row + j * width, &sum[i][j], sizeof(Part));
@@ -215,13 +231,13 @@ template <int rows, Start start, class C, class Unit> inline void plain_tile(con
 
 // Up to one vector of columns, for those that are left.
 template <Start start, class C, class Unit> __attribute__((noinline)) void plain_rest(const Product<C, Unit>& p, int64_t row, int64_t column, int64_t columns) {
-  typename Short<C>::type sum = {};
+  Register<C> sum = {};
   const size_t bytes = static_cast<size_t>(columns) * sizeof(C);
   C* c = p.c + row * p.c_row + column;
   if constexpr (start != Start::zero) std::memcpy(&sum, c, bytes);
   if constexpr (start == Start::scaled) sum *= p.factor[row];
   for (int64_t k = 0; k < p.depth; k++) {
-    Unit b[16 / sizeof(C)] = {};
+    Unit b[sizeof(sum) / sizeof(C)] = {};
     std::memcpy(b, p.b + k * p.b_row + column, bytes);
     add_units(sum, p.a[row * p.a_row + k * p.a_step], b);
   }
@@ -229,12 +245,12 @@ template <Start start, class C, class Unit> __attribute__((noinline)) void plain
 }
 
 template <Start start, class C, class Unit> inline void multiply(int64_t rows, int64_t columns, const Product<C, Unit>& p) {
-  constexpr int64_t width = 64 / sizeof(C), part = 16 / sizeof(C);
+  constexpr int64_t width = 64 / sizeof(C), part = register_bytes / sizeof(C);
   int64_t column = 0;
   for (; column + width <= columns; column += width) {
     int64_t row = 0;
-    for (; row + 2 <= rows; row += 2) plain_tile<2, start>(p, row, column);
-    if (row < rows) plain_tile<1, start>(p, row, column);
+    for (; row + plain_rows <= rows; row += plain_rows) plain_tile<plain_rows, start>(p, row, column);
+    for (; row < rows; row++) plain_tile<1, start>(p, row, column);
   }
   for (; column < columns; column += part)
     for (int64_t row = 0; row < rows; row++) plain_rest<start>(p, row, column, std::min(part, columns - column));

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "core/operation.h"
 
@@ -69,19 +70,58 @@ template <class T, class F> inline T sum_of(int64_t n, F&& f) {
   return sum<T>(load<T>(partial));
 }
 
+// The bytes of a vector register.
+#if defined(__AVX512F__)
+constexpr size_t register_bytes = 64;
+#elif defined(__AVX2__)
+constexpr size_t register_bytes = 32;
+#else
+constexpr size_t register_bytes = 16;
+#endif
+template <class T> struct RegisterOf {
+  typedef T type __attribute__((vector_size(register_bytes)));
+};
+template <class T> using Register = typename RegisterOf<T>::type;
+
+template <class V> inline auto register_at(const V& vector, size_t byte) {
+  Register<std::remove_cvref_t<decltype(vector[0])>> part;
+  std::memcpy(&part, reinterpret_cast<const char*>(&vector) + byte, sizeof part);
+  return part;
+}
+
+// f(x, more...), a register at a time. GCC 12 takes a comparison of wider vectors apart lane by lane, so what compares is written as f.
+template <class F, class V, class... More> inline V by_registers(F&& f, const V& x, const More&... more) {
+  if constexpr (sizeof(V) <= register_bytes) {
+    return f(x, more...);
+  } else {
+    V result;
+    for (size_t byte = 0; byte < sizeof(V); byte += register_bytes) {
+      const auto part = f(register_at(x, byte), register_at(more, byte)...);
+      std::memcpy(reinterpret_cast<char*>(&result) + byte, &part, sizeof part);
+    }
+    return result;
+  }
+}
+
+template <class V> inline V larger(V a, V b) {
+  return by_registers([](auto x, auto y) { return x > y ? x : y; }, a, b);
+}
+template <class V> inline V smaller(V a, V b) {
+  return by_registers([](auto x, auto y) { return x < y ? x : y; }, a, b);
+}
+
 // exp for 16 lanes. float: Cephes-style, 2^n times a degree-6 polynomial, error below 2 ulp, 0 below -87.3 (so exp(-inf)
 // is 0) and inf above 88.7. double: libm.
-inline Lanes<float> exponential(Lanes<float> x) {
-  using Mask = LanesOf<float>::mask;
-  const Lanes<float> log2e = splat<float>(1.44269504088896341f);
-  Lanes<float> clamped = x < -87.33654f ? splat<float>(-87.33654f) : x;
-  clamped = clamped > 88.72283f ? splat<float>(88.72283f) : clamped;
-  const Lanes<float> magic = splat<float>(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-  Lanes<float> shifted = clamped * log2e + magic;
-  Lanes<float> n = shifted - magic;
-  Lanes<float> r = clamped - n * 0.693359375f;
+template <class V> inline V exponential_of_register(V x) {
+  using Mask = decltype(x < x);
+  const V zero = {}, least = zero - 87.33654f, most = zero + 88.72283f;
+  V clamped = x < least ? least : x;
+  clamped = clamped > most ? most : clamped;
+  const V magic = zero + 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const V n = clamped * 1.44269504088896341f + magic - magic;
+  V r = clamped - n * 0.693359375f;
   r = r - n * -2.12194440e-4f;
-  Lanes<float> p = splat<float>(1.9875691500e-4f);
+  V p = zero + 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
   p = p * r + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
@@ -89,14 +129,15 @@ inline Lanes<float> exponential(Lanes<float> x) {
   p = p * r + 5.0000001201e-1f;
   p = p * (r * r) + r + 1.0f;
   // 2^n in two factors, so that n = 128 does not overflow the exponent field.
-  Mask whole = __builtin_convertvector(n, Mask);
-  Mask half = whole >> 1;
-  Lanes<float> scale1 = std::bit_cast<Lanes<float>>((half + 127) << 23);
-  Lanes<float> scale2 = std::bit_cast<Lanes<float>>((whole - half + 127) << 23);
-  Lanes<float> result = p * scale1 * scale2;
-  result = x < -87.33654f ? splat<float>(0.0f) : result;
-  result = x > 88.72283f ? splat<float>(INFINITY) : result;
+  const Mask whole = __builtin_convertvector(n, Mask), half = whole >> 1;
+  const V scale1 = std::bit_cast<V>((half + 127) << 23), scale2 = std::bit_cast<V>((whole - half + 127) << 23);
+  V result = p * scale1 * scale2;
+  result = x < least ? zero : result;
+  result = x > most ? zero + INFINITY : result;
   return x != x ? x : result;
+}
+inline Lanes<float> exponential(Lanes<float> x) {
+  return by_registers([](auto part) { return exponential_of_register(part); }, x);
 }
 inline Lanes<double> exponential(Lanes<double> x) {
   for (int i = 0; i < lanes; i++) x[i] = std::exp(x[i]);

@@ -35,7 +35,7 @@ float largest_magnitude(const float* x, int64_t n) {
   LanesOf<float>::mask most = {};
   for (int64_t i = 0; i < n; i += lanes) {
     const auto bits = std::bit_cast<LanesOf<float>::mask>(n - i >= lanes ? load<float>(x + i) : load_first<float>(x + i, n - i)) & 0x7fffffff;
-    most = bits > most ? bits : most;
+    most = larger(bits, most);
   }
   int32_t result = 0;
   for (int i = 0; i < lanes; i++) result = std::max(result, most[i]);
@@ -68,9 +68,8 @@ class GroupSearch {
     const int least = offset_ >= -128 ? 0 : (-128 - offset_ + step_ - 1) / step_, most = std::min(levels_, (127 - offset_) / step_);
     const float inverse = 1.0f / static_cast<float>(step_);
     for (int i = 0; i < 2; i++) {
-      LanesOf<float>::mask n = nearest((t_[i] - static_cast<float>(offset_)) * inverse);
-      n = n < least ? LanesOf<float>::mask{} + least : n;
-      out[i] = n > most ? LanesOf<float>::mask{} + most : n;
+      const LanesOf<float>::mask n = nearest((t_[i] - static_cast<float>(offset_)) * inverse), zero = {};
+      out[i] = smaller(larger(n, zero + least), zero + most);
     }
   }
 

@@ -78,11 +78,11 @@ template <class T> inline void keep_range(Lanes<T>& low, Lanes<T>& high, int64_t
   using Index = std::conditional_t<sizeof(T) == 8, int64_t, int32_t>;
   Mask index;
   for (int i = 0; i < lanes; i++) index[i] = i;
-  const Mask first = Mask{} + static_cast<Index>(begin), last = Mask{} + static_cast<Index>(end);
-  const Lanes<T> other = splat<T>(value);
-  low = (index >= first) & (index < last) ? low : other;
-  index += lanes;
-  high = (index >= first) & (index < last) ? high : other;
+  const auto kept = [=](auto x, auto at) {
+    return (at >= static_cast<Index>(begin)) & (at < static_cast<Index>(end)) ? x : decltype(x){} + value;
+  };
+  low = by_registers(kept, low, index);
+  high = by_registers(kept, high, index + lanes);
 }
 
 // Adds keys [32·block, 32·block + 32) to every row of the tile that sees some of them. The block after it lies `ahead` bytes further, keys and values alike.

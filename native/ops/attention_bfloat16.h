@@ -74,7 +74,8 @@ inline int64_t across_pairs(int64_t head) { return pair_keys / 2 * head; }
 inline Lanes<float> keep_keys(Lanes<float> x, int64_t part, int64_t begin, int64_t end, float value) {
   LanesOf<float>::mask index;
   for (int i = 0; i < lanes; i++) index[i] = static_cast<int32_t>(part * lanes) + i;
-  return (index >= static_cast<int32_t>(begin)) & (index < static_cast<int32_t>(end)) ? x : splat(value);
+  const int32_t first = static_cast<int32_t>(begin), last = static_cast<int32_t>(end);
+  return by_registers([=](auto v, auto at) { return (at >= first) & (at < last) ? v : decltype(v){} + value; }, x, index);
 }
 
 // One tile of queries of a forward pass.

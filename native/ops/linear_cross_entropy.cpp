@@ -57,10 +57,7 @@ Status check_labels(const char* name, const Tensor& labels, int64_t vocabulary) 
 template <class T> T largest_of(const T* x, int64_t n) {
   Lanes<T> most = splat<T>(-std::numeric_limits<T>::infinity());
   int64_t i = 0;
-  for (; i + lanes <= n; i += lanes) {
-    const Lanes<T> v = load<T>(x + i);
-    most = v > most ? v : most;
-  }
+  for (; i + lanes <= n; i += lanes) most = larger(load<T>(x + i), most);
   T largest = -std::numeric_limits<T>::infinity();
   for (int j = 0; j < lanes; j++) largest = std::max(largest, static_cast<T>(most[j]));
   for (int64_t j = i; j < n; j++) largest = std::max(largest, x[j]);
