@@ -18,6 +18,7 @@ constexpr size_t block_bytes = size_t(480) << 10;  // of packed A that a task ke
 constexpr int64_t block_panels = 20;               // 240 rows of C a task at most …
 constexpr int64_t group_panels = 16;               // … by 512 columns
 constexpr int64_t least_own_panels = 6;            // rows that are worth packing by the task that multiplies them
+constexpr int64_t tasks_each = 12;             // of them a thread, so that none waits long for another at the end
 constexpr int64_t inline_elements = 1 << 15;       // less is packed without waking anybody
 
 struct Formats {
@@ -38,7 +39,7 @@ int64_t ceiling(int64_t n, int64_t d) { return (n + d - 1) / d; }
 int64_t row_panels_of(int64_t m) { return ceiling(m, tile_height); }
 
 // How far one packing task goes along k: long runs where k is contiguous, few rows where it is not.
-int64_t pack_length(Layout layout) { return layout == Layout::rows ? 256 : 64; }
+int64_t pack_length(Layout layout) { return layout == Layout::rows ? 512 : 64; }
 
 // Cut of the list into tasks: blocks of row panels by groups of column panels. The result does not depend on it.
 struct Cut {
@@ -72,7 +73,9 @@ Cut choose_cut(const MatrixProduct* products, int64_t count, int64_t panels, int
 int64_t choose_own_rows(const MatrixProduct* products, int64_t count, int threads) {
   int64_t rows = 0;
   for (int64_t i = 0; i < count; i++) rows += row_panels_of(products[i].m);
-  const int64_t each = std::min(block_panels, threads == 1 ? rows : rows / (6 * static_cast<int64_t>(threads)));
+  // Of one product every thread gets the same number of tasks.
+  const int64_t wanted = threads == 1 ? 1 : tasks_each * static_cast<int64_t>(threads);
+  const int64_t each = ceiling(rows, ceiling(std::max(ceiling(rows, block_panels), wanted), threads) * threads);
   return each < std::min(least_own_panels, rows / count) ? 0 : each;
 }
 
@@ -102,18 +105,21 @@ void add_bias(const Block& block, int64_t row0, int64_t row1) {
 // Packs row panels [panel0, panel1) of A, or column panels of B, over [k0, k1), to where panel 0 of the operand would lie at `out`.
 void pack_run(const Operand& source, int64_t rows, int64_t k, int64_t height, bool pad, DType dtype, bool round, uint8_t* out, int64_t panel0,
               int64_t panel1, int64_t k0, int64_t k1) {
-  const int64_t panel_bytes = height * even(k) * static_cast<int64_t>(size_of(dtype));
-  for (int64_t panel = panel0; panel < panel1; panel++) {
-    PanelPack pack;
-    pack.source = source;
-    pack.rows = rows;
-    pack.k = k;
-    pack.first = panel * height;
-    pack.height = pad ? height : std::min(height, rows - pack.first);
-    pack.round = round;
-    pack.panel = out + panel * panel_bytes;
-    pack_panel(pack, dtype, k0, k1);
-  }
+  const int64_t whole = pad ? panel1 : std::clamp(rows / height, panel0, panel1);
+  auto pack = [&](int64_t panel, int64_t count, int64_t rows_each) {
+    PanelPack p;
+    p.source = source;
+    p.rows = rows;
+    p.k = k;
+    p.first = panel * height;
+    p.height = rows_each;
+    p.count = count;
+    p.round = round;
+    p.panel = out + panel * height * even(k) * static_cast<int64_t>(size_of(dtype));
+    pack_panel(p, dtype, k0, k1);
+  };
+  if (whole > panel0) pack(panel0, whole - panel0, height);
+  if (whole < panel1) pack(whole, 1, rows - whole * height);
 }
 
 // One task: k is cut so that the rows' part of A stays in the second-level cache; C is the accumulator between the cuts.

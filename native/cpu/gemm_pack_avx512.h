@@ -55,61 +55,88 @@ inline void store_words(uint32_t* out, __m512i words, int64_t height, int64_t g,
     _mm512_mask_storeu_epi32(out, mask16(height - g), words);
 }
 
-// Rows along k: 16 rows by 16 words of 32 bits (a pair of bfloat16, or a float32) at a time are transposed. What is read four turns later is
-// prefetched, at the end of a run from the rows that come next.
+template <class S> inline void fetch_ahead(const S* x, int64_t n) {
+  for (int64_t i = 0; i < n; i += 64 / static_cast<int64_t>(sizeof(S))) _mm_prefetch(reinterpret_cast<const char*>(x + i), _MM_HINT_T1);
+}
+
+// Words of a row, or of a line of panels, that packing keeps in the first-level cache at a time.
+constexpr int64_t block_words = 256, block_columns = 512, block_lines = 8;
+
+// Rows along k, 16 at a time: each is read from front to back and converted into a block; then 16 rows by 16 words of the block at a time are
+// transposed, and meanwhile the rows that come next are fetched.
 template <class S, class D> void pack_rows(const PanelPack& p, int64_t k0, int64_t k1) {
-  constexpr int64_t per_word = 4 / sizeof(D);
+  constexpr int64_t per_word = 4 / sizeof(D), turn = 16 * per_word, run = block_words * per_word;
+  alignas(64) uint32_t block[16][block_words + 16];  // rows apart by an odd number of cache lines
   const S* source = static_cast<const S*>(p.source.data) + p.first * p.source.stride;
-  constexpr int64_t turn = 16 * per_word;
-  const int64_t next_rows = std::min<int64_t>(16, p.height) * p.source.stride - (k1 - k0);
   for (int64_t g = 0; g < p.height; g += 16) {
-    const int64_t valid = std::min<int64_t>(16, p.rows - p.first - g);
-    for (int64_t k = k0; k < k1; k += turn) {
-      const int64_t left = p.k - k, ahead = 4 * turn + (k + 4 * turn < k1 ? 0 : next_rows);
-      __m512i r[16];
-      for (int64_t i = 0; i < 16; i++) {
-        const S* row = source + (g + i) * p.source.stride + k;
-        if (i >= valid)
-          r[i] = _mm512_setzero_si512();
-        else if constexpr (std::is_same_v<D, float>)
-          r[i] = _mm512_castps_si512(_mm512_maskz_loadu_ps(mask16(left), row));
-        else if constexpr (std::is_same_v<S, float>)
-          r[i] = (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(mask16(left - 16), row + 16), _mm512_maskz_loadu_ps(mask16(left), row));
-        else
-          r[i] = _mm512_maskz_loadu_epi16(mask32(left), row);
-        for (int64_t line = 0; line < turn; line += 64 / static_cast<int64_t>(sizeof(S)))
-          _mm_prefetch(reinterpret_cast<const char*>(row + ahead + line), _MM_HINT_T0);
+    const int64_t valid = std::clamp<int64_t>(p.rows - p.first - g, 0, std::min<int64_t>(16, p.height - g));
+    for (int64_t begin = k0; begin < k1; begin += run) {
+      const int64_t end = std::min(k1, begin + run);
+      for (int64_t i = 0; i < valid; i++) {
+        const S* row = source + (g + i) * p.source.stride;
+        for (int64_t k = begin; k < end; k += turn) {
+          const int64_t left = p.k - k;
+          __m512i words;
+          if constexpr (std::is_same_v<D, float>)
+            words = _mm512_castps_si512(_mm512_maskz_loadu_ps(mask16(left), row + k));
+          else if constexpr (std::is_same_v<S, float>)
+            words = (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(mask16(left - 16), row + k + 16), _mm512_maskz_loadu_ps(mask16(left), row + k));
+          else
+            words = _mm512_maskz_loadu_epi16(mask32(left), row + k);
+          _mm512_store_si512(&block[i][(k - begin) / per_word], words);
+        }
       }
-      transpose(r);
-      uint32_t* out = static_cast<uint32_t*>(p.panel) + k / per_word * p.height + g;
-      const int64_t lines = (k1 - k) / per_word;
-      for (int64_t i = 0; i < std::min<int64_t>(16, lines); i++) store_words(out + i * p.height, r[i], p.height, g, lines - i);
+      // Half a row each turn: of the rest of these rows, or of the next ones.
+      const int64_t half = (end - begin) / 2, next_k = end < k1 ? end : k0;
+      int64_t next = end < k1 ? g : std::min(p.height, g + 16);
+      for (int64_t k = begin, odd = 0; k < end; k += turn, odd = 1 - odd) {
+        if (p.first + next < p.rows) fetch_ahead(source + next * p.source.stride + next_k + odd * half, half);
+        next += odd;
+        __m512i r[16];
+        for (int64_t i = 0; i < 16; i++) r[i] = i < valid ? _mm512_load_si512(&block[i][(k - begin) / per_word]) : _mm512_setzero_si512();
+        transpose(r);
+        uint32_t* out = static_cast<uint32_t*>(p.panel) + k / per_word * p.height + g;
+        const int64_t lines = (k1 - k) / per_word;
+        for (int64_t i = 0; i < std::min<int64_t>(16, lines); i++) store_words(out + i * p.height, r[i], p.height, g, lines - i);
+      }
     }
   }
 }
 
-// Rows side by side: two values of k are interleaved, or one is copied.
+// Rows side by side, those of all panels at once, so that memory is read in long runs: two values of k are interleaved, or one is copied, into
+// a block, whose columns then go to their panels, while the lines that come next are fetched.
 template <class S, class D> void pack_columns(const PanelPack& p, int64_t k0, int64_t k1) {
-  constexpr int64_t per_word = 4 / sizeof(D);
-  const int64_t stride = p.source.stride;
-  const S* source = static_cast<const S*>(p.source.data) + p.first;
-  uint32_t* panel = static_cast<uint32_t*>(p.panel);
-  for (int64_t g = 0; g < p.height; g += 16) {
-    const __mmask16 lanes_in = mask16(p.rows - p.first - g);
-    for (int64_t k = k0; k < k1; k += per_word) {
-      const __mmask16 first = k < p.k ? lanes_in : __mmask16(0), second = k + 1 < p.k ? lanes_in : __mmask16(0);
-      const S* row = source + k * stride + g;
-      // The same lines of the next panel are wanted when this one is done.
-      _mm_prefetch(reinterpret_cast<const char*>(row + p.height), _MM_HINT_T0);
-      if constexpr (per_word == 2) _mm_prefetch(reinterpret_cast<const char*>(row + stride + p.height), _MM_HINT_T0);
-      __m512i words;
-      if constexpr (std::is_same_v<D, float>)
-        words = _mm512_castps_si512(_mm512_maskz_loadu_ps(first, row));
-      else if constexpr (std::is_same_v<S, float>)
-        words = interleave(_mm512_maskz_loadu_ps(first, row), _mm512_maskz_loadu_ps(second, row + stride));
-      else
-        words = interleave(_mm256_maskz_loadu_epi16(first, row), _mm256_maskz_loadu_epi16(second, row + stride));
-      store_words(panel + k / per_word * p.height + g, words, p.height, g, (k1 - k) / per_word);
+  constexpr int64_t per_word = 4 / sizeof(D), run = block_lines * per_word;
+  alignas(64) uint32_t block[block_lines][block_columns + 16];
+  const int64_t stride = p.source.stride, panel_words = p.height * even(p.k) / per_word, together = block_columns / p.height;
+  for (int64_t panel0 = 0; panel0 < p.count; panel0 += together) {
+    const int64_t panels = std::min(together, p.count - panel0), columns = panels * p.height;
+    const S* source = static_cast<const S*>(p.source.data) + p.first + panel0 * p.height;
+    const int64_t valid = p.rows - p.first - panel0 * p.height;
+    for (int64_t begin = k0; begin < k1; begin += run) {
+      const int64_t lines = std::min(run, k1 - begin) / per_word;
+      for (int64_t line = 0; line < lines; line++) {
+        const int64_t k = begin + line * per_word;
+        const S* row = source + k * stride;
+        for (int64_t i = 0; i < columns; i += 16) {
+          const __mmask16 lanes_in = mask16(valid - i), first = k < p.k ? lanes_in : __mmask16(0), second = k + 1 < p.k ? lanes_in : __mmask16(0);
+          __m512i words;
+          if constexpr (std::is_same_v<D, float>)
+            words = _mm512_castps_si512(_mm512_maskz_loadu_ps(first, row + i));
+          else if constexpr (std::is_same_v<S, float>)
+            words = interleave(_mm512_maskz_loadu_ps(first, row + i), _mm512_maskz_loadu_ps(second, row + stride + i));
+          else
+            words = interleave(_mm256_maskz_loadu_epi16(first, row + i), _mm256_maskz_loadu_epi16(second, row + stride + i));
+          _mm512_store_si512(&block[line][i], words);
+        }
+      }
+      for (int64_t panel = 0; panel < panels; panel++) {
+        for (int64_t k = begin + run; k < std::min(p.k, begin + 2 * run); k++) fetch_ahead(source + k * stride + panel * p.height, p.height);
+        uint32_t* out = static_cast<uint32_t*>(p.panel) + (panel0 + panel) * panel_words + begin / per_word * p.height;
+        for (int64_t line = 0; line < lines; line++)
+          for (int64_t g = 0; g < p.height; g += 16)
+            store_words(out + line * p.height + g, _mm512_loadu_si512(&block[line][panel * p.height + g]), p.height, g, (k1 - begin) / per_word - line);
+      }
     }
   }
 }

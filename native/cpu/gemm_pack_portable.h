@@ -15,6 +15,7 @@ struct PanelPack {
   int64_t height = 0;  // rows of the panel, missing ones are zeros
   void* panel = nullptr;
   bool round = false;  // float32 elements of the panel are rounded to bfloat16
+  int64_t count = 1;   // panels of this height, one after the other
 };
 
 template <class T> inline double to_number(T value) { return value; }
