@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { vectorJacobian } from "../differentiate.js";
-import { createGraph } from "../graph.js";
+import { createGraph, type Value } from "../graph.js";
 import type { InstructionSet } from "../native.js";
 import { checkCase, checkGradientCase, instructionSets, sameBits, throughBfloat16 } from "../operation_cases.js";
 import { runGraph, type TestTensor, testTensor } from "../testing.js";
@@ -172,6 +172,23 @@ describe("linear", () => {
       });
     });
   }
+
+  test("rounds the operands of the gradients alone to bfloat16 where gradientCompute says so", async () => {
+    const [x, w, dy] = [testTensor([5, 9], 1), testTensor([7, 9], 2), testTensor([5, 7], 3)];
+    const run = (options: Parameters<typeof linear>[2]) =>
+      runGraph(
+        (values) => {
+          const y = linear(values.x!, values.w!, options);
+          const [dx, dw] = vectorJacobian([y], [values.dy!], [values.x!, values.w!]) as [Value, Value];
+          return { y, dx, dw };
+        },
+        { x, w, dy },
+      );
+    const mixed = await run({ gradientCompute: "bfloat16" });
+    const [float32, bfloat16] = [await run({}), await run({ compute: "bfloat16" })];
+    expect(mixed).toEqual({ y: float32.y, dx: bfloat16.dx, dw: bfloat16.dw });
+    expect(bfloat16).not.toEqual(float32);
+  });
 
   test("refuses a weight or bias that does not fit", () => {
     const graph = createGraph();

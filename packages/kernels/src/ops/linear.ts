@@ -9,11 +9,12 @@ import { columnSum } from "./column_sum.js";
  * y = x wᵀ + bias:  x [T,K], w [N,K], bias [N] → y [T,N], float32 (float64 for float64).
  *
  * compute 0: operands as they are, float32 accumulation. compute 1: both operands rounded to bfloat16, float32 accumulation. One
- * accumulation chain an output element, over k in order, whatever T is. w is plain or in panels.
+ * accumulation chain an output element, over k in order, whatever T is. w is plain or in panels. gradient_compute is the compute of the
+ * gradients.
  */
 export const linearOperation: Operation = {
   name: "linear",
-  attributes: ["compute"],
+  attributes: ["compute", "gradient_compute"],
   infer: ([x, w, bias]) => {
     const { shape } = expectRank("linear", "x", x, 2);
     const [N, K] = expectRank("linear", "w", w, 2).shape as [Dimension, Dimension];
@@ -23,16 +24,17 @@ export const linearOperation: Operation = {
   },
   gradient: ({ node, inputs: [x, w, bias], gradients: [dy], wants }) => {
     if (!x || !w || !dy) return [];
+    const attributes = { compute: node.attributes.gradient_compute ?? node.attributes.compute ?? 0 };
     return [
-      wants(0) ? (apply(linearInputGradOperation, [dy, w], node.attributes)[0] as Value) : null,
-      wants(1) ? (apply(linearWeightGradOperation, [dy, x], node.attributes)[0] as Value) : null,
+      wants(0) ? (apply(linearInputGradOperation, [dy, w], attributes)[0] as Value) : null,
+      wants(1) ? (apply(linearWeightGradOperation, [dy, x], attributes)[0] as Value) : null,
       bias && wants(2) ? columnSum(dy) : null,
     ];
   },
   flops: ({ inputs, outputs }) => 2 * product(outputs[0]) * (inputs[0]?.[1] ?? 0),
 };
 
-/** dx = dy w:  dy [T,N], w [N,K] → [T,K]; attributes as linear. */
+/** dx = dy w:  dy [T,N], w [N,K] → [T,K]; compute as in linear. */
 export const linearInputGradOperation: Operation = {
   name: "linear_input_grad",
   attributes: ["compute"],
@@ -46,7 +48,7 @@ export const linearInputGradOperation: Operation = {
   flops: ({ inputs, outputs }) => 2 * product(outputs[0]) * (inputs[0]?.[1] ?? 0),
 };
 
-/** dw = dyᵀ x:  dy [T,N], x [T,K] → [N,K], summed over t in order; attributes as linear. */
+/** dw = dyᵀ x:  dy [T,N], x [T,K] → [N,K], summed over t in order; compute as in linear. */
 export const linearWeightGradOperation: Operation = {
   name: "linear_weight_grad",
   attributes: ["compute"],
@@ -76,7 +78,18 @@ export function computeAttribute({ compute = "float32" }: LinearOptions): { comp
   return { compute: compute === "bfloat16" ? 1 : 0 };
 }
 
+export interface BiasedLinearOptions extends LinearOptions {
+  readonly bias?: Value | null;
+  /** What the operands of the gradients' products are rounded to. Default: as `compute`. */
+  readonly gradientCompute?: LinearOptions["compute"];
+}
+
 /** x wᵀ (+ bias): x [T,K], w [N,K], bias [N] → [T,N]. @throws SHAPE_MISMATCH */
-export function linear(x: Value, w: Value, { bias = null, ...options }: LinearOptions & { readonly bias?: Value | null } = {}): Value {
-  return apply(linearOperation, [x, w, bias], computeAttribute(options))[0] as Value;
+export function linear(
+  x: Value,
+  w: Value,
+  { bias = null, compute = "float32", gradientCompute = compute }: BiasedLinearOptions = {},
+): Value {
+  const attributes = { ...computeAttribute({ compute }), gradient_compute: computeAttribute({ compute: gradientCompute }).compute };
+  return apply(linearOperation, [x, w, bias], attributes)[0] as Value;
 }

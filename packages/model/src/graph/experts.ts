@@ -33,7 +33,7 @@ export function experts(
     ? ops.router(x_TD, previous_TR && { r: previous_TR, scale: gate("router_states_scale") }, routerWeights(gate), {
         eps: config.rmsNormEps,
       })
-    : route(config, x_TD, previous_TR, gate);
+    : route(config, x_TD, previous_TR, gate, compute);
 
   const { order, offsets, counts } = ops.expertSort(index, { numExperts: config.numExperts, dtype: prob.type.dtype });
   const routing = { index, prob, counts };
@@ -60,18 +60,19 @@ function routerWeights(gate: (name: string) => Value): ops.RouterWeights {
   };
 }
 
-/** The router in operations that have gradients. */
+/** The router in operations that have gradients. What it decides by is float32; its gradients are computed like those of the experts. */
 function route(
   { rmsNormEps: eps }: ZayaConfig,
   x_TD: Value,
   previous_TR: Value | null,
   gate: (name: string) => Value,
+  gradientCompute: Compute,
 ): { r: Value; index: Value; prob: Value } {
-  const layerOf = (x: Value, name: string) => ops.linear(x, gate(`${name}.weight`), { bias: gate(`${name}.bias`) });
+  const layerOf = (x: Value, name: string) => ops.linear(x, gate(`${name}.weight`), { bias: gate(`${name}.bias`), gradientCompute });
   const projected_TR = layerOf(x_TD, "down_proj");
   const r = previous_TR ? ops.residualMerge(projected_TR, previous_TR, { hScale: gate("router_states_scale") }) : projected_TR;
   const normed_TR = ops.rmsNorm(r, gate("router_mlp.norm.weight"), { eps });
   const hidden_TR = ops.gelu(layerOf(ops.gelu(layerOf(normed_TR, "router_mlp.fc1")), "router_mlp.fc2"));
-  const p_TC = ops.softmax(ops.linear(hidden_TR, gate("router_mlp.out_proj.weight")));
+  const p_TC = ops.softmax(ops.linear(hidden_TR, gate("router_mlp.out_proj.weight"), { gradientCompute }));
   return { r, ...ops.selectExpert(p_TC, gate("balancing_biases")) };
 }
