@@ -1,5 +1,7 @@
 #include "cpu/quantised.h"
 
+#include <functional>
+
 #if defined(__AVX512VNNI__)
 #include "cpu/quantised_tile_avx512.h"
 #elif defined(__AVX2__)
@@ -7,6 +9,7 @@
 #else
 #include "cpu/quantised_tile_portable.h"
 #endif
+#include "cpu/rows.h"
 #include "cpu/vector.h"
 
 namespace zaya::ZAYA_ISA {
@@ -21,25 +24,20 @@ inline LanesOf<float>::mask nearest(Lanes<float> x) {
   return std::bit_cast<LanesOf<float>::mask>(x + magic) - 0x4b400000;
 }
 
-// Sum of the lanes.
-int32_t sum_of_lanes(LanesOf<float>::mask v) {
-  int32_t a[lanes];
-  std::memcpy(a, &v, sizeof v);
-  for (int width = lanes / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; i++) a[i] += a[i + width];
-  return a[0];
+// The lanes folded to one by f.
+template <class F> inline int32_t fold(LanesOf<float>::mask v, F&& f) {
+  const auto eight = f(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+  auto four = f(__builtin_shufflevector(eight, eight, 0, 1, 2, 3), __builtin_shufflevector(eight, eight, 4, 5, 6, 7));
+  four = f(four, __builtin_shufflevector(four, four, 2, 3, 0, 1));
+  return f(four, __builtin_shufflevector(four, four, 1, 0, 3, 2))[0];
 }
 
 // max |x| over n; NaN where one is among them.
 float largest_magnitude(const float* x, int64_t n) {
   LanesOf<float>::mask most = {};
-  for (int64_t i = 0; i < n; i += lanes) {
-    const auto bits = std::bit_cast<LanesOf<float>::mask>(n - i >= lanes ? load<float>(x + i) : load_first<float>(x + i, n - i)) & 0x7fffffff;
-    most = larger(bits, most);
-  }
-  int32_t result = 0;
-  for (int i = 0; i < lanes; i++) result = std::max(result, most[i]);
-  return std::bit_cast<float>(result);
+  for (int64_t i = 0; i < n; i += lanes)
+    most = larger(most, std::bit_cast<LanesOf<float>::mask>(n - i >= lanes ? load<float>(x + i) : load_first<float>(x + i, n - i)) & 0x7fffffff);
+  return std::bit_cast<float>(fold(most, [](auto a, auto b) { return larger(a, b); }));
 }
 
 // One group of 32 columns of one row, t = w / scale in [−127, 127]: the step and offset with the least Σ h (t − v)².
@@ -213,9 +211,9 @@ void QuantisedRows::fill(int64_t first, int64_t rows, const float* x, int64_t st
           std::memcpy(word, &bytes, sizeof word);
           int32_t* to = words(first, b) + j / 4 * rows + r;
           for (int i4 = 0; i4 < 4; i4++) to[i4 * rows] = word[i4];
-          total += __builtin_convertvector(bytes, LanesOf<float>::mask);  // not n, which a NaN makes too large to add up
+          total += n << 24 >> 24;  // of the bytes: a NaN makes n too large to add up
         }
-        const int32_t sum = sum_of_lanes(total);
+        const int32_t sum = fold(total, std::plus{});
         sums(first, b)[i / quantised_group * rows + r] = static_cast<float>(sum);
         start -= 128 * sum;
       }
@@ -224,35 +222,57 @@ void QuantisedRows::fill(int64_t first, int64_t rows, const float* x, int64_t st
   }
 }
 
-void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const QuantisedWeight& w, int64_t panel, const uint8_t* next, float* tile,
-                    uint8_t* scratch) {
+namespace {
+
+// multiply_panel; before(row, rows) is called for each strip, in rows of the product, when all but its last block is multiplied, and
+// after(row, rows, tile) when its sums are complete.
+template <class Before, class After>
+void multiply_strips(const QuantisedRows& x, const QuantisedPiece& piece, const QuantisedWeight& w, int64_t panel, const uint8_t* next, float* tile,
+                     uint8_t* scratch, Before&& before, After&& after) {
   const uint8_t* block = w.panel(panel);
-  const int64_t blocks = blocks_of(w.k);
-  if (blocks == 0) std::fill_n(tile, rows * quantised_rows, 0.0f);
+  const int64_t blocks = blocks_of(w.k), m = piece.product->m;
+  if (blocks == 0) {
+    std::fill_n(tile, piece.rows() * quantised_rows, 0.0f);
+    return after(piece.begin(), piece.rows(), tile);
+  }
   QuantisedTile t;
   for (int64_t b = 0; b < blocks; b++) {
+    const bool last = b + 1 == blocks;
     const int64_t columns = block_columns(w.k, b);
-    const uint8_t* after = block + block_bytes(w.dtype, columns);
-    const uint8_t* ahead = b + 1 < blocks ? after : next != nullptr ? next : block;
+    const uint8_t* end = block + block_bytes(w.dtype, columns);
     // Far ahead one line is enough: what takes long there is to find the page.
-    for (const uint8_t* page = block; page < after; page += 4096) __builtin_prefetch(page + far_ahead, 0, 1);
+    for (const uint8_t* page = block; page < end; page += 4096) __builtin_prefetch(page + far_ahead, 0, 1);
     t.k = columns;
     t.accumulate = b > 0;
     t.scales = scales_of(w.dtype, columns, block);
-    t.block = prepare_block(w.dtype, columns, rows, block, ahead, scratch);
-    t.ahead = t.block.values == block ? ahead : scratch;
-    for (int64_t row = 0; row < rows; row += QuantisedRows::strip) {
-      t.rows = static_cast<int>(std::min(QuantisedRows::strip, rows - row));
-      t.words = x.words(first + row, b);
-      t.x_scales = x.scales(first + row, b);
-      t.starts = x.starts(first + row, b);
-      t.sums = x.sums(first + row, b);
-      t.c = tile + row * quantised_rows;
+    t.block = prepare_block(w.dtype, columns, piece.rows(), block, scratch);
+    // The next block is fetched in equal parts while the strips are multiplied: memory takes only so many requests at a time.
+    const int64_t strips = piece.strip1 - piece.strip0, fetched = block_columns(w.k, last ? 0 : b + 1) / quantised_group * group_bytes(w.dtype);
+    const int64_t multiplied = strips * columns / quantised_group * group_bytes(t.block.dtype);
+    t.ahead = !last ? end : next != nullptr ? next : block;
+    t.pace = (64 * fetched + multiplied - 1) / multiplied;
+    for (int64_t strip = piece.strip0; strip < piece.strip1; strip++) {
+      const int64_t row = strip_begin(m, strip), first = piece.product->first + row;
+      t.rows = static_cast<int>(strip_begin(m, strip + 1) - row);
+      t.words = x.words(first, b);
+      t.x_scales = x.scales(first, b);
+      t.starts = x.starts(first, b);
+      t.sums = x.sums(first, b);
+      t.c = tile + (row - piece.begin()) * quantised_rows;
+      if (last) before(row, t.rows);
       multiply_tile(t);
-      t.ahead = t.block.values;
+      if (last) after(row, t.rows, t.c);
+      t.ahead += fetched / strips;
     }
-    block = after;
+    block = end;
   }
+}
+
+}  // namespace
+
+void multiply_panel(const QuantisedRows& x, const QuantisedPiece& piece, const QuantisedWeight& w, int64_t panel, const uint8_t* next, float* tile,
+                    uint8_t* scratch) {
+  multiply_strips(x, piece, w, panel, next, tile, scratch, [](auto...) {}, [](auto...) {});
 }
 
 void fetch_panel(const QuantisedWeight& w, int64_t panel) {
@@ -265,35 +285,41 @@ void quantise_rows(Pool& pool, const QuantisedRows& out, const QuantisedProduct*
                    const int32_t* index) {
   constexpr int64_t little = 1 << 14;  // elements that one thread does quicker than two
   int64_t strips = 0, rows = 0;
-  for (int64_t i = 0; i < count; i++) strips += (products[i].m + QuantisedRows::strip - 1) / QuantisedRows::strip, rows += products[i].m;
-  auto fill = [&](int64_t task, int) {
-    const QuantisedProduct* p = products;
-    for (int64_t own; task >= (own = (p->m + QuantisedRows::strip - 1) / QuantisedRows::strip); p++) task -= own;
-    const int64_t row = task * QuantisedRows::strip, first = p->first + row;
-    out.fill(first, std::min(QuantisedRows::strip, p->m - row), index != nullptr ? x : x + first * stride, stride, index != nullptr ? index + first : nullptr);
+  for (int64_t i = 0; i < count; i++) strips += strips_of(products[i].m), rows += products[i].m;
+  auto fill = [&](int64_t begin, int64_t end, int) {
+    for (const QuantisedProduct* p = products; p < products + count; p++) {
+      const int64_t own = strips_of(p->m);
+      for (int64_t strip = std::max<int64_t>(0, begin); strip < std::min(own, end); strip++) {
+        const int64_t row = strip_begin(p->m, strip), first = p->first + row;
+        out.fill(first, strip_begin(p->m, strip + 1) - row, index != nullptr ? x : x + first * stride, stride, index != nullptr ? index + first : nullptr);
+      }
+      begin -= own, end -= own;
+    }
   };
-  if (rows * out.k <= little)
-    for (int64_t task = 0; task < strips; task++) fill(task, 0);
-  else
-    pool.run(strips, fill);
+  if (rows * out.k <= little) return fill(0, strips, 0);
+  pool.run_ranges(strips, (strips + 4 * pool.threads() - 1) / (4 * pool.threads()), fill);
 }
 
-void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count, uint8_t* scratch) {
-  auto* tiles = reinterpret_cast<float*>(scratch);
-  uint8_t* blocks = scratch + static_cast<size_t>(pool.threads()) * tile_elements * sizeof(float);
-  for_runs(pool, products, count, [&](const QuantisedProduct& p, int64_t row, int64_t rows, int64_t panel, int64_t end, int thread) {
-    float* tile = tiles + thread * tile_elements;
+void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count, QuantisedScratch* scratch) {
+  for_runs(pool, products, count, [&](const QuantisedPiece& piece, int64_t panel, int64_t end, int thread) {
+    const QuantisedProduct& p = *piece.product;
     fetch_panel(p.w, panel);
     for (; panel < end; panel++) {
-      multiply_panel(x, p.first + row, rows, p.w, panel, panel + 1 < end ? p.w.panel(panel + 1) : nullptr, tile, blocks + thread * panel_scratch);
       const int64_t column = panel * quantised_rows, columns = std::min(quantised_rows, p.w.n - column);
-      for (int64_t i = 0; i < rows; i++) {
-        const float* sum = tile + i * quantised_rows;
-        float* c = p.c + (row + i) * p.c_stride + column;
-        if (p.bias == nullptr) std::copy_n(sum, columns, c);
-        else
-          for (int64_t j = 0; j < columns; j++) c[j] = sum[j] + p.bias[column + j];
-      }
+      auto place = [&](int64_t row) { return p.c + (p.index != nullptr ? p.index[row] : row) * p.c_stride + column; };
+      multiply_strips(
+          x, piece, p.w, panel, panel + 1 < end ? p.w.panel(panel + 1) : nullptr, scratch[thread].tile, scratch[thread].block,
+          [&](int64_t row, int64_t rows) {
+            for (int64_t i = row; i < row + rows; i++)
+              for (int64_t line = 0; line < quantised_rows; line += lanes) __builtin_prefetch(place(i) + line, 1);
+          },
+          [&](int64_t row, int64_t rows, const float* sum) {
+            for (int64_t i = row; i < row + rows; i++, sum += quantised_rows) {
+              if (p.index != nullptr) map_lanes<float>(sum, place(i), columns, [factor = p.factor[p.index[i]]](Lanes<float> y) { return factor * y; });
+              else if (p.bias != nullptr) map_lanes<float>(sum, p.bias + column, place(i), columns, std::plus{});
+              else map_lanes<float>(sum, place(i), columns, [](Lanes<float> y) { return y; });
+            }
+          });
     }
   });
 }

@@ -62,16 +62,21 @@ void quantise_weight(Pool& pool, const Tensor& w, int64_t first_row, int64_t n, 
 // Elements [0, K) of row `row`, in T.
 template <class T> void dequantise_row(const QuantisedWeight& w, int64_t row, T* out);
 
-// The rows of x as integers, in runs of at most 12 rows ("strips") that the kernels take at a time. Block after block lie all strips, so that
-// a kernel that goes through the strips of a block reads memory in order. Within a strip and block
+// Kernels take at most 12 rows of x at a time, a strip. The rows of a product are cut into as few strips as will do, as equal as can be: few rows
+// leave multipliers idle.
+constexpr int64_t strip_rows = 12;
+inline int64_t strips_of(int64_t rows) { return (rows + strip_rows - 1) / strip_rows; }
+inline int64_t strip_begin(int64_t rows, int64_t strip) { return rows * strip / strips_of(rows); }
+
+// The rows of x as integers. Block after block lie all strips, so that a kernel that goes through the strips of a block reads memory in
+// order. Within a strip and block
 //   words [columns/4][rows] of four xq;  scales, starts [rows]: d, and −128 · sum of xq;  sums [columns/32][rows]: sum of xq, as float.
 class QuantisedRows {
  public:
-  static constexpr int64_t strip = 12;
   static size_t bytes(int64_t rows, int64_t k);  // of the workspace
   QuantisedRows(void* workspace, int64_t rows, int64_t k);
 
-  // Quantises `rows` ≤ 12 rows of x into the strip whose first row is `first`; row i is x[index[i]] where an index is given.
+  // Quantises `rows` rows of x into the strip whose first row is `first`; row i is x[index[i]] where an index is given.
   void fill(int64_t first, int64_t rows, const float* x, int64_t stride, const int32_t* index = nullptr) const;
 
   int64_t k;
@@ -91,17 +96,6 @@ class QuantisedRows {
   float* sums_;
 };
 
-constexpr int64_t piece_rows = 20 * QuantisedRows::strip;  // that one task takes, at most
-constexpr int64_t tile_elements = piece_rows * quantised_rows;
-constexpr int64_t panel_scratch = quantised_rows * quantised_block;  // bytes of an unpacked block
-
-// tile [rows][32] = rows first … first + rows of x, at most piece_rows, times panel `panel` of w. Strips begin at first, 12 rows each.
-// While a block is multiplied the one after it is fetched, at the end of the panel that of `next`: the panel the caller takes next, or null.
-void multiply_panel(const QuantisedRows& x, int64_t first, int64_t rows, const QuantisedWeight& w, int64_t panel, const uint8_t* next, float* tile,
-                    uint8_t* scratch);
-// Fetches the first block of a panel.
-void fetch_panel(const QuantisedWeight& w, int64_t panel);
-
 // A product of a list: rows first … first + m of x (quantised beforehand) times w, to c [m, n].
 struct QuantisedProduct {
   QuantisedWeight w;
@@ -109,31 +103,70 @@ struct QuantisedProduct {
   int64_t first = 0, m = 0;
   float* c = nullptr;
   int64_t c_stride = 0;
-  const float* bias = nullptr;  // [n], added last
+  const int32_t* index = nullptr;  // [m]: row i goes to row index[i] of c,
+  const float* factor = nullptr;   // times factor[index[i]]
+  const float* bias = nullptr;     // [n], added last, where there is no index
 };
 
-// Runs fn(product, first row, rows, first panel, panel end, thread) over a list of products. A run of panels is one stream of memory: runs are
-// long at first, for a stream that stops and starts again loses time, and a single panel at the end, for threads to end together.
+// The strips of a product that are multiplied together with a panel, while it is in the cache.
+struct QuantisedPiece {
+  const QuantisedProduct* product = nullptr;
+  int64_t strip0 = 0, strip1 = 0;
+
+  // Rows of the product.
+  int64_t begin() const { return strip_begin(product->m, strip0); }
+  int64_t end() const { return strip_begin(product->m, strip1); }
+  int64_t rows() const { return end() - begin(); }
+};
+
+constexpr int64_t piece_strips = 20;  // at most
+constexpr int64_t tile_elements = piece_strips * strip_rows * quantised_rows;
+
+// What a thread works in: the sums of a piece and a panel, and an unpacked block.
+struct QuantisedScratch {
+  float tile[tile_elements];
+  uint8_t block[quantised_rows * quantised_block];
+};
+
+// tile [rows][32] = the rows of a piece times panel `panel` of w.
+// While a block is multiplied the one after it is fetched, at the end of the panel that of `next`: the panel the caller takes next, or null.
+void multiply_panel(const QuantisedRows& x, const QuantisedPiece& piece, const QuantisedWeight& w, int64_t panel, const uint8_t* next, float* tile,
+                    uint8_t* scratch);
+// Fetches the first block of a panel.
+void fetch_panel(const QuantisedWeight& w, int64_t panel);
+
+// Runs fn(piece, first panel, panel end, thread) over a list of products. A run of panels is one stream of memory: runs are long at first, for a
+// stream that stops and starts again loses time, and a single panel at the end, for threads to end together.
 template <class F> void for_runs(Pool& pool, const QuantisedProduct* products, int64_t count, F&& fn) {
-  auto pieces = [](const QuantisedProduct& p) { return (p.m + piece_rows - 1) / piece_rows * p.panels; };
-  int64_t total = 0;
-  for (int64_t i = 0; i < count; i++) total += pieces(products[i]);
-  std::atomic<int64_t> next{0};
+  constexpr int64_t panel_cost = 8;  // of bringing a panel, in rows multiplied with it
+  // Calls body(piece, cost of all before it, cost of one of its panels) for every piece; returns the cost of all.
+  auto each_piece = [&](auto&& body) {
+    int64_t before = 0;
+    for (const QuantisedProduct* p = products; p < products + count; p++) {
+      const int64_t strips = strips_of(p->m), pieces = (strips + piece_strips - 1) / piece_strips;
+      for (int64_t i = 0; i < pieces; i++) {
+        const QuantisedPiece piece{p, strips * i / pieces, strips * (i + 1) / pieces};
+        const int64_t cost = piece.rows() + panel_cost;
+        body(piece, before, cost);
+        before += cost * p->panels;
+      }
+    }
+    return before;
+  };
+  const int64_t total = each_piece([](const QuantisedPiece&, int64_t, int64_t) {});
+  std::atomic<int64_t> next{0};  // the cost of the panels that are taken
   pool.run(std::min<int64_t>(pool.threads(), total), [&](int64_t, int thread) {
     int64_t begin = next.load(std::memory_order_relaxed);
     while (begin < total) {
-      const int64_t end = begin + std::max<int64_t>(1, 3 * (total - begin) / (4 * pool.threads()));
+      int64_t end = begin + std::max<int64_t>(1, 3 * (total - begin) / (4 * pool.threads()));
+      each_piece([&](const QuantisedPiece& piece, int64_t before, int64_t cost) {  // a whole panel
+        if (before < end && end < before + cost * piece.product->panels) end = before + (end - before + cost - 1) / cost * cost;
+      });
       if (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
-      const QuantisedProduct* p = products;
-      int64_t piece = begin;
-      for (; piece >= pieces(*p); p++) piece -= pieces(*p);
-      for (int64_t left = end - begin; left > 0;) {
-        const int64_t row = piece / p->panels * piece_rows, panel = piece % p->panels, run = std::min(left, p->panels - panel);
-        fn(*p, row, std::min(piece_rows, p->m - row), panel, panel + run, thread);
-        left -= run;
-        piece += run;
-        if (piece == pieces(*p)) p++, piece = 0;
-      }
+      each_piece([&](const QuantisedPiece& piece, int64_t before, int64_t cost) {
+        const int64_t panel0 = std::max<int64_t>(0, begin - before) / cost, panel1 = std::min(piece.product->panels, (end - before) / cost);
+        if (panel0 < panel1) fn(piece, panel0, panel1, thread);
+      });
       begin = next.load(std::memory_order_relaxed);
     }
   });
@@ -143,8 +176,8 @@ template <class F> void for_runs(Pool& pool, const QuantisedProduct* products, i
 void quantise_rows(Pool& pool, const QuantisedRows& out, const QuantisedProduct* products, int64_t count, const float* x, int64_t stride,
                    const int32_t* index = nullptr);
 
-// Runs a list of products of equal k, with quantised_scratch bytes of scratch.
-void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count, uint8_t* scratch);
-inline size_t quantised_scratch(const Pool& pool) { return static_cast<size_t>(pool.threads()) * (tile_elements * sizeof(float) + panel_scratch); }
+// Runs a list of products of equal k, with scratch for each thread.
+void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count, QuantisedScratch* scratch);
+inline size_t quantised_scratch(const Pool& pool) { return static_cast<size_t>(pool.threads()) * sizeof(QuantisedScratch); }
 
 }  // namespace zaya::ZAYA_ISA

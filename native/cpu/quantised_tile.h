@@ -1,5 +1,5 @@
 // What a micro-kernel of quantised.cpp is: up to 12 rows of x times one panel's block of 256 columns, added to c in float32. Each instruction set has
-//   prepare_block(dtype, columns, rows, block, ahead, scratch)   the block as multiply_tile wants it for so many rows of x
+//   prepare_block(dtype, columns, rows, block, scratch)   the block as multiply_tile wants it for so many rows of x
 //   multiply_tile(tile)
 // in quantised_tile_portable.h (the specification), quantised_tile_avx2.h and quantised_tile_avx512.h.
 // The sums over a block are exact in integers (at most 127 · 128 · 256 < 2^24, so in float32 too); each kernel may take them in any order.
@@ -19,7 +19,8 @@ struct BlockValues {
 
 struct QuantisedTile {
   BlockValues block;
-  const uint8_t* ahead = nullptr;       // the block to fetch meanwhile, of the same form; one that is there already costs little
+  const uint8_t* ahead = nullptr;       // what to fetch meanwhile,
+  int64_t pace = 0;                     // so many bytes of it for every 64 that are multiplied
   const float* scales = nullptr;        // [32]
   const int32_t* words = nullptr;       // of x, and what follows: see QuantisedRows
   const float* x_scales = nullptr;

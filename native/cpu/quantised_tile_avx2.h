@@ -62,6 +62,7 @@ inline void add_block(const QuantisedTile& t, int row, int64_t column, __m256 su
 // R rows by 32 columns of int8, eight columns at a time (more where the rows leave registers).
 template <int R> void int8_tile(const QuantisedTile& t) {
   constexpr int vectors = R == 1 ? 4 : R == 2 ? 2 : 1;
+  const uint8_t* ahead = t.ahead;
   for (int64_t column = 0; column < quantised_rows; column += 8 * vectors) {
     __m256i sum[R][vectors];
 #pragma GCC unroll 12
@@ -73,7 +74,10 @@ template <int R> void int8_tile(const QuantisedTile& t) {
     for (int64_t quad = t.k / 4; quad > 0; quad--) {
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; v++) {
-        if (v % 2 == 0) _mm_prefetch(reinterpret_cast<const char*>(t.ahead + (b - t.block.values) + 32 * v), _MM_HINT_T0);
+        if (v % 2 == 0) {
+          _mm_prefetch(reinterpret_cast<const char*>(ahead), _MM_HINT_T0);
+          ahead += vectors == 1 ? t.pace / 2 : t.pace;
+        }
         const __m256i value = _mm256_xor_si256(load_bytes(b + 32 * v), _mm256_set1_epi8(-128));
         const __m256i magnitude = _mm256_abs_epi8(value);
 #pragma GCC unroll 12
@@ -111,7 +115,8 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t, int row)
     const float* x_sums = t.sums + row;
     for (int64_t group = 0; group < t.k / quantised_group; group++) {
       if (row == 0 && column == 0)
-        for (int64_t line = 0; line < group_bytes(packed); line += 64) _mm_prefetch(reinterpret_cast<const char*>(t.ahead + (at - t.block.values) + line), _MM_HINT_T0);
+        for (int64_t line = 0; line < group_bytes(packed); line += 64)
+          _mm_prefetch(reinterpret_cast<const char*>(t.ahead + (at - t.block.values + line) / 64 * t.pace), _MM_HINT_T0);
       __m256i part[R][2];
 #pragma GCC unroll 6
       for (int i = 0; i < R; i++) part[i][0] = part[i][1] = _mm256_setzero_si256();
@@ -166,12 +171,12 @@ template <DType packed> void multiply_packed(const QuantisedTile& t) {
   }
 }
 
-inline BlockValues prepare_block(DType packed, int64_t, int64_t, const uint8_t* block, const uint8_t*, uint8_t*) { return {block, packed}; }
+inline BlockValues prepare_block(DType packed, int64_t, int64_t, const uint8_t* block, uint8_t*) { return {block, packed}; }
 
 inline void multiply_tile(const QuantisedTile& t) {
   constexpr auto eight = []<int... R>(std::integer_sequence<int, R...>) {
-    return std::array<void (*)(const QuantisedTile&), QuantisedRows::strip>{int8_tile<R + 1>...};
-  }(std::make_integer_sequence<int, QuantisedRows::strip>());
+    return std::array<void (*)(const QuantisedTile&), strip_rows>{int8_tile<R + 1>...};
+  }(std::make_integer_sequence<int, strip_rows>());
   if (t.block.dtype == DType::int8)
     eight[static_cast<size_t>(t.rows - 1)](t);
   else if (t.block.dtype == DType::int6)

@@ -37,12 +37,14 @@ template <int R> void vnni_tile(const QuantisedTile& t) {
   for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_set1_epi32(t.starts[i]);
   const uint8_t* b = t.block.values;
   const int32_t* a = t.words;
-  const int64_t quads = t.k / 4;
+  const int64_t quads = t.k / 4, pace = R == 1 ? 64 : t.pace;
   const uint8_t* ahead = R == 1 && quads > far_quads ? b + 128 * far_quads : t.ahead;
   for (int64_t left = quads; left > 0; left--) {
     if (R == 1 && left == far_quads) ahead = t.ahead;
-    fetch<R == 1 ? _MM_HINT_T1 : _MM_HINT_T0>(ahead, 128);
-    ahead += 128;
+    constexpr _mm_hint cache = R == 1 ? _MM_HINT_T1 : _MM_HINT_T0;
+    fetch<cache>(ahead, 64);
+    fetch<cache>(ahead + pace, 64);
+    ahead += 2 * pace;
     const __m512i b0 = _mm512_loadu_si512(b), b1 = _mm512_loadu_si512(b + 64);
 #pragma GCC unroll 12
     for (int i = 0; i < R; i++) {
@@ -114,45 +116,43 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
   for (int i = 0; i < R; i++) add_block(t, i, sum[i][0], sum[i][1]);
 }
 
-template <DType packed> void unpack(int64_t columns, const uint8_t* group, const uint8_t* ahead, uint8_t* out) {
-  const __m512i bytes = _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0);  // the first of every four, four times
-  for (const uint8_t* end = out + columns * quantised_rows; out < end; out += 1024, group += group_bytes(packed), ahead += group_bytes(packed)) {
-    fetch<_MM_HINT_T0>(ahead, group_bytes(packed));
-    __m512i even[2], odd[2], offset[2];
+// v + 128 = offset + 128 + step · q in bytes: step · q < 256 whatever q occurs, so two of them are one product of 16 bits.
+template <DType packed> void unpack(int64_t columns, const uint8_t* group, uint8_t* out) {
+  const __m512i both = _mm512_set4_epi32(0x800c800c, 0x80088008, 0x80048004, 0x80008000);  // the low byte of every 32 bits, in each 16
+  const __m512i all = _mm512_set4_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0);            // and in each 8
+  for (const uint8_t* end = out + columns * quantised_rows; out < end; out += 1024, group += group_bytes(packed)) {
+    __m512i step[2], offset[2];
+#pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
       const auto* parameters = reinterpret_cast<const __m128i*>(group + group_bytes(packed) - 64 + 16 * half);
-      const __m512i step = _mm512_shuffle_epi8(_mm512_cvtepu8_epi32(_mm_loadu_si128(parameters)), bytes);
-      even[half] = _mm512_and_si512(step, _mm512_set1_epi16(0x00ff));
-      odd[half] = _mm512_andnot_si512(_mm512_set1_epi16(0x00ff), step);
-      offset[half] = _mm512_xor_si512(_mm512_shuffle_epi8(_mm512_cvtepu8_epi32(_mm_loadu_si128(parameters + 2)), bytes), _mm512_set1_epi8(-128));
+      step[half] = _mm512_shuffle_epi8(_mm512_cvtepu8_epi32(_mm_loadu_si128(parameters)), both);
+      offset[half] = _mm512_xor_si512(_mm512_shuffle_epi8(_mm512_cvtepu8_epi32(_mm_loadu_si128(parameters + 2)), all), _mm512_set1_epi8(-128));
     }
 #pragma GCC unroll 8
     for (int64_t quad = 0; quad < quantised_group / 4; quad++) {
       __m512i q[2];
       load_quad<packed>(group, quad, q[0], q[1]);
 #pragma GCC unroll 2
-      for (int half = 0; half < 2; half++) {
-        const __m512i first = _mm512_maddubs_epi16(q[half], even[half]), second = _mm512_slli_epi16(_mm512_maddubs_epi16(q[half], odd[half]), 8);
-        _mm512_storeu_si512(out + 128 * quad + 64 * half, _mm512_add_epi8(_mm512_or_si512(first, second), offset[half]));
-      }
+      for (int half = 0; half < 2; half++)
+        _mm512_storeu_si512(out + 128 * quad + 64 * half, _mm512_add_epi8(_mm512_mullo_epi16(q[half], step[half]), offset[half]));
     }
   }
 }
 
-inline BlockValues prepare_block(DType packed, int64_t columns, int64_t rows, const uint8_t* block, const uint8_t* ahead, uint8_t* scratch) {
+inline BlockValues prepare_block(DType packed, int64_t columns, int64_t rows, const uint8_t* block, uint8_t* scratch) {
   if (packed == DType::int8 || rows <= direct_rows) return {block, packed};
   if (packed == DType::int4)
-    unpack<DType::int4>(columns, block, ahead, scratch);
+    unpack<DType::int4>(columns, block, scratch);
   else
-    unpack<DType::int6>(columns, block, ahead, scratch);
+    unpack<DType::int6>(columns, block, scratch);
   return {scratch, DType::int8};
 }
 
 inline void multiply_tile(const QuantisedTile& t) {
   using Kernel = void (*)(const QuantisedTile&);
   constexpr auto eight = []<int... R>(std::integer_sequence<int, R...>) {
-    return std::array<Kernel, QuantisedRows::strip>{vnni_tile<R + 1>...};
-  }(std::make_integer_sequence<int, QuantisedRows::strip>());
+    return std::array<Kernel, strip_rows>{vnni_tile<R + 1>...};
+  }(std::make_integer_sequence<int, strip_rows>());
   constexpr auto six = []<int... R>(std::integer_sequence<int, R...>) {
     return std::array<Kernel, direct_rows>{direct_tile<DType::int6, R + 1>...};
   }(std::make_integer_sequence<int, direct_rows>());

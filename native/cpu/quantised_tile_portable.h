@@ -16,7 +16,7 @@ inline void unpack_block(DType packed, int64_t columns, const uint8_t* block, ui
   }
 }
 
-inline BlockValues prepare_block(DType packed, int64_t columns, int64_t, const uint8_t* block, const uint8_t*, uint8_t* scratch) {
+inline BlockValues prepare_block(DType packed, int64_t columns, int64_t, const uint8_t* block, uint8_t* scratch) {
   if (packed == DType::int8) return {block, packed};
   unpack_block(packed, columns, block, scratch);
   return {scratch, DType::int8};

@@ -77,7 +77,7 @@ Status cca_project(const Arguments& a) {
   if (count == 0) return {};
   const QuantisedRows rows(a.workspace + quantised_scratch(*a.pool), x.rows(), x.columns());
   quantise_rows(*a.pool, rows, quantised, 1, x.as<float>(), x.columns());
-  multiply(*a.pool, rows, quantised, count, a.workspace);
+  multiply(*a.pool, rows, quantised, count, reinterpret_cast<QuantisedScratch*>(a.workspace));
   return {};
 }
 

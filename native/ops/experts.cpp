@@ -122,16 +122,15 @@ template <class T> Status float_experts(const Arguments& a) {
 struct QuantisedPieces {
   Order sorted;
   QuantisedProduct* list;
-  float *inner, *gate_up, *tiles;
-  uint8_t *blocks, *scratch;
+  float *inner, *gate_up, *up;
+  QuantisedScratch* scratch;
   void *x, *h;
 
   QuantisedPieces(Pieces& pieces, const Arguments& a, const Sizes& s) : sorted(pieces, s), list(pieces.take<QuantisedProduct>(s.experts)) {
     inner = pieces.take<float>(s.tokens * s.inner);
     gate_up = aligned(s) ? nullptr : pieces.take<float>(s.tokens * 2 * s.inner);
-    tiles = pieces.take<float>(a.pool->threads() * 2 * tile_elements);
-    blocks = pieces.take<uint8_t>(a.pool->threads() * panel_scratch);
-    scratch = aligned(s) ? nullptr : pieces.take<uint8_t>(static_cast<int64_t>(quantised_scratch(*a.pool)));
+    up = aligned(s) ? pieces.take<float>(a.pool->threads() * tile_elements) : nullptr;
+    scratch = pieces.take<QuantisedScratch>(a.pool->threads());
     x = pieces.take_bytes(QuantisedRows::bytes(s.tokens, s.model));
     h = pieces.take_bytes(QuantisedRows::bytes(s.tokens, s.inner));
   }
@@ -159,23 +158,21 @@ Status quantised_experts(const Arguments& a) {
   int64_t routed = 0;
   if (Status status = sort_tokens<float>(a, s, p.sorted, &routed); !status.ok()) return status;
   const int32_t* order = p.sorted.order;
-  auto tile_of = [&](int thread) { return p.tiles + thread * 2 * tile_elements; };
-  auto scratch_of = [&](int thread) { return p.blocks + thread * panel_scratch; };
-
   const QuantisedRows x(p.x, s.tokens, s.model), h(p.h, s.tokens, s.inner);
   int64_t count = p.fill_list(s, a.in[3]);
   quantise_rows(*a.pool, x, p.list, count, a.in[0].as<float>(), s.model, order);
   if (QuantisedPieces::aligned(s)) {
     const int64_t inner_panels = s.inner / quantised_rows;
     for (int64_t i = 0; i < count; i++) p.list[i].panels = inner_panels;
-    for_runs(*a.pool, p.list, count, [&](const QuantisedProduct& product, int64_t row, int64_t rows, int64_t panel, int64_t end, int thread) {
-      float *gate = tile_of(thread), *up = gate + tile_elements;
-      const QuantisedWeight& w = product.w;
-      const int64_t first = product.first + row;
+    for_runs(*a.pool, p.list, count, [&](const QuantisedPiece& piece, int64_t panel, int64_t end, int thread) {
+      float *gate = p.scratch[thread].tile, *up = p.up + thread * tile_elements;
+      uint8_t* block = p.scratch[thread].block;
+      const QuantisedWeight& w = piece.product->w;
+      const int64_t first = piece.product->first + piece.begin(), rows = piece.rows();
       fetch_panel(w, panel);
       for (; panel < end; panel++) {
-        multiply_panel(x, first, rows, w, panel, w.panel(inner_panels + panel), gate, scratch_of(thread));
-        multiply_panel(x, first, rows, w, inner_panels + panel, panel + 1 < end ? w.panel(panel + 1) : nullptr, up, scratch_of(thread));
+        multiply_panel(x, piece, w, panel, w.panel(inner_panels + panel), gate, block);
+        multiply_panel(x, piece, w, inner_panels + panel, panel + 1 < end ? w.panel(panel + 1) : nullptr, up, block);
         for (int64_t i = 0; i < rows; i++)
           map_lanes<float>(gate + i * quantised_rows, up + i * quantised_rows, p.inner + (first + i) * s.inner + panel * quantised_rows, quantised_rows,
                            activate<float>);
@@ -194,20 +191,12 @@ Status quantised_experts(const Arguments& a) {
 
   count = p.fill_list(s, a.in[4]);
   quantise_rows(*a.pool, h, p.list, count, p.inner, s.inner);
-  for_runs(*a.pool, p.list, count, [&](const QuantisedProduct& product, int64_t row, int64_t rows, int64_t panel, int64_t end, int thread) {
-    float* tile = tile_of(thread);
-    const int64_t first = product.first + row;
-    fetch_panel(product.w, panel);
-    for (; panel < end; panel++) {
-      multiply_panel(h, first, rows, product.w, panel, panel + 1 < end ? product.w.panel(panel + 1) : nullptr, tile, scratch_of(thread));
-      const int64_t column = panel * quantised_rows, columns = std::min(quantised_rows, s.model - column);
-      for (int64_t i = 0; i < rows; i++) {
-        const int64_t token = order[first + i];
-        const float weight = a.in[2].as<float>()[token];
-        map_lanes<float>(tile + i * quantised_rows, a.out[0].as<float>() + token * s.model + column, columns, [&](Lanes<float> y) { return weight * y; });
-      }
-    }
-  });
+  for (int64_t i = 0; i < count; i++) {
+    QuantisedProduct& product = p.list[i];
+    product.c = a.out[0].as<float>(), product.c_stride = s.model;
+    product.index = order + product.first, product.factor = a.in[2].as<float>();
+  }
+  multiply(*a.pool, h, p.list, count, p.scratch);
   return {};
 }
 

@@ -82,7 +82,7 @@ Status quantised_grouped_linear(const Arguments& a) {
   std::fill_n(y.as<float>(), offsets[0] * n, 0.0f);
   std::fill_n(y.as<float>() + offsets[experts] * n, (rows - offsets[experts]) * n, 0.0f);
   auto* list = reinterpret_cast<QuantisedProduct*>(a.workspace);
-  uint8_t* scratch = a.workspace + quantised_list_bytes(experts);
+  auto* scratch = reinterpret_cast<QuantisedScratch*>(a.workspace + quantised_list_bytes(experts));
   int64_t count = 0;
   for (int64_t e = 0; e < experts; e++) {
     if (offsets[e] == offsets[e + 1]) continue;
@@ -94,7 +94,7 @@ Status quantised_grouped_linear(const Arguments& a) {
     p.c_stride = n;
     list[count++] = p;
   }
-  const QuantisedRows quantised(scratch + quantised_scratch(*a.pool), rows, k);
+  const QuantisedRows quantised(scratch + a.pool->threads(), rows, k);
   quantise_rows(*a.pool, quantised, list, count, x.as<float>(), k);
   multiply(*a.pool, quantised, list, count, scratch);
   return {};

@@ -28,7 +28,7 @@ Status quantised_linear(const Arguments& a) {
     p.c = y.as<float>() + row * p.w.n;
     const QuantisedRows rows(a.workspace + quantised_scratch(*a.pool), p.m, p.w.k);
     quantise_rows(*a.pool, rows, &p, 1, x.as<float>() + row * p.w.k, p.w.k);
-    multiply(*a.pool, rows, &p, 1, a.workspace);
+    multiply(*a.pool, rows, &p, 1, reinterpret_cast<QuantisedScratch*>(a.workspace));
   }
   return {};
 }
