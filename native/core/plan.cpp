@@ -22,6 +22,7 @@ Status Store::add(size_t bytes, int* slot) {
   void* data = allocate(bytes);
   if (data == nullptr) return error("no memory for a tensor of %zu bytes; use a smaller model or shorter context", bytes);
   blocks_.push_back({static_cast<uint8_t*>(data), bytes, nullptr});
+  changes_++;
   *slot = static_cast<int>(blocks_.size()) - 1;
   return {};
 }
@@ -77,6 +78,7 @@ Status Store::map(const char* path, size_t offset, size_t bytes, int* slot) {
   const Status status = map_file(path, offset + bytes, &mappings_, &mapping);
   if (!status.ok()) return status;
   blocks_.push_back({mapping->data + offset, bytes, mapping});
+  changes_++;
   *slot = static_cast<int>(blocks_.size()) - 1;
   return {};
 }
@@ -99,6 +101,7 @@ void Store::remove(int slot) {
   Block& block = blocks_[static_cast<size_t>(slot)];
   if (!block.mapping) release(block.data, block.bytes);
   block = {};
+  changes_++;
 }
 
 size_t bytes_of(const Tensor& tensor) {
@@ -227,24 +230,21 @@ Status Plan::allocate_arena() {
 
 Status Plan::bind(const double* sizes, size_t count, const Store& store) {
   if (count != num_sizes_) return error("the plan binds %zu sizes, received %zu", num_sizes_, count);
-  // Generation binds the same sizes step after step; then only the store is looked at.
-  bool changed = !is_bound_ || !std::equal(sizes, sizes + count, sizes_.begin(), sizes_.end());
-  is_bound_ = false;
-  if (changed) bind_shapes(sizes);
+  // Generation binds the same sizes step after step: what is bound already stays.
+  if (store_changes_ == store.changes() && std::equal(sizes, sizes + count, sizes_.begin(), sizes_.end())) return {};
+  store_changes_ = -1;
+  bind_shapes(sizes);
   for (TensorRule& rule : tensors_) {
-    if (!rule.in_store && !changed) continue;
     const size_t bytes = bytes_of(rule.tensor);
     if (bytes > rule.max_bytes) return error("a tensor wants %zu bytes where %zu were planned", bytes, rule.max_bytes);
     const Block* block = rule.in_store ? store.at(static_cast<int>(rule.offset)) : nullptr;
     if (rule.in_store && (block == nullptr || block->data == nullptr || block->bytes < bytes))
       return error("tensor %zu of the store is gone or too small", rule.offset);
-    void* data = rule.in_store ? block->data : arena_ + rule.offset;
-    changed = changed || data != rule.tensor.data;
-    rule.tensor.data = data;
+    rule.tensor.data = rule.in_store ? block->data : arena_ + rule.offset;
   }
-  if (changed) bind_operands();
+  bind_operands();
   sizes_.assign(sizes, sizes + count);
-  is_bound_ = true;
+  store_changes_ = store.changes();
   return {};
 }
 

@@ -39,10 +39,13 @@ class Store {
   // Brings a mapped tensor into memory; the bytes of others are there.
   void prefetch(int slot) const;
   void remove(int slot);
+  // Grows whenever a tensor comes or goes.
+  int64_t changes() const { return changes_; }
   const Block* at(int slot) const { return slot >= 0 && slot < static_cast<int>(blocks_.size()) ? &blocks_[static_cast<size_t>(slot)] : nullptr; }
 
  private:
   std::vector<Block> blocks_;
+  int64_t changes_ = 0;
   std::vector<std::weak_ptr<Mapping>> mappings_;
 };
 
@@ -102,9 +105,9 @@ class Plan {
   std::vector<TensorRule> tensors_;
   std::vector<Step> steps_;
   std::vector<int> operands_;
-  std::vector<Tensor> bound_;  // the operands, and the sizes that they were bound for
+  std::vector<Tensor> bound_;  // the operands, and the sizes and the state of the store that they were bound for
   std::vector<double> sizes_;
-  bool is_bound_ = false;
+  int64_t store_changes_ = -1;
   std::vector<double> attributes_;
   std::vector<size_t> inputs_, outputs_;
   std::vector<std::pair<size_t, size_t>> copies_;

@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import { fail, ZayaError } from "./errors.js";
-import { bindSizes, type Executable, orderInputs, type RunOptions } from "./executable.js";
+import { bindSizes, type Executable, inputNames, orderInputs, type RunOptions } from "./executable.js";
 import { createGraph, type Graph, type Value } from "./graph.js";
 import { whyBest } from "./instruction_sets.js";
 import { layOut } from "./layout.js";
@@ -132,6 +132,7 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
       const layout = layOut(graph, plan, workspaceBytes, guardBytes);
       const id = callNative(() => native.compile(writePlan(source, layout, workspaceBytes, guardBytes)));
       const inputs = inputValues(graph, layout);
+      const names = inputNames(original);
       const outputs = [...graph.outputs];
       const allOutputs = Uint32Array.from(outputs, (_, i) => i);
       const outputIndex = (name: string) => {
@@ -150,7 +151,7 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
         const { signal, inputs: data = {} } = options;
         signal?.throwIfAborted();
         const bound = bindSizes(sizes, inputs, options);
-        const arrays = orderInputs(original, inputs, data);
+        const arrays = orderInputs(names, inputs, data);
         const values = Float64Array.from(sizes, (size) => bound.get(size.name) as number);
         const wanted = options.outputs ? Uint32Array.from(options.outputs, outputIndex) : allOutputs;
         const abort = () => native.abort();

@@ -80,11 +80,18 @@ function solveSize(type: TensorType, length: number, bound: ReadonlyMap<string, 
   return { name: unknown.name, value: (length / known - unknown.plus) / unknown.times };
 }
 
-/** The inputs' arrays in the plan's order. */
-export function orderInputs(graph: Graph, inputs: readonly Value[], data: Readonly<Record<string, TensorData>>): TensorData[] {
+/** The names of a graph's inputs, those that its schedule drops among them. */
+export const inputNames = ({ nodes }: Graph): ReadonlySet<string> =>
+  new Set(nodes.filter(({ kind }) => kind === "input").map(({ name }) => name));
+
+/** The inputs' arrays in the plan's order; `names` are all that may be given. */
+export function orderInputs(
+  names: ReadonlySet<string>,
+  inputs: readonly Value[],
+  data: Readonly<Record<string, TensorData>>,
+): TensorData[] {
   for (const name of Object.keys(data)) {
-    if (!graph.nodes.some((node) => node.kind === "input" && node.name === name))
-      fail("INVALID_ARGUMENT", `the graph has no input ${name}`);
+    if (!names.has(name)) fail("INVALID_ARGUMENT", `the graph has no input ${name}`);
   }
   return inputs.map((value) => data[value.node.name] as TensorData);
 }

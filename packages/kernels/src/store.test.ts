@@ -17,6 +17,21 @@ beforeAll(async () => {
 });
 afterAll(() => rm(folder, { recursive: true }));
 
+test("a graph that ran before is refused once a tensor it reads is gone", async () => {
+  await using device = await openDevice("cpu");
+  await using store = device.createStore();
+  const type = tensor("float32", [3]);
+  await store.write("a", type, Float32Array.of(1, 2, 3));
+  const graph = createGraph();
+  graph.output("sum", ops.add(graph.read("a", type), graph.read("a", type)));
+  await using executable = device.compile(graph, store);
+  await executable.run();
+  store.writePart("a", 0, Float32Array.of(4));
+  expect((await executable.run()).sum).toEqual(Float32Array.of(8, 4, 6));
+  store.remove("a");
+  await expect(executable.run()).rejects.toThrow("gone or too small");
+});
+
 describe("a mapped tensor", () => {
   test("has the elements of its part of the file, and takes no memory", async () => {
     await using device = await openDevice("cpu");
