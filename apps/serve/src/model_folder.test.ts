@@ -5,15 +5,14 @@ import { join } from "node:path";
 import { initialise, presets, saveCheckpoint, trainTokenizer } from "@zaya/model";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { type LoopbackHub, openLoopbackHub } from "../../../packages/serve/src/hub/testing.js";
-import { describeFailure } from "./exit.js";
 import { findModelFolder, hubSettings } from "./model_folder.js";
-import { createProgram } from "./program.js";
+import { runProgram } from "./program.js";
+import { captureOutput } from "./testing.js";
 
 let dir: string;
 let files: Record<string, Uint8Array>;
 let hub: LoopbackHub;
-let stdout: string;
-let stderr: string;
+const output = captureOutput();
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), "zaya-model-"));
@@ -27,59 +26,33 @@ beforeAll(async () => {
 afterAll(() => rm(dir, { recursive: true }));
 beforeEach(async () => {
   hub = await openLoopbackHub("org/tiny", files);
-  stdout = "";
-  stderr = "";
-  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    stdout += text;
-    return true;
-  });
-  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
-    stderr += text;
-    return true;
-  });
   vi.stubEnv("HF_HOME", await mkdtemp(join(dir, "home-")));
   vi.stubEnv("HF_ENDPOINT", hub.endpoint);
   for (const name of ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE"]) vi.stubEnv(name, "");
 });
 afterEach(async () => {
-  vi.restoreAllMocks();
   vi.unstubAllEnvs();
   await hub[Symbol.asyncDispose]();
 });
 
-/** Runs the command line; the exit code. */
-async function run(...words: string[]): Promise<number> {
-  let code = -1;
-  try {
-    await createProgram((given) => {
-      code = given;
-    }).parseAsync(words, { from: "user" });
-  } catch (error) {
-    const failure = describeFailure(error);
-    stderr += `zaya-serve: ${failure.line}\n`;
-    return failure.code;
-  }
-  return code;
-}
-
 const complete = ["complete", "org/tiny", "the fox", "--max-tokens", "8", "--seed", "5", "--json"];
 
 test("completes with a model of the hub, and again without a network", async () => {
-  expect(await run(...complete)).toBe(0);
-  expect(stderr).toMatch(/^downloading org\/tiny into .*hub: [\d.]+ MB in \d files/);
-  const answer = JSON.parse(stdout) as { model: string; text: string };
+  expect(await runProgram(complete)).toBe(0);
+  expect(output.stderr).toMatch(/^downloading org\/tiny into .*hub: [\d.]+ MB in \d files/);
+  const answer = JSON.parse(output.stdout) as { model: string; text: string };
   expect(answer.model).toBe("org/tiny");
   await hub[Symbol.asyncDispose]();
-  stdout = "";
-  expect(await run(...complete)).toBe(0);
-  expect(stderr).toContain("cannot be reached");
-  expect(stderr).toContain("going on with the copy that is there");
-  stdout = "";
-  stderr = "";
+  output.stdout = "";
+  expect(await runProgram(complete)).toBe(0);
+  expect(output.stderr).toContain("cannot be reached");
+  expect(output.stderr).toContain("going on with the copy that is there");
+  output.stdout = "";
+  output.stderr = "";
   vi.stubEnv("HF_HUB_OFFLINE", "1");
-  expect(await run(...complete)).toBe(0);
-  expect(stderr).toMatch(/^loading [\d.]+ KB of [\d.]+ MB\n$/);
-  expect(JSON.parse(stdout)).toMatchObject({ text: answer.text });
+  expect(await runProgram(complete)).toBe(0);
+  expect(output.stderr).toMatch(/^loading [\d.]+ KB of [\d.]+ MB\n$/);
+  expect(JSON.parse(output.stdout)).toMatchObject({ text: answer.text });
 });
 
 test("asks nobody for a commit that is there", async () => {
@@ -108,13 +81,13 @@ test("stops at Ctrl-C, and goes on from there", async () => {
     .update(files["model.safetensors"] as Uint8Array)
     .digest("hex");
   const incomplete = join(process.env.HF_HOME as string, "hub", "models--org--tiny", "blobs", `${blob}.incomplete`);
-  const running = run(...complete);
+  const running = runProgram(complete);
   while (!((await stat(incomplete).catch(() => null))?.size ?? 0)) await new Promise((resolve) => setImmediate(resolve));
   process.emit("SIGINT");
   expect(await running).toBe(4);
-  expect(stderr).toContain("zaya-serve: stopped; what came is kept, the same command goes on from there\n");
+  expect(output.stderr).toContain("zaya-serve: stopped; what came is kept, the same command goes on from there\n");
   hub.requests.length = 0;
-  expect(await run(...complete)).toBe(0);
+  expect(await runProgram(complete)).toBe(0);
   expect(hub.requests.find(({ path }) => path === "model.safetensors")?.range).toMatch(/^bytes=[1-9]/);
 });
 
@@ -140,10 +113,10 @@ test("says in one line what is wrong, with exit code 2", async () => {
   ];
   for (const [arrange, words, line] of cases) {
     await arrange();
-    stderr = "";
-    expect(await run(...words), words.join(" ")).toBe(2);
-    expect(stderr.split("\n").filter((text) => text.startsWith("zaya-serve: "))).toEqual([expect.stringMatching(line)]);
-    expect(stderr).not.toContain("    at ");
+    output.stderr = "";
+    expect(await runProgram(words), words.join(" ")).toBe(2);
+    expect(output.stderr.split("\n").filter((text) => text.startsWith("zaya-serve: "))).toEqual([expect.stringMatching(line)]);
+    expect(output.stderr).not.toContain("    at ");
   }
 });
 

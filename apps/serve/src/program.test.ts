@@ -2,15 +2,13 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { initialise, presets, saveCheckpoint, trainTokenizer } from "@zaya/model";
-import { CommanderError } from "commander";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
-import { describeFailure } from "./exit.js";
-import { createProgram, usageExitCode } from "./program.js";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { runProgram } from "./program.js";
+import { captureOutput } from "./testing.js";
 
 let dir: string;
 let checkpoint: string;
-let stdout: string;
-let stderr: string;
+const output = captureOutput();
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), "zaya-serve-"));
@@ -20,35 +18,6 @@ beforeAll(async () => {
   await saveCheckpoint(checkpoint, { config, tensors: initialise(config, 1), tokenizerFiles });
 });
 afterAll(() => rm(dir, { recursive: true }));
-beforeEach(() => {
-  stdout = "";
-  stderr = "";
-  vi.spyOn(process.stdout, "write").mockImplementation((text) => {
-    stdout += text;
-    return true;
-  });
-  vi.spyOn(process.stderr, "write").mockImplementation((text) => {
-    stderr += text;
-    return true;
-  });
-});
-afterEach(() => vi.restoreAllMocks());
-
-/** Runs the command line as cli.ts does. */
-async function run(...words: string[]): Promise<number> {
-  let code = -1;
-  try {
-    await createProgram((given) => {
-      code = given;
-    }).parseAsync(words, { from: "user" });
-  } catch (error) {
-    if (error instanceof CommanderError) return usageExitCode(error);
-    const failure = describeFailure(error);
-    stderr += `zaya-serve: ${failure.line}\n`;
-    return failure.code;
-  }
-  return code;
-}
 
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise((resolve) => setImmediate(resolve));
@@ -69,11 +38,11 @@ async function readStream(url: string, maxTokens: number, onPiece: () => void): 
 
 test("completes a prompt on stdout, the same for the same seed", async () => {
   const words = ["complete", checkpoint, "the", "fox", "--max-tokens", "12", "--seed", "5"];
-  expect(await run(...words)).toBe(0);
-  const text = stdout;
-  stdout = "";
-  expect(await run(...words, "--json")).toBe(0);
-  const answer = JSON.parse(stdout) as Record<string, unknown>;
+  expect(await runProgram(words)).toBe(0);
+  const text = output.stdout;
+  output.stdout = "";
+  expect(await runProgram([...words, "--json"])).toBe(0);
+  const answer = JSON.parse(output.stdout) as Record<string, unknown>;
   expect(`${answer.text}\n`).toBe(text);
   expect(answer).toMatchObject({
     model: "tiny",
@@ -84,13 +53,15 @@ test("completes a prompt on stdout, the same for the same seed", async () => {
 });
 
 test("serves by default, tells what to open, and finishes what runs when it is told to stop", async () => {
-  const ended = run(checkpoint, "--port", "0", "--threads", "1", "--context", "1024");
-  await until(() => stdout.includes("curl"));
-  expect(stdout).toMatch(/tiny {2}[\d.]+ K parameters, [\d.]+ K active · bfloat16/);
-  expect(stdout).toMatch(/kernels \w+ on 1 thread \((the best of this processor|asked for by ZAYA_ISA)/);
-  expect(stdout).toMatch(/expected ≤ [\d.]+ tokens\/s for one request \([\d.]+ KB a token at [\d.]+ [KMG]B\/s: head [\d.]+ KB, attention/);
-  expect(stdout).toMatch(/memory [\d.]+ MB .* context 1024 tokens, 16 requests at once/);
-  const url = /http:\/\/127\.0\.0\.1:\d+/.exec(stdout)?.[0] as string;
+  const ended = runProgram([checkpoint, "--port", "0", "--threads", "1", "--context", "1024"]);
+  await until(() => output.stdout.includes("curl"));
+  expect(output.stdout).toMatch(/tiny {2}[\d.]+ K parameters, [\d.]+ K active · bfloat16/);
+  expect(output.stdout).toMatch(/kernels \w+ on 1 thread \((the best of this processor|asked for by ZAYA_ISA)/);
+  expect(output.stdout).toMatch(
+    /expected ≤ [\d.]+ tokens\/s for one request \([\d.]+ KB a token at [\d.]+ [KMG]B\/s: head [\d.]+ KB, attention/,
+  );
+  expect(output.stdout).toMatch(/memory [\d.]+ MB .* context 1024 tokens, 16 requests at once/);
+  const url = /http:\/\/127\.0\.0\.1:\d+/.exec(output.stdout)?.[0] as string;
   expect(await (await fetch(`${url}/v1/models`)).json()).toMatchObject({ data: [{ id: "tiny" }] });
   let told = 0;
   const text = await readStream(url, 400, () => {
@@ -99,26 +70,26 @@ test("serves by default, tells what to open, and finishes what runs when it is t
   expect(text).toContain('"finish_reason":"length"');
   expect(text.endsWith("data: [DONE]\n\n")).toBe(true);
   expect(await ended).toBe(0);
-  expect(stderr).toContain("finishing 1 request;");
+  expect(output.stderr).toContain("finishing 1 request;");
 });
 
 test("stops at once when it is told twice", async () => {
-  const ended = run("serve", checkpoint, "--port", "0", "--json");
-  await until(() => stdout.includes("listening"));
-  const { url } = JSON.parse(stdout) as { url: string };
+  const ended = runProgram(["serve", checkpoint, "--port", "0", "--json"]);
+  await until(() => output.stdout.includes("listening"));
+  const { url } = JSON.parse(output.stdout) as { url: string };
   let told = 0;
   const text = await readStream(url, 2000, () => {
     if (told++ < 2) process.emit("SIGINT");
   });
   expect(text).toContain('data: {"error":{"message":"the engine was disposed');
   expect(await ended).toBe(4);
-  expect(stdout).toContain('"outcome":"again"');
+  expect(output.stdout).toContain('"outcome":"again"');
 });
 
 test("measures a checkpoint: the machine, its limits, and a result for every test", async () => {
   const words = ["bench", checkpoint, "-p", "16", "-n", "2", "-d", "0,8", "-b", "1,2", "-r", "2", "--threads", "1"];
-  expect(await run(...words, "--json")).toBe(0);
-  const answer = JSON.parse(stdout) as { results: Record<string, unknown>[] };
+  expect(await runProgram([...words, "--json"])).toBe(0);
+  const answer = JSON.parse(output.stdout) as { results: Record<string, unknown>[] };
   const number = expect.any(Number);
   expect(answer).toEqual({
     machine: {
@@ -136,18 +107,18 @@ test("measures a checkpoint: the machine, its limits, and a result for every tes
   const row = (name: string, batch: number, depth: number) => ({ name, batch, depth, ...rest });
   const rows = (depth: number) => [row("pp16", 1, depth), row("tg2", 1, depth), row("tg2", 2, depth)];
   expect(answer.results).toEqual([...rows(0), ...rows(8)]);
-  stdout = "";
-  expect(await run("bench", checkpoint, "-p", "16", "-n", "2", "-b", "2", "-r", "1", "--threads", "1")).toBe(0);
-  expect(stdout).toMatch(/tg2 +2 +0 +[\d.]+ ± [\d.]+ +[\d.]+ % of the read bandwidth\n {2}a step reads/);
-  expect(stdout).toMatch(/limits, medians: read [\d.]+ GB\/s; float32/);
+  output.stdout = "";
+  expect(await runProgram(["bench", checkpoint, "-p", "16", "-n", "2", "-b", "2", "-r", "1", "--threads", "1"])).toBe(0);
+  expect(output.stdout).toMatch(/tg2 +2 +0 +[\d.]+ ± [\d.]+ +[\d.]+ % of the read bandwidth\n {2}a step reads/);
+  expect(output.stdout).toMatch(/limits, medians: read [\d.]+ GB\/s; float32/);
 });
 
 test("a benchmark that is stopped tells what is done", async () => {
-  const ended = run("bench", checkpoint, "-p", "16", "-n", "64,65,66", "-b", "1", "-r", "2");
-  await until(() => stdout.includes("pp16"));
+  const ended = runProgram(["bench", checkpoint, "-p", "16", "-n", "64,65,66", "-b", "1", "-r", "2"]);
+  await until(() => output.stdout.includes("pp16"));
   process.emit("SIGINT");
   expect(await ended).toBe(4);
-  expect(stdout).toContain("limits, medians");
+  expect(output.stdout).toContain("limits, medians");
 });
 
 test("quantizes, tells how near the result is, and serves it", async () => {
@@ -155,21 +126,21 @@ test("quantizes, tells how near the result is, and serves it", async () => {
   const text = join(dir, "text");
   await writeFile(text, "the quick brown fox jumps over the lazy dog\n".repeat(20));
   const words = ["quantize", checkpoint, "--to", "q4", "--out", out];
-  expect(await run(...words, "--dry-run")).toBe(0);
-  expect(stdout).toMatch(/^[\d.]+ K parameters, [\d.]+ [KM]B → [\d.]+ KB\n$/);
-  stdout = "";
-  expect(await run(...words, "--calibrate", text, "--evaluate", text)).toBe(0);
-  expect(stdout).toMatch(/q4: [\d.]+ KB in \d+ s\n/);
-  expect(stdout).toMatch(
+  expect(await runProgram([...words, "--dry-run"])).toBe(0);
+  expect(output.stdout).toMatch(/^[\d.]+ K parameters, [\d.]+ [KM]B → [\d.]+ KB\n$/);
+  output.stdout = "";
+  expect(await runProgram([...words, "--calibrate", text, "--evaluate", text])).toBe(0);
+  expect(output.stdout).toMatch(/q4: [\d.]+ KB in \d+ s\n/);
+  expect(output.stdout).toMatch(
     /KL divergence +0\.\d+ nats a token\nsame most probable token +\d+\.\d %\nperplexity +[\d.]+, of the reference [\d.]+\n/,
   );
-  expect(stdout).toMatch(/same expert, layer 0 +\d+\.\d %/);
-  stdout = "";
-  expect(await run("compare", checkpoint, out, "--text", text, "--json")).toBe(0);
-  expect(JSON.parse(stdout)).toMatchObject({ type: "compare-end", topAgreement: expect.any(Number) });
-  expect(await run("complete", out, "the", "--max-tokens", "3", "--json")).toBe(0);
-  expect(await run(...words)).toBe(2);
-  expect(stderr).toContain("holds a checkpoint already (config.json)");
+  expect(output.stdout).toMatch(/same expert, layer 0 +\d+\.\d %/);
+  output.stdout = "";
+  expect(await runProgram(["compare", checkpoint, out, "--text", text, "--json"])).toBe(0);
+  expect(JSON.parse(output.stdout)).toMatchObject({ type: "compare-end", topAgreement: expect.any(Number) });
+  expect(await runProgram(["complete", out, "the", "--max-tokens", "3", "--json"])).toBe(0);
+  expect(await runProgram(words)).toBe(2);
+  expect(output.stderr).toContain("holds a checkpoint already (config.json)");
 });
 
 test.each([
@@ -188,21 +159,21 @@ test.each([
   { words: ["serve"], line: "missing required argument 'model'" },
   { words: ["complete", "x", "--top-p", "2"], line: "Expected a number from 0 to 1." },
 ])("answers $words with one line and exit code 2", async ({ words, line }) => {
-  expect(await run(...words)).toBe(2);
-  expect(stderr).toContain(line);
-  expect(stderr).not.toContain("    at ");
+  expect(await runProgram(words)).toBe(2);
+  expect(output.stderr).toContain(line);
+  expect(output.stderr).not.toContain("    at ");
 });
 
 test("refuses a prompt that does not fit, by exit code 2", async () => {
-  expect(await run("complete", checkpoint, "the fox ".repeat(40), "--context", "64")).toBe(2);
-  expect(stderr).toContain("the context is 64 tokens");
+  expect(await runProgram(["complete", checkpoint, "the fox ".repeat(40), "--context", "64"])).toBe(2);
+  expect(output.stderr).toContain("the context is 64 tokens");
 });
 
 test("explains itself with examples", async () => {
-  expect(await run("--help")).toBe(0);
-  expect(stdout).toContain("zaya-serve complete runs/first");
-  stdout = "";
-  expect(await run("serve", "--help")).toBe(0);
-  expect(stdout).toContain("--max-sequences");
-  expect(stdout).toContain("Examples:");
+  expect(await runProgram(["--help"])).toBe(0);
+  expect(output.stdout).toContain("zaya-serve complete runs/first");
+  output.stdout = "";
+  expect(await runProgram(["serve", "--help"])).toBe(0);
+  expect(output.stdout).toContain("--max-sequences");
+  expect(output.stdout).toContain("Examples:");
 });

@@ -1,17 +1,35 @@
 import { readFileSync } from "node:fs";
-import { Command, Option } from "commander";
+import { Command, CommanderError, Option } from "commander";
 import type { BenchFlags } from "./bench.js";
 import type { ChatFlags } from "./chat.js";
 import { addCompareCommand } from "./compare.js";
 import type { CompleteFlags } from "./complete.js";
-import { exitCodes } from "./exit.js";
+import { describeFailure, exitCodes } from "./exit.js";
 import { modelArgument } from "./model_folder.js";
 import { addDeviceOptions, addLoadOptions, addSamplingOptions, numberWithin, wholeNumber, wholeNumbers } from "./options.js";
 import { addQuantizeCommand } from "./quantize.js";
 import type { ServeFlags } from "./serve.js";
 
-/** The command line. `onExit` gets the exit code of the command that ran. Each command is loaded when it runs: none waits for the others' libraries. */
-export function createProgram(onExit: (code: number) => void): Command {
+/** Runs the command line; returns the exit code, and tells a failure in one line on stderr. */
+export async function runProgram(words: readonly string[]): Promise<number> {
+  let code: number = exitCodes.done;
+  const program = createProgram((given) => {
+    code = given;
+  });
+  try {
+    await program.parseAsync(words, { from: "user" });
+    return code;
+  } catch (error) {
+    // Help and version end so too; commander has told what is wrong.
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.badInput;
+    const failure = describeFailure(error);
+    process.stderr.write(`zaya-serve: ${failure.line}\n`);
+    return failure.code;
+  }
+}
+
+/** `onExit` gets the exit code of the command that ran. Each command is loaded when it runs: none waits for the others' libraries. */
+function createProgram(onExit: (code: number) => void): Command {
   const program = new Command("zaya-serve")
     .description("Serves ZAYA checkpoints over the OpenAI API, and completes and chats in the terminal. CPU only, nothing to set up.")
     .version((JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }).version)
@@ -112,9 +130,4 @@ Exit codes: ${Object.entries({ 0: "done", 1: "failed", 2: "bad input", 3: "no na
   );
   for (const command of program.commands) command.copyInheritedSettings(program);
   return program;
-}
-
-/** Exit code of what commander threw: help and version are done, everything else is bad input. */
-export function usageExitCode(error: { readonly exitCode: number }): number {
-  return error.exitCode === 0 ? exitCodes.done : exitCodes.badInput;
 }
