@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vi
 import { type LoopbackHub, openLoopbackHub } from "../../../packages/serve/src/hub/testing.js";
 import { findModelFolder, hubSettings } from "./model_folder.js";
 import { runProgram } from "./program.js";
-import { captureOutput } from "./testing.js";
+import { captureOutput } from "./testing/capture_output.js";
 
 let dir: string;
 let files: Record<string, Uint8Array>;

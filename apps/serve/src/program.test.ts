@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { initialise, presets, saveCheckpoint, trainTokenizer } from "@zaya/model";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { runProgram } from "./program.js";
-import { captureOutput } from "./testing.js";
+import { captureOutput } from "./testing/capture_output.js";
 
 let dir: string;
 let checkpoint: string;

@@ -2,9 +2,9 @@ import { spawnSync } from "node:child_process";
 import { mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
-import { build } from "tsup";
+import { fileURLToPath } from "node:url";
 import { beforeAll, expect, test } from "vitest";
+import { bundle } from "../../model/src/testing/bundle.js";
 import { sha256OfFile } from "./files.js";
 import { randomText } from "./testing/text.js";
 
@@ -14,21 +14,7 @@ let corpus: string;
 
 beforeAll(async () => {
   folder = await mkdtemp(join(tmpdir(), "kill-"));
-  const native = pathToFileURL(fileURLToPath(new URL("../../kernels/src/native.ts", import.meta.url))).href;
-  await build({
-    config: false,
-    silent: true,
-    entry: { run_to_end: fileURLToPath(new URL("./testing/run_to_end.ts", import.meta.url)) },
-    outDir: folder,
-    format: "cjs",
-    target: "node20",
-    noExternal: [/.*/],
-    esbuildOptions: (options) => {
-      options.conditions = ["@zaya/source"];
-      options.define = { ...options.define, "import.meta.url": JSON.stringify(native) };
-    },
-  });
-  program = join(folder, (await readdir(folder)).find((name) => name.startsWith("run_to_end")) ?? "");
+  program = await bundle(fileURLToPath(new URL("./testing/run_to_end.ts", import.meta.url)), folder);
   corpus = join(folder, "corpus.jsonl");
   await writeFile(
     corpus,

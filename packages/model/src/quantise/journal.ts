@@ -23,7 +23,7 @@ export function hashOf(bytes: NodeJS.TypedArray | string): string {
 
 /** Opens the journal of a job, and begins it anew where there is none or it belongs to another job. */
 export async function openJournal(path: string, fingerprint: string): Promise<Journal> {
-  const done = await readDone(path, fingerprint);
+  const done = await readJournal(path, fingerprint);
   const handle: FileHandle = await open(path, done ? "a" : "w");
   // A line that was cut short stays behind this newline and is dropped again.
   await handle.write(done ? "\n" : `${JSON.stringify({ fingerprint })}\n`);
@@ -40,7 +40,8 @@ export async function openJournal(path: string, fingerprint: string): Promise<Jo
   };
 }
 
-async function readDone(path: string, fingerprint: string): Promise<Map<string, string> | null> {
+/** The parts that the journal of a job names as done; null where there is none of this job. */
+export async function readJournal(path: string, fingerprint: string): Promise<Map<string, string> | null> {
   const text = await readFile(path, "utf8").catch(() => null);
   if (text === null) return null;
   const [first, ...lines] = text.split("\n").map(parse);

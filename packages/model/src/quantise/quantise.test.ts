@@ -185,6 +185,22 @@ describe("an interrupted run", () => {
     expect(await readFile(join(other, "model.safetensors"))).toEqual(await readFile(join(whole, "model.safetensors")));
   });
 
+  it("is finished when only its journal is left, but not by another job", async () => {
+    await using dir = await temporaryFolder();
+    const [from, out] = [await source(dir.path), join(dir.path, "out")];
+    const journal = join(out, "quantise.journal");
+    let text = "";
+    for await (const { type } of quantiseCheckpoint({ from, out, to: "q8" }))
+      if (type === "tensor-end") text = await readFile(journal, "utf8");
+    await writeFile(journal, text);
+    const before = await readFile(join(out, "model.safetensors"));
+    await expect(quantise({ from, out, to: "q4" })).rejects.toMatchObject({ code: "CHECKPOINT_EXISTS" });
+    const end = (await quantise({ from, out, to: "q8" })).at(-1);
+    expect(end?.type === "quantise-end" && end.keptBytes === end.bytes).toBe(true);
+    expect(existsSync(journal)).toBe(false);
+    expect(await readFile(join(out, "model.safetensors"))).toEqual(before);
+  });
+
   it("is finished when only config.json is missing", async () => {
     await using dir = await temporaryFolder();
     const [from, out, whole] = [await source(dir.path), join(dir.path, "out"), join(dir.path, "whole")];

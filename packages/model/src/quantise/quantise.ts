@@ -1,4 +1,4 @@
-import { mkdir, readdir, readFile, rename, stat } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import {
   createGraph,
@@ -22,7 +22,7 @@ import { createCheckpointWriter, readTokenizerFiles } from "../save.js";
 import { exists } from "../shards.js";
 import { loadTokenizer } from "../tokenizer/tokenizer.js";
 import { type CalibrateWindow, type Importance, measureImportance } from "./importance.js";
-import { hashOf, openJournal, partKey } from "./journal.js";
+import { hashOf, openJournal, partKey, readJournal } from "./journal.js";
 import { textWindows } from "./windows.js";
 
 export type Width = 4 | 6 | 8;
@@ -85,13 +85,13 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
   for (const spec of specs) types.set(spec.name, await exactType(checkpoint, spec, typeOf(spec)));
   const totalBytes = [...types.values()].reduce((sum, type) => sum + maxBytes(type), 0);
   const journalPath = join(out, "quantise.journal");
-  const resumes = await prepareFolder(out, journalPath, dryRun);
+  const left = await prepareFolder(out, journalPath, dryRun);
   yield {
     type: "quantise-start",
     parameters: specs.reduce((sum, spec) => sum + elements(spec), 0),
     bytesBefore: [...checkpoint.tensors.values()].reduce((sum, { bytes }) => sum + bytes, 0),
     bytesAfter: totalBytes,
-    resumes,
+    resumes: left !== "nothing",
   };
   if (dryRun) return yield { type: "quantise-end", out, bytes: totalBytes, keptBytes: 0, dryRun };
 
@@ -112,8 +112,14 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
     types: [...types],
     importance: [...importance].map(([name, columns]) => [name, hashOf(columns)]),
   };
+  const fingerprint = hashOf(JSON.stringify(job));
+  if (left === "all") {
+    if (!(await readJournal(journalPath, fingerprint))) holdsCheckpoint(out, "config.json");
+    await rm(journalPath);
+    return yield { type: "quantise-end", out, bytes: totalBytes, keptBytes: totalBytes, dryRun };
+  }
   await mkdir(out, { recursive: true });
-  await using journal = await openJournal(journalPath, hashOf(JSON.stringify(job)));
+  await using journal = await openJournal(journalPath, fingerprint);
   const writer = await createCheckpointWriter(out, { config, types, tokenizerFiles, resume: true });
   await using packer = openPacker(device);
   let doneBytes = 0;
@@ -224,16 +230,22 @@ async function exactType(checkpoint: Checkpoint, { name }: ParameterSpec, type: 
 
 /**
  * Makes sure that no checkpoint is there, and that what an interrupted run left can be continued: also one that was stopped between giving the
- * weights their name and writing config.json. Returns whether there is something to continue.
+ * weights their name and writing config.json. Returns what it left; "all" where only the journal was still to be removed.
  */
-async function prepareFolder(out: string, journal: string, dryRun: boolean): Promise<boolean> {
+async function prepareFolder(out: string, journal: string, dryRun: boolean): Promise<"nothing" | "parts" | "all"> {
   const files = await readdir(out).catch(() => [] as string[]);
   const resumes = await exists(journal);
-  const there = files.find((name) => name === "config.json" || /^model.*\.safetensors(\.index\.json)?$/.test(name));
-  if (there === undefined || dryRun) return resumes;
-  if (!resumes || there === "config.json") fail("CHECKPOINT_EXISTS", `${out} holds a checkpoint already (${there}); choose another folder`);
-  await rename(join(out, "model.safetensors"), join(out, "model.safetensors.partial"));
-  return true;
+  const there = files.find((name) => name === "config.json") ?? files.find((name) => /^model.*\.safetensors(\.index\.json)?$/.test(name));
+  if (there !== undefined && !dryRun) {
+    if (!resumes) holdsCheckpoint(out, there);
+    if (there === "config.json") return "all";
+    await rename(join(out, "model.safetensors"), join(out, "model.safetensors.partial"));
+  }
+  return resumes ? "parts" : "nothing";
+}
+
+function holdsCheckpoint(out: string, file: string): never {
+  fail("CHECKPOINT_EXISTS", `${out} holds a checkpoint already (${file}); choose another folder`);
 }
 
 /** Names, sizes and times of what a checkpoint consists of. */

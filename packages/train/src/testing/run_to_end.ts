@@ -1,6 +1,6 @@
 // node run_to_end.cjs <out> <corpus> <limit>: trains, or goes on with, a small run, and is killed after `limit` bytes of saving.
 // Prints the bytes that it counted.
-import { killAfter } from "./kill_after.js";
+import { killAfter } from "../../../model/src/testing/kill_after.js";
 
 async function main(): Promise<void> {
   const [out = "", corpus = "", limit = "Infinity"] = process.argv.slice(2);

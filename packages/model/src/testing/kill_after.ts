@@ -6,6 +6,8 @@ import { syncBuiltinESMExports } from "node:module";
 /** A rename, a sync or a removal counts as this many bytes, so that limits fall between them too. */
 const operationBytes = 64;
 
+const bytesOf = (data: Uint8Array | string) => (typeof data === "string" ? Buffer.from(data) : data);
+
 /** Starts counting. With an infinite limit the total can be asked for at the end. */
 export function killAfter(limit: number, folder: string): { count(): number } {
   let counted = 0;
@@ -25,7 +27,9 @@ export function killAfter(limit: number, folder: string): { count(): number } {
       length: number,
       position: number | null,
     ) => Promise<{ bytesWritten: number }>;
-    const counting = async (data: Uint8Array, offset = 0, length = data.length - offset, position: number | null = null) => {
+    const counting = async (given: Uint8Array | string, offset = 0, count?: number, position: number | null = null) => {
+      const data = bytesOf(given);
+      const length = count ?? data.length - offset;
       const room = limit - counted;
       counted += length;
       if (length > room) {
@@ -35,7 +39,7 @@ export function killAfter(limit: number, folder: string): { count(): number } {
       return await write(data, offset, length, position);
     };
     const whole = async (data: string | Uint8Array) => {
-      const bytes = typeof data === "string" ? Buffer.from(data) : data;
+      const bytes = bytesOf(data);
       for (let done = 0; done < bytes.length; ) done += (await counting(bytes, done)).bytesWritten;
     };
     const sync = handle.sync.bind(handle);
