@@ -87,7 +87,8 @@ template <class P> struct Queries {
   template <class T> void set(int64_t row, const T* x, int64_t head) const {
     auto* to = rows + row * (head / unit);
     if constexpr (std::is_same_v<P, bfloat16>) {
-      for (int64_t h = 0; h < head; h++) to[h / unit].of[h % unit] = to_bfloat16(x[h]);
+      auto* numbers = reinterpret_cast<bfloat16*>(to);
+      for (int64_t h = 0; h < head; h++) numbers[h] = to_bfloat16(x[h]);
     } else if constexpr (std::is_same_v<P, int8_t>) {
       const Quantised quantised(x, head);
       step[row] = quantised.step;
@@ -177,17 +178,17 @@ inline void add_values(int64_t rows, int64_t head, const T* weights, const T* st
     multiply<Start::scaled>(rows, head,
                             Product<T, P>{weights + begin, block_keys, 1, values + begin * head, head, o, head, end - begin, rescale, ahead});
   } else if constexpr (std::is_same_v<P, bfloat16>) {
-    if (begin > 0 || end < block_keys) {
-      bfloat16* seen = reinterpret_cast<bfloat16*>(scratch);
-      for (int64_t key = 0; key < block_keys; key++)
-        for (int64_t h = 0; h < head; h++) {
-          const int64_t at = value_element<P>(key, h, head);
-          seen[at] = key >= begin && key < end ? values[at] : 0;
-        }
-      values = seen;
+    const int64_t first = begin / 2, depth = (end + 1) / 2 - first;
+    const Unit* seen = reinterpret_cast<const Unit*>(values) + first * head;
+    if (begin % 2 != 0 || end % 2 != 0) {  // half of a unit is not seen
+      Unit* copy = reinterpret_cast<Unit*>(scratch);
+      std::copy_n(seen, depth * head, copy);
+      for (int64_t h = 0; begin % 2 != 0 && h < head; h++) copy[h].of[0] = 0;
+      for (int64_t h = 0; end % 2 != 0 && h < head; h++) copy[(depth - 1) * head + h].of[1] = 0;
+      seen = copy;
       ahead = 0;
     }
-    multiply<Start::scaled>(rows, head, Product<T, Unit>{units, block_keys, 1, reinterpret_cast<const Unit*>(values), head, o, head, block_keys / 2, rescale, ahead});
+    multiply<Start::scaled>(rows, head, Product<T, Unit>{units + first, block_keys, 1, seen, head, o, head, depth, rescale, ahead});
   } else {
     int32_t* sums = reinterpret_cast<int32_t*>(scratch);
     prefetch_steps(block_steps(values, head), ahead);
