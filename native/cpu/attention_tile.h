@@ -44,6 +44,16 @@ template <class C, class Unit> struct Product {
   int64_t ahead = 0;  // bytes from what is read of B to what is wanted soon
 };
 
+// to[i] = x[i] as bfloat16, for 16 i.
+inline void round_lanes(Lanes<float> x, bfloat16* to) {
+#ifdef __AVX512BF16__
+  const __m256bh rounded = _mm512_cvtneps_pbh(std::bit_cast<__m512>(x));
+  std::memcpy(to, &rounded, sizeof rounded);
+#else
+  for (int i = 0; i < lanes; i++) to[i] = to_bfloat16(x[i]);
+#endif
+}
+
 // exp for what softmax asks: arguments that are at most about 0, or −inf, or NaN. Error below 2 ulp; 0 below −87.3, as in lanes.h.
 template <class T> inline Lanes<T> softmax_exponential(Lanes<T> x) { return exponential(x); }
 

@@ -9,6 +9,7 @@
 #include <cmath>
 #include <limits>
 
+#include "cpu/gemm_pack.h"
 #include "cpu/rows.h"
 #include "ops/attention.h"
 
@@ -17,15 +18,7 @@ namespace zaya::ZAYA_ISA {
 constexpr int64_t pair_keys = 64;
 constexpr int64_t pair_vectors = pair_keys / lanes;
 
-// to[i] = x[i] as bfloat16, for 16 i; to[i] = (x[i], y[i]).
-inline void round_lanes(Lanes<float> x, bfloat16* to) {
-#ifdef __AVX512BF16__
-  const __m256bh rounded = _mm512_cvtneps_pbh(std::bit_cast<__m512>(x));
-  std::memcpy(to, &rounded, sizeof rounded);
-#else
-  for (int i = 0; i < lanes; i++) to[i] = to_bfloat16(x[i]);
-#endif
-}
+// to[i] = (x[i], y[i]) as bfloat16, for 16 i.
 inline void pair_lanes(Lanes<float> x, Lanes<float> y, Pair* to) {
 #ifdef __AVX512BF16__
   const __m512i low = _mm512_cvtepu16_epi32(std::bit_cast<__m256i>(_mm512_cvtneps_pbh(std::bit_cast<__m512>(x))));
@@ -53,13 +46,7 @@ inline void pair_rows(const float* x, const float* y, int64_t n, float scale, Pa
 // Up to 64 rows x [tokens, ·, H] of one kv head as what scores are made with, [(H+1)/2][64] pairs along h, and as what takes weights, [32][H]
 // pairs of keys. Absent keys are zeros; either may be null.
 inline void pack_pairs(const float* x, int64_t stride, int64_t tokens, int64_t head, Pair* panel, Pair* across) {
-  const int64_t depth = (head + 1) / 2;
-  if (panel)
-    for (int64_t j = 0; j < pair_keys; j++)
-      for (int64_t h = 0; h < depth; h++) {
-        const float* at = x + j * stride + 2 * h;
-        panel[h * pair_keys + j] = j >= tokens ? Pair{} : Pair{{to_bfloat16(at[0]), 2 * h + 1 < head ? to_bfloat16(at[1]) : bfloat16(0)}};
-      }
+  if (panel) pack_panel({{x, DType::float32, Layout::rows, stride}, tokens, head, 0, pair_keys, panel}, DType::bfloat16, 0, even(head));
   if (across)
     for (int64_t j = 0; j < pair_keys; j += 2) {
       Pair* to = across + j / 2 * head;

@@ -200,13 +200,7 @@ template <class T> class Gradient {
   // Every number is read before its place is written: element v goes to where element v / 2 was.
   static void narrow_row(T* x, int64_t n) {
     auto* to = reinterpret_cast<bfloat16*>(x);
-    for (int64_t v = 0; v < n; v += lanes) {
-      T from[lanes];
-      std::memcpy(from, x + v, sizeof from);
-      bfloat16 rounded[lanes];
-      for (int j = 0; j < lanes; j++) rounded[j] = to_bfloat16(static_cast<float>(from[j]));
-      std::memcpy(to + v, rounded, sizeof rounded);
-    }
+    for (int64_t v = 0; v < n; v += lanes) round_lanes(load(x + v), to + v);
   }
 
   const Arguments& a_;
@@ -242,7 +236,10 @@ template <class T> Status forward_and_backward(const Arguments& a) {
     loss[t] = 0;
     if (label[t] < 0) return void(std::fill(x, x + V, T(0)));
     const T largest = largest_of(x, V), own = x[label[t]];
-    const T total = sum_exponentials(x, V, largest, [&](int64_t v, Lanes<T> e) { store_first<T>(x + v, e, std::min<int64_t>(lanes, V - v)); });
+    const T total = sum_exponentials(x, V, largest, [&](int64_t v, Lanes<T> e) {
+      if (v + lanes <= V) store<T>(x + v, e);
+      else store_first<T>(x + v, e, V - v);
+    });
     loss[t] = largest + std::log(total) - own;
     const T share = T(1) / total;
     map_lanes<T>(x, x, V, [&](Lanes<T> e) { return e * share; });
