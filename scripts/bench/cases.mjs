@@ -1,6 +1,6 @@
 // The kernels that are measured, in the shapes of ZAYA1-8B. A group prepares tensors in the store once for all its cases; `build` gives the graph of a case,
 // its inputs, the operations that are timed, how often the graph holds them, and what one of them computes and must move between memory and processor.
-import { createGraph, ops, tensor } from "@zaya/kernels";
+import { costOf, createGraph, differentiate, ops, tensor } from "@zaya/kernels";
 import { presets } from "@zaya/model";
 
 const {
@@ -210,6 +210,90 @@ const vectorGroup = {
   },
 };
 
+/** What is learned from at once: four documents. */
+const trainingTokens = 2048;
+const documents = Int32Array.from({ length: 5 }, (_, i) => (i * trainingTokens) / 4);
+const bfloat16 = compute("bfloat16");
+
+/** Kernels of a training step: what is differentiated and by what, given functions that make inputs; the operations of each row of the table. */
+const trainingKernels = {
+  attention: {
+    rows: { forward: ["attention"], gradient: ["attention_grad"] },
+    build(numbers, integers) {
+      const [q, k, v] = [numbers(trainingTokens, N, H), numbers(trainingTokens, K, H), numbers(trainingTokens, K, H)];
+      return [ops.attention(q, k, v, integers(documents), bfloat16).o, q, k, v];
+    },
+  },
+  [`product, ${2 * F} × ${D}`]: {
+    rows: { forward: ["linear"], gradient: ["linear_input_grad", "linear_weight_grad"] },
+    build(numbers) {
+      const [x, w] = [numbers(trainingTokens, D), numbers(2 * F, D)];
+      return [ops.linear(x, w, bfloat16), x, w];
+    },
+  },
+  [`grouped product, ${E} experts`]: {
+    rows: { forward: ["grouped_linear"], gradient: ["grouped_linear_input_grad", "grouped_linear_weight_grad"] },
+    build(numbers, integers) {
+      const offsets = [0];
+      for (const count of [...unevenCounts, 0]) offsets.push(offsets.at(-1) + (count * trainingTokens) / 512);
+      const [x, w] = [numbers(trainingTokens, D), numbers(E, 2 * F, D)];
+      return [ops.groupedLinear(x, w, integers(Int32Array.from(offsets)), bfloat16), x, w];
+    },
+  },
+  "cross-entropy, 8192 classes": {
+    rows: { forward: ["linear_cross_entropy"], "forward and gradient": ["linear_cross_entropy_sum"] },
+    build(numbers, integers) {
+      const [h, w] = [numbers(trainingTokens, D), numbers(8192, D)];
+      const labels = integers(Int32Array.from({ length: trainingTokens }, (_, t) => (t * 5) % 8192));
+      keep(h.graph, "loss", ops.linearCrossEntropy(h, w, labels, bfloat16).loss);
+      return [ops.linearCrossEntropySum(h, w, labels, bfloat16), h, w];
+    },
+  },
+  "convolutions of CCA": {
+    dtype: "float32",
+    rows: { forward: ["cca_conv"], gradient: ["cca_conv_grad"] },
+    build(numbers, integers) {
+      const channels = (N + K) * H;
+      const [z, ...weights] = [
+        numbers(trainingTokens, channels),
+        numbers(channels, 1, 2),
+        numbers(channels),
+        numbers(channels, H, 2),
+        numbers(channels),
+      ];
+      return [ops.ccaConv(z, ...weights, integers(documents)), z, ...weights];
+    },
+  },
+};
+
+const trainingGroup = {
+  name: `training on ${trainingTokens} tokens`,
+  cases: Object.entries(trainingKernels).flatMap(([kernel, { rows, dtype = "bfloat16" }]) =>
+    Object.entries(rows).map(([row, timed]) => ({ name: `${kernel}: ${row}`, kernel, timed, dtype, peak: dtype })),
+  ),
+  async prepare() {},
+  build(_, { kernel, timed }) {
+    const graph = createGraph();
+    const inputs = {};
+    const input = (dtype, shape, values) => {
+      const name = `x.${Object.keys(inputs).length}`;
+      inputs[name] = values;
+      return graph.input(name, tensor(dtype, shape));
+    };
+    const [output, ...wanted] = trainingKernels[kernel].build(
+      (...shape) => input("float32", shape, randomValues(shape.reduce((product, n) => product * n))),
+      (values) => input("int32", [values.length], values),
+    );
+    keep(graph, "output", output);
+    differentiate(output, wanted).forEach((gradient, i) => {
+      keep(graph, `gradient.${i}`, gradient);
+    });
+    const { operations } = costOf(graph);
+    const sum = (of) => timed.reduce((total, name) => total + operations.get(name)[of], 0);
+    return { graph, inputs, timed, count: 1, flops: sum("flops"), bytes: sum("bytes") };
+  },
+};
+
 /** AdamW on 16.8 million parameters; Muon on the gate and up matrices of 8 experts of width 512. */
 const optimizerGroup = {
   name: "optimizers",
@@ -256,5 +340,6 @@ export const groups = [
   productGroup(`head, ${V} × ${D}`, "int8", V, D, [1, 8]),
   ...["bfloat16", "int8"].map(attentionGroup),
   vectorGroup,
+  trainingGroup,
   optimizerGroup,
 ];
