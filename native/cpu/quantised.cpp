@@ -192,18 +192,20 @@ QuantisedRows::QuantisedRows(void* workspace, int64_t rows, int64_t k) : k(k), r
 }
 
 void QuantisedRows::fill(int64_t first, int64_t rows, const float* x, int64_t stride, const int32_t* index) const {
-  for (int64_t r = 0; r < rows; r++) {
-    const float* row = x + (index != nullptr ? index[r] : r) * stride;
-    for (int64_t b = 0; b < blocks_of(k); b++) {
-      const int64_t begin = b * quantised_block, columns = block_columns(k, b), valid = std::min(columns, k - begin);
-      const float most = largest_magnitude(row + begin, valid), inverse = most > 0 ? largest / most : 0.0f;
+  auto row_of = [&](int64_t r) { return x + (index != nullptr ? index[r] : r) * stride; };
+  for (int64_t b = 0; b < blocks_of(k); b++) {
+    const int64_t begin = b * quantised_block, columns = block_columns(k, b), valid = std::min(columns, k - begin);
+    for (int64_t r = 0; r < rows; r++) {
+      const float *row = row_of(r) + begin, *next = r + 1 < rows ? row_of(r + 1) + begin : row_of(0) + begin + quantised_block;
+      for (int64_t i = 0; i < quantised_block; i += lanes) __builtin_prefetch(next + i);
+      const float most = largest_magnitude(row, valid), inverse = most > 0 ? largest / most : 0.0f;
       scales(first, b)[r] = most / largest;
       int32_t start = 0;
       for (int64_t i = 0; i < columns; i += quantised_group) {
         LanesOf<float>::mask total = {};
         for (int64_t j = i; j < i + quantised_group; j += lanes) {
           const int64_t left = valid - j;
-          const Lanes<float> part = left >= lanes ? load<float>(row + begin + j) : load_first<float>(row + begin + j, std::max<int64_t>(0, left));
+          const Lanes<float> part = left >= lanes ? load<float>(row + j) : load_first<float>(row + j, std::max<int64_t>(0, left));
           const auto n = nearest(part * inverse);
           typedef int8_t Bytes __attribute__((vector_size(16)));
           const Bytes bytes = __builtin_convertvector(n, Bytes);
