@@ -14,9 +14,9 @@ inline __m512i dot(__m512i sum, __m512i u, __m512i s) {
   return sum;
 }
 
-// One row waits for memory alone. What it reads is fetched to the second cache about 2 KiB before, across the end of a block too: that streams up to a fifth
-// faster than fetching the whole next block to the first cache, where more rows, which have more to do, want it.
-constexpr int64_t far_quads = 16, far_groups = 4;
+// One row of int8 waits for memory alone. What it reads is fetched to the second cache about 2 KiB before, across the end of a block too: that streams up to
+// a fifth faster than fetching the whole next block to the first cache, where more rows and packed weights, with which there is more to do, want it.
+constexpr int64_t far_quads = 16;
 
 template <_mm_hint cache> inline void fetch(const uint8_t* at, int64_t bytes) {
   for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(reinterpret_cast<const char*>(at + line), cache);
@@ -79,11 +79,9 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
   const uint8_t* at = t.block.values;
   const int32_t* words = t.words;
   const float* sums = t.sums;
-  const int64_t groups = t.k / quantised_group;
-  const uint8_t* ahead = R == 1 && groups > far_groups ? at + far_groups * group_bytes(packed) : t.ahead;
-  for (int64_t left = groups; left > 0; left--, at += group_bytes(packed), ahead += group_bytes(packed)) {
-    if (R == 1 && left == far_groups) ahead = t.ahead;
-    fetch<R == 1 ? _MM_HINT_T1 : _MM_HINT_T0>(ahead, group_bytes(packed));
+  const uint8_t* ahead = t.ahead;
+  for (int64_t left = t.k / quantised_group; left > 0; left--, at += group_bytes(packed), ahead += group_bytes(packed)) {
+    fetch<_MM_HINT_T0>(ahead, group_bytes(packed));
     __m512i part[R][2];
 #pragma GCC unroll 4
     for (int i = 0; i < R; i++) part[i][0] = part[i][1] = _mm512_setzero_si512();
