@@ -1,7 +1,7 @@
-import { mkdtemp, readdir, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { type CorpusOptions, openCorpus } from "./corpus.js";
 import { cutWindows, sampleWindows, splitDocuments } from "./windows.js";
 
@@ -25,7 +25,9 @@ async function corpusOf(texts: readonly string[], options: Partial<CorpusOptions
     cache: join(folder, "tokens"),
     ...options,
   };
-  return { corpus: await openCorpus(all), all, folder };
+  const corpus = await openCorpus(all);
+  onTestFinished(() => corpus[Symbol.asyncDispose]());
+  return { corpus, all, folder };
 }
 
 test("keeps ids, document boundaries and bytes, and finds them again", async () => {
@@ -38,6 +40,18 @@ test("keeps ids, document boundaries and bytes, and finds them again", async () 
   expect(again.cached).toBe(true);
   expect(again.fingerprint).toBe(corpus.fingerprint);
   expect((await readdir(join(folder, "tokens"))).length).toBe(1);
+});
+
+test("opens a file once for all that read it at the same time, and closes it", async () => {
+  const { corpus, folder } = await corpusOf(["abc", "def"]);
+  const open = async () => {
+    const links = await Promise.all((await readdir("/proc/self/fd")).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => "")));
+    return links.filter((link) => link.startsWith(folder)).length;
+  };
+  await Promise.all([0, 2, 4, 6].map((at) => corpus.read(at, at + 2)));
+  expect(await open()).toBe(1);
+  await corpus[Symbol.asyncDispose]();
+  expect(await open()).toBe(0);
 });
 
 test("stores ids above 65535 in four bytes", async () => {

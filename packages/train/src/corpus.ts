@@ -156,7 +156,7 @@ async function openTokens(folder: string, manifest: Manifest, cached: boolean): 
     starts[d + 1] = (starts[d] as number) + (counts[2 * d] as number);
     documentBytes[d] = counts[2 * d + 1] as number;
   }
-  const shards: (Awaited<ReturnType<typeof openFile>> | undefined)[] = [];
+  const shards: (ReturnType<typeof openFile> | undefined)[] = [];
   return {
     numDocuments: manifest.documents,
     numTokens: manifest.tokens,
@@ -170,9 +170,10 @@ async function openTokens(folder: string, manifest: Manifest, cached: boolean): 
       for (let at = begin; at < end; ) {
         const index = Math.floor(at / shardTokens);
         const stop = Math.min(end, (index + 1) * shardTokens);
-        shards[index] ??= await openFile(join(folder, shardName(index)), "r");
+        shards[index] ??= openFile(join(folder, shardName(index)), "r");
+        const shard = await shards[index];
         const bytes = new Uint8Array((stop - at) * width);
-        const { bytesRead } = await shards[index].read(bytes, 0, bytes.length, (at % shardTokens) * width);
+        const { bytesRead } = await shard.read(bytes, 0, bytes.length, (at % shardTokens) * width);
         if (bytesRead !== bytes.length)
           fail("INVALID_DATA", `${join(folder, shardName(index))} is shorter than its manifest says; remove ${folder} to tokenise again`);
         out.set(width === 2 ? new Uint16Array(bytes.buffer) : new Uint32Array(bytes.buffer), at - begin);
@@ -181,7 +182,7 @@ async function openTokens(folder: string, manifest: Manifest, cached: boolean): 
       return out;
     },
     async [Symbol.asyncDispose]() {
-      for (const shard of shards.splice(0)) await shard?.close();
+      for (const opened of await Promise.allSettled(shards.splice(0))) if (opened.status === "fulfilled") await opened.value?.close();
     },
   };
 }
