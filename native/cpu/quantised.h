@@ -108,6 +108,20 @@ struct QuantisedProduct {
   const float* bias = nullptr;     // [n], added last, where there is no index
 };
 
+// Makes the list of the products of experts that have any rows, expert e's being offsets[e] … offsets[e + 1]; returns how many there are.
+inline int64_t list_experts(const Tensor& w, const int32_t* offsets, QuantisedProduct* products) {
+  int64_t count = 0;
+  for (int64_t e = 0; e < w.shape[0]; e++) {
+    if (offsets[e] == offsets[e + 1]) continue;
+    QuantisedProduct p;
+    p.w = quantised_weight(w, e);
+    p.panels = quantised_panels(p.w.n);
+    p.first = offsets[e], p.m = offsets[e + 1] - offsets[e];
+    products[count++] = p;
+  }
+  return count;
+}
+
 // The strips of a product that are multiplied together with a panel, while it is in the cache.
 struct QuantisedPiece {
   const QuantisedProduct* product = nullptr;

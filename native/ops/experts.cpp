@@ -136,19 +136,6 @@ struct QuantisedPieces {
   }
   // Whether the rows of up begin with a panel of their own.
   static bool aligned(const Sizes& s) { return s.inner % quantised_rows == 0; }
-
-  int64_t fill_list(const Sizes& s, const Tensor& w) {
-    int64_t count = 0;
-    for (int64_t e = 0; e < s.experts; e++) {
-      if (sorted.offsets[e] == sorted.offsets[e + 1]) continue;
-      QuantisedProduct p;
-      p.w = quantised_weight(w, e);
-      p.panels = quantised_panels(p.w.n);
-      p.first = sorted.offsets[e], p.m = sorted.offsets[e + 1] - sorted.offsets[e];
-      list[count++] = p;
-    }
-    return count;
-  }
 };
 
 Status quantised_experts(const Arguments& a) {
@@ -159,7 +146,7 @@ Status quantised_experts(const Arguments& a) {
   if (Status status = sort_tokens<float>(a, s, p.sorted, &routed); !status.ok()) return status;
   const int32_t* order = p.sorted.order;
   const QuantisedRows x(p.x, s.tokens, s.model), h(p.h, s.tokens, s.inner);
-  int64_t count = p.fill_list(s, a.in[3]);
+  int64_t count = list_experts(a.in[3], p.sorted.offsets, p.list);
   quantise_rows(*a.pool, x, p.list, count, a.in[0].as<float>(), s.model, order);
   if (QuantisedPieces::aligned(s)) {
     const int64_t inner_panels = s.inner / quantised_rows;
@@ -189,7 +176,7 @@ Status quantised_experts(const Arguments& a) {
     });
   }
 
-  count = p.fill_list(s, a.in[4]);
+  count = list_experts(a.in[4], p.sorted.offsets, p.list);
   quantise_rows(*a.pool, h, p.list, count, p.inner, s.inner);
   for (int64_t i = 0; i < count; i++) {
     QuantisedProduct& product = p.list[i];

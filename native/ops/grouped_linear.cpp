@@ -83,17 +83,8 @@ Status quantised_grouped_linear(const Arguments& a) {
   std::fill_n(y.as<float>() + offsets[experts] * n, (rows - offsets[experts]) * n, 0.0f);
   auto* list = reinterpret_cast<QuantisedProduct*>(a.workspace);
   auto* scratch = reinterpret_cast<QuantisedScratch*>(a.workspace + quantised_list_bytes(experts));
-  int64_t count = 0;
-  for (int64_t e = 0; e < experts; e++) {
-    if (offsets[e] == offsets[e + 1]) continue;
-    QuantisedProduct p;
-    p.w = quantised_weight(w, e);
-    p.panels = quantised_panels(n);
-    p.first = offsets[e], p.m = offsets[e + 1] - offsets[e];
-    p.c = y.as<float>() + p.first * n;
-    p.c_stride = n;
-    list[count++] = p;
-  }
+  const int64_t count = list_experts(w, offsets, list);
+  for (int64_t i = 0; i < count; i++) list[i].c = y.as<float>() + list[i].first * n, list[i].c_stride = n;
   const QuantisedRows quantised(scratch + a.pool->threads(), rows, k);
   quantise_rows(*a.pool, quantised, list, count, x.as<float>(), k);
   multiply(*a.pool, quantised, list, count, scratch);
