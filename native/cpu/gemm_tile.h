@@ -1,5 +1,7 @@
 // The choice of the micro-kernel of gemm.cpp: portable (the specification), AVX2 with FMA, AVX-512 with BF16.
 #pragma once
+#include "cpu/streaming.h"
+
 #if defined(__AVX512BF16__)
 #include "cpu/gemm_tile_avx512.h"
 #elif defined(__AVX2__)
@@ -19,13 +21,6 @@ constexpr size_t kept_panel_bytes = size_t(32) << 10;
 constexpr DType bfloat16_rows = DType::bfloat16;
 constexpr size_t kept_panel_bytes = size_t(128) << 10;
 #endif
-
-// Before another thread may read what was streamed.
-inline void finish_streaming() {
-#if defined(__AVX512BF16__)
-  _mm_sfence();
-#endif
-}
 
 // Panels that one call can take: enough independent chains to hide the latency when the rows are few.
 inline int tile_panels([[maybe_unused]] Format format, [[maybe_unused]] int rows) {

@@ -10,6 +10,7 @@
 #include "cpu/quantised_tile_portable.h"
 #endif
 #include "cpu/rows.h"
+#include "cpu/streaming.h"
 #include "cpu/vector.h"
 
 namespace zaya::ZAYA_ISA {
@@ -302,7 +303,24 @@ void quantise_rows(Pool& pool, const QuantisedRows& out, const QuantisedProduct*
   pool.run_ranges(strips, (strips + 4 * pool.threads() - 1) / (4 * pool.threads()), fill);
 }
 
+namespace {
+
+// Whether results pass by the caches: all of them together are larger than those of one core.
+bool streams(const QuantisedProduct* products, int64_t count) {
+  constexpr int64_t cached = 1 << 18;  // numbers
+  int64_t numbers = 0;
+  bool aligned = true;
+  for (const QuantisedProduct* p = products; p < products + count; p++) {
+    numbers += p->m * p->w.n;
+    aligned = aligned && reinterpret_cast<uintptr_t>(p->c) % 64 == 0 && p->c_stride % lanes == 0;
+  }
+  return aligned && numbers > cached;
+}
+
+}  // namespace
+
 void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count, QuantisedScratch* scratch) {
+  const bool past_caches = streams(products, count);
   for_runs(pool, products, count, [&](const QuantisedPiece& piece, int64_t panel, int64_t end, int thread) {
     const QuantisedProduct& p = *piece.product;
     fetch_panel(p.w, panel);
@@ -312,17 +330,21 @@ void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* produc
       multiply_strips(
           x, piece, p.w, panel, panel + 1 < end ? p.w.panel(panel + 1) : nullptr, scratch[thread].tile, scratch[thread].block,
           [&](int64_t row, int64_t rows) {
-            for (int64_t i = row; i < row + rows; i++)
+            for (int64_t i = row; i < row + rows && !past_caches; i++)
               for (int64_t line = 0; line < quantised_rows; line += lanes) __builtin_prefetch(place(i) + line, 1);
           },
-          [&](int64_t row, int64_t rows, const float* sum) {
+          [&](int64_t row, int64_t rows, float* sum) {
             for (int64_t i = row; i < row + rows; i++, sum += quantised_rows) {
-              if (p.index != nullptr) map_lanes<float>(sum, place(i), columns, [factor = p.factor[p.index[i]]](Lanes<float> y) { return factor * y; });
-              else if (p.bias != nullptr) map_lanes<float>(sum, p.bias + column, place(i), columns, std::plus{});
-              else map_lanes<float>(sum, place(i), columns, [](Lanes<float> y) { return y; });
+              if (p.index != nullptr) map_lanes<float>(sum, sum, columns, [factor = p.factor[p.index[i]]](Lanes<float> y) { return factor * y; });
+              else if (p.bias != nullptr) map_lanes<float>(sum, p.bias + column, sum, columns, std::plus{});
+              if (past_caches && columns == quantised_rows)
+                for (int64_t j = 0; j < quantised_rows; j += lanes) stream(place(i) + j, load(sum + j));
+              else
+                map_lanes<float>(sum, place(i), columns, [](Lanes<float> y) { return y; });
             }
           });
     }
+    if (past_caches) finish_streaming();
   });
 }
 
