@@ -74,6 +74,26 @@ describe.each([32, 40])("experts of %i inner columns", (F) => {
   );
 });
 
+test("gives the bits of their decomposition where the result is larger than a cache", async () => {
+  const [E, T, D, F] = [2, 261, 1024, 32];
+  const { y, parts } = await runGraph(
+    ({ x, index, prob, gateUp, down }) => {
+      const [g, d] = [encode(gateUp!, "int8"), encode(down!, "int8")];
+      const [parts] = expertsOperation.decompose!([x!, index!, prob!, g, d], { compute: 0 });
+      return { y: experts(x!, index!, prob!, g, d), parts: parts! };
+    },
+    {
+      x: testTensor([T, D], 1),
+      prob: { shape: [T], data: testNumbers(T, 2).map(Math.abs) },
+      gateUp: testTensor([E, 2 * F, D], 3, 0.5),
+      down: testTensor([E, D, F], 4, 0.5),
+      index: testIntegers(...Array.from({ length: T }, (_, t) => t % (E + 1))),
+    },
+    { threads: 2 },
+  );
+  expect(sameBits(y, parts)).toBe(true);
+});
+
 test("refuses an expert that is not there", async () => {
   const [F, bad] = [8, testIntegers(0, 4)];
   const build = ({ x, index, prob, gateUp, down }: Record<string, Value>) => ({ y: experts(x!, index!, prob!, gateUp!, down!) });
