@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
-import { createLimitMeter, describeMachine, mean, median, openDevice, standardDeviation } from "@zaya/kernels";
+import { createLimitMeter, describeMachine, mean, median, openDevice, shareOfLimit, standardDeviation } from "@zaya/kernels";
 import { configJson, describe, presets } from "@zaya/model";
 import { bench } from "@zaya/serve";
 import { ggufShapes, ggufWork, writeGguf } from "./gguf.mjs";
@@ -142,23 +142,21 @@ async function measureReference({ reference, count, meter, threads }) {
   ];
 }
 
-/** Mean and deviation of so many repetitions of slices; each slice lies between two measurements of the limit, of which the higher one counts. */
+/** Mean and deviation of so many repetitions of slices; each slice lies between two measurements of the limit (shareOfLimit). */
 async function measureTest(meter, repetitions, limitedBy, slices, runSlice) {
   const speeds = [];
   const fractions = [];
   for (let repetition = 0; repetition < repetitions; repetition++) {
-    let seconds = 0;
-    let secondsAtLimit = 0;
+    const measured = [];
     let before = await meter.measure(limitedBy);
     for (const [i, tokens] of slices.entries()) {
-      const slice = await runSlice(tokens, i === 0);
+      const { seconds, work } = await runSlice(tokens, i === 0);
       const after = await meter.measure(limitedBy);
-      seconds += slice.seconds;
-      secondsAtLimit += slice.work / 1e9 / Math.max(before, after);
+      measured.push({ seconds, work: work / 1e9, before, after });
       before = after;
     }
-    speeds.push(slices.reduce((sum, tokens) => sum + tokens, 0) / seconds);
-    fractions.push(secondsAtLimit / seconds);
+    speeds.push(slices.reduce((sum, tokens) => sum + tokens, 0) / measured.reduce((sum, { seconds }) => sum + seconds, 0));
+    fractions.push(shareOfLimit(measured));
   }
   const tokensPerSecond = mean(speeds);
   const fractionOfLimit = median(fractions);

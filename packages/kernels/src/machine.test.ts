@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { openDevice } from "./device.js";
-import { createLimitMeter, describeMachine } from "./machine.js";
+import { createLimitMeter, describeMachine, shareOfLimit } from "./machine.js";
 
 test("a meter gives what it measures, and the medians of each limit", async () => {
   await using device = await openDevice("cpu", { threads: 1 });
@@ -13,4 +13,13 @@ test("a meter gives what it measures, and the medians of each limit", async () =
 test("tells the processor and what of it is used", async () => {
   await using device = await openDevice("cpu", { threads: 1, isa: "portable" });
   expect(describeMachine(device)).toMatchObject({ threads: 1, isa: "portable", node: process.version });
+});
+
+test("the share of a limit leaves out slices during which the machine changed its speed", () => {
+  const steady = { seconds: 1, work: 15, before: 28, after: 30 };
+  const changed = { seconds: 1, work: 15, before: 30, after: 60 };
+  expect(shareOfLimit([steady])).toBeCloseTo(0.5, 12);
+  expect(shareOfLimit([steady, changed])).toBeCloseTo(0.5, 12);
+  expect(shareOfLimit([changed])).toBeCloseTo(0.25, 12);
+  expect(shareOfLimit([steady, { ...steady, seconds: 3 }])).toBeCloseTo(0.25, 12);
 });

@@ -40,6 +40,30 @@ export interface LimitMeter {
   medians(): Limits;
 }
 
+/** A stretch of work between two measurements of what limits it. */
+export interface MeasuredSlice {
+  readonly seconds: number;
+  /** 10⁹ bytes or operations. */
+  readonly work: number;
+  /** The limit before and after, 10⁹ bytes or operations a second. */
+  readonly before: number;
+  readonly after: number;
+}
+
+/** Two measurements that differ by more are of a machine that changed its speed. */
+const steadyShare = 0.1;
+
+/**
+ * Share of the machine's limit that work reached, by the higher of the limits before and after each slice. A slice during which the machine changed its
+ * speed has no limit to compare it with; it counts only where every slice is such.
+ */
+export function shareOfLimit(slices: readonly MeasuredSlice[]): number {
+  const steady = slices.filter(({ before, after }) => Math.abs(before - after) <= steadyShare * Math.max(before, after));
+  const counted = steady.length > 0 ? steady : slices;
+  const secondsAtLimit = counted.reduce((sum, { work, before, after }) => sum + work / Math.max(before, after), 0);
+  return secondsAtLimit / counted.reduce((sum, { seconds }) => sum + seconds, 0);
+}
+
 /** Milliseconds of one measurement: of the memory, of products. */
 const readMilliseconds = 25;
 const productMilliseconds = 8;

@@ -1,14 +1,16 @@
 // Speed in llama-bench's terms: "pp512" reads a prompt of 512 tokens, "tg128" generates 128 tokens one after the other, both after `depth` tokens that are
-// cached already. The model runner is driven directly: no HTTP, no scheduler, no sampling; the tokens are random. Every half second of generation and
-// every prompt lies between two measurements of the machine's limit, of which the higher one counts, since the speed of a machine may change from second to second.
+// cached already. The model runner is driven directly: no HTTP, no scheduler, no sampling; the tokens are random. Every 0.4 s of generation and
+// every prompt lies between two measurements of the machine's limit, since the speed of a machine may change from second to second (shareOfLimit).
 import {
   createLimitMeter,
   describeMachine,
   type LimitMeter,
   type Limits,
   type Machine,
+  type MeasuredSlice,
   mean,
   median,
+  shareOfLimit,
   standardDeviation,
   ZayaError,
 } from "@zaya/kernels";
@@ -162,10 +164,10 @@ async function* benchCheckpoint(checkpoint: Checkpoint, options: BenchOptions): 
     const inspection = await inspect(subject, test);
     for (let repetition = 1; repetition <= repetitions; repetition++) {
       for (const limit of ["float32", "bfloat16", "int8", "read"] as const) await meter.measure(limit);
-      const { seconds, secondsAtLimit } = await repeat(subject, test, inspection);
-      const tokensPerSecond = (test.batch * test.tokens) / seconds;
+      const slices = await repeat(subject, test, inspection);
+      const tokensPerSecond = (test.batch * test.tokens) / slices.reduce((sum, { seconds }) => sum + seconds, 0);
       speeds.push(tokensPerSecond);
-      fractions.push(secondsAtLimit / seconds);
+      fractions.push(shareOfLimit(slices));
       yield { type: "repetition-end", name, repetition, of: repetitions, tokensPerSecond };
     }
     const fractionOfLimit = median(fractions);
@@ -269,22 +271,17 @@ async function inspect(
   return { limitedBy: "read", bytes: decodeStepBytes(description, batch, experts?.distinct ?? 1), operations, experts };
 }
 
-/** One repetition: its seconds, without those of measuring, and what its work would take at the limit, the higher one of those measured before and after each slice of it. */
-async function repeat(
-  subject: Subject,
-  test: Test,
-  { limitedBy, bytes }: BenchDetails,
-): Promise<{ seconds: number; secondsAtLimit: number }> {
+/** One repetition, in slices that each lie between two measurements of the limit. */
+async function repeat(subject: Subject, test: Test, { limitedBy, bytes }: BenchDetails): Promise<MeasuredSlice[]> {
   const { runner, meter, draw, config, signal } = subject;
-  let seconds = 0;
-  let secondsAtLimit = 0;
+  const slices: MeasuredSlice[] = [];
   let before = await meter.measure(limitedBy);
-  const slice = async (work: () => Promise<number>) => {
+  const slice = async (run: () => Promise<number>) => {
     const begin = performance.now();
-    const billions = (await work()) / 1e9;
-    seconds += (performance.now() - begin) / 1000;
+    const work = (await run()) / 1e9;
+    const seconds = (performance.now() - begin) / 1000;
     const after = await meter.measure(limitedBy);
-    secondsAtLimit += billions / Math.max(before, after);
+    slices.push({ seconds, work, before, after });
     before = after;
   };
   if (test.kind === "pp") {
@@ -292,7 +289,7 @@ async function repeat(
       await runPrompt(subject, test.depth, test.tokens);
       return prefillFlops(config, test.depth, test.tokens);
     });
-    return { seconds, secondsAtLimit };
+    return slices;
   }
   for (let done = 0; done < test.tokens; ) {
     await slice(async () => {
@@ -304,5 +301,5 @@ async function repeat(
       return (done - from) * (bytes?.total ?? 0);
     });
   }
-  return { seconds, secondsAtLimit };
+  return slices;
 }
