@@ -27,7 +27,7 @@ void futex_wake(std::atomic<int32_t>& word) {
 
 }  // namespace
 
-Pool::Pool(int threads) : threads_(threads < 1 ? 1 : threads) {
+Pool::Pool(int threads) : threads_(threads < 1 ? 1 : threads), shares_(static_cast<size_t>(threads_)) {
   for (int i = 1; i < threads_; i++) workers_.emplace_back([this, i] { work(i); });
 }
 
@@ -39,10 +39,12 @@ Pool::~Pool() {
 }
 
 void Pool::take(int thread) {
-  for (;;) {
-    int64_t task = next_.fetch_add(1, std::memory_order_relaxed);
-    if (task >= tasks_) return;
-    call_(body_, task, thread);
+  for (int i = 0; i < threads_; i++) {
+    Share& share = shares_[static_cast<size_t>((thread + i) % threads_)];
+    while (share.next.load(std::memory_order_relaxed) < share.end) {
+      const int64_t task = share.next.fetch_add(1, std::memory_order_relaxed);
+      if (task < share.end) call_(body_, task, thread);
+    }
   }
 }
 
@@ -63,10 +65,13 @@ void Pool::work(int thread) {
 
 void Pool::run_erased(int64_t tasks, Call call, void* body) {
   if (tasks <= 0) return;
-  tasks_ = tasks;
   call_ = call;
   body_ = body;
-  next_.store(0, std::memory_order_relaxed);
+  for (int i = 0; i < threads_; i++) {
+    Share& share = shares_[static_cast<size_t>(i)];
+    share.next.store(tasks * i / threads_, std::memory_order_relaxed);
+    share.end = tasks * (i + 1) / threads_;
+  }
   if (threads_ == 1 || tasks == 1) return take(0);
   busy_.store(threads_ - 1, std::memory_order_relaxed);
   generation_.fetch_add(1);

@@ -1,6 +1,7 @@
 // One persistent pool of threads. The caller works too; idle workers spin briefly, then sleep on a futex.
-// Tasks are claimed one by one, so which thread runs a task is not fixed: a task must own what it writes, and what
-// it computes must depend on its index alone. Then every number of threads gives the same bits.
+// Every thread has a share of the tasks, in order, and when they are done takes those that others have not begun. So the same rows tend to stay with
+// the same thread from one operation to the next, which counts where threads have no cache in common. Which thread runs a task is not fixed: a task must
+// own what it writes, and what it computes must depend on its index alone. Then every number of threads gives the same bits.
 #pragma once
 #include <atomic>
 #include <cstdint>
@@ -36,18 +37,21 @@ class Pool {
 
  private:
   using Call = void (*)(void* body, int64_t task, int thread);
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
   void run_erased(int64_t tasks, Call call, void* body);
   void work(int thread);
   void take(int thread);
 
   int threads_;
+  std::vector<Share> shares_;
   std::vector<std::thread> workers_;
   alignas(64) std::atomic<int32_t> generation_{0};
-  alignas(64) std::atomic<int64_t> next_{0};
   alignas(64) std::atomic<int32_t> busy_{0};
   std::atomic<int32_t> sleepers_{0};
   std::atomic<bool> stop_{false};
-  int64_t tasks_ = 0;
   Call call_ = nullptr;
   void* body_ = nullptr;
 };
