@@ -4,7 +4,15 @@ export { differentiate, vectorJacobian } from "./differentiate.js";
 export { isZayaError, ZayaError } from "./errors.js";
 export type { Executable, RunOptions } from "./executable.js";
 export { apply, createGraph, type Graph, type Node, type Value } from "./graph.js";
-export { createLimitMeter, describeMachine, type LimitMeter, type Limits, type Machine, type MeasuredSlice, shareOfLimit } from "./machine.js";
+export {
+  createLimitMeter,
+  describeMachine,
+  type LimitMeter,
+  type Limits,
+  type Machine,
+  type MeasuredSlice,
+  shareOfLimit,
+} from "./machine.js";
 export type { InstructionSet } from "./native.js";
 export type { Attributes, Cost, Operation } from "./operation.js";
 export * as ops from "./ops/index.js";
