@@ -76,7 +76,7 @@ int64_t choose_own_rows(const MatrixProduct* products, int64_t count, int thread
   // Of one product every thread gets the same number of tasks.
   const int64_t wanted = threads == 1 ? 1 : tasks_each * static_cast<int64_t>(threads);
   const int64_t each = ceiling(rows, ceiling(std::max(ceiling(rows, block_panels), wanted), threads) * threads);
-  return each < std::min(least_own_panels, rows / count) ? 0 : each;
+  return rows < wanted || each < std::min(least_own_panels, rows / count) ? 0 : each;
 }
 
 struct Block {
