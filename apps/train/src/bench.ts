@@ -2,10 +2,10 @@ import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { configJson, type ModelConfig, presets } from "@zaya/model";
 import { type BenchEvent, type BenchOptions, type BenchResult, bench } from "@zaya/train";
-import { type Command, InvalidArgumentError } from "commander";
+import type { Command } from "commander";
 import pc from "picocolors";
 import { addShapeOptions, given, printJson, wholeNumber } from "./commands.js";
-import { exitCode } from "./exit.js";
+import { exitCode, InputError } from "./exit.js";
 import { formatBytes, formatCount } from "./format.js";
 import { createProgressLine } from "./progress.js";
 
@@ -116,7 +116,7 @@ async function runReference(
   const code = await new Promise<number | null>((resolve, reject) => child.once("error", reject).once("close", resolve));
   const tokensPerSecond = Number(output.trim().split("\n").at(-1));
   if (code !== 0 || !(tokensPerSecond > 0)) {
-    throw new InvalidArgumentError(`--reference ${python}: ${errors.trim().split("\n").at(-1) || `ended with ${code}`}`);
+    throw new InputError(`--reference ${python}: ${errors.trim().split("\n").at(-1) || `ended with ${code}`}`);
   }
   return tokensPerSecond;
 }

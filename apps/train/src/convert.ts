@@ -1,7 +1,7 @@
 import { type ConversionEstimate, convertCheckpoint } from "@zaya/model";
 import type { Command } from "commander";
 import { printJson } from "./commands.js";
-import { exitCode } from "./exit.js";
+import { exitCode, StoppedError } from "./exit.js";
 import { formatBytes } from "./format.js";
 import { createProgressLine } from "./progress.js";
 
@@ -18,7 +18,8 @@ export function addConvertCommand(program: Command): void {
     .option("--json", "print every event as a line of JSON")
     .action(async (from: string, to: string, { dryRun = false, json = false }) => {
       const controller = new AbortController();
-      const interrupt = () => controller.abort(new Error("interrupted; nothing was left in the new folder that looks like a checkpoint"));
+      const interrupt = () =>
+        controller.abort(new StoppedError("stopped; nothing was left in the new folder that looks like a checkpoint"));
       process.once("SIGINT", interrupt);
       const progress = createProgressLine();
       try {

@@ -15,9 +15,17 @@ const codes: Readonly<Record<string, number>> = {
 /** Problems of the file system that are the caller's to solve. */
 const inputProblems = new Set(["ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "EROFS", "EEXIST"]);
 
+/** A mistake of the caller, told in one line. */
+export class InputError extends Error {}
+
+/** What a signal of the user ended before its end, told in one line. */
+export class StoppedError extends Error {}
+
 /** One line for a person, and the exit code. Errors of the packages come from what was asked, unless listed otherwise. */
 export function describeError(error: unknown): { readonly line: string; readonly code: number } {
   if (isZayaError(error)) return { line: error.message.replaceAll("\n", " "), code: codes[error.code] ?? exitCode.badInput };
+  if (error instanceof InputError) return { line: error.message, code: exitCode.badInput };
+  if (error instanceof StoppedError) return { line: error.message, code: exitCode.partial };
   if (error instanceof Error) {
     const { code } = error as NodeJS.ErrnoException;
     return { line: error.message, code: code !== undefined && inputProblems.has(code) ? exitCode.badInput : exitCode.failed };

@@ -1,9 +1,10 @@
 import { presets, runKinds } from "@zaya/model";
-import { type CreateOptions, createCheckpoint } from "@zaya/train";
-import { type Command, InvalidArgumentError, Option } from "commander";
+import { type CreateEvent, type CreateOptions, createCheckpoint } from "@zaya/train";
+import { type Command, Option } from "commander";
 import { dtypeOption, given, printJson, wholeNumber } from "./commands.js";
+import { InputError, StoppedError } from "./exit.js";
 import { formatBytes, formatCount } from "./format.js";
-import { createProgressLine } from "./progress.js";
+import { createProgressLine, type ProgressLine } from "./progress.js";
 
 export function addInitCommand(program: Command): void {
   program
@@ -30,20 +31,31 @@ memory-mapped when it is served.`,
       const model = preset ?? words.shift();
       const out = folder ?? words.shift();
       if (model === undefined || out === undefined || words.length > 0)
-        throw new InvalidArgumentError("say one preset and one folder: init PRESET --out DIR, or init --preset PRESET DIR");
+        throw new InputError("say one preset and one folder: init PRESET --out DIR, or init --preset PRESET DIR");
+      const controller = new AbortController();
+      const stop = () => controller.abort(new StoppedError("stopped; what was written is removed"));
+      process.once("SIGINT", stop);
       const progress = createProgressLine();
-      for await (const event of createCheckpoint(given({ ...rest, model, out }) as CreateOptions)) {
-        if (json) printJson(event);
-        else if (event.type === "create-start") progress.print(`${formatCount(event.parameters)} parameters, ${formatBytes(event.bytes)}`);
-        else if (event.type === "tensor-end")
-          progress.update(`${formatBytes(event.doneBytes)} of ${formatBytes(event.bytes)}  ${event.name}`);
-        else if (event.type === "create-end") {
-          progress.end();
-          process.stdout.write(`${event.out}: ${formatBytes(event.bytes)}\n`);
-        } else if (event.method !== "none") {
-          const load = event.maxMeanExpertLoad === null ? "" : `, max/mean load ${event.maxMeanExpertLoad.toFixed(2)}`;
-          progress.print(`experts balanced (${event.method === "forward" ? "by forward passes" : "by simulated routers"}${load})`);
+      try {
+        for await (const event of createCheckpoint({ ...given({ ...rest, model, out }), signal: controller.signal } as CreateOptions)) {
+          if (json) printJson(event);
+          else tell(event, progress);
         }
+      } finally {
+        progress.end();
+        process.off("SIGINT", stop);
       }
     });
+}
+
+function tell(event: CreateEvent, progress: ProgressLine): void {
+  if (event.type === "create-start") progress.print(`${formatCount(event.parameters)} parameters, ${formatBytes(event.bytes)}`);
+  else if (event.type === "tensor-end") progress.update(`${formatBytes(event.doneBytes)} of ${formatBytes(event.bytes)}  ${event.name}`);
+  else if (event.type === "create-end") {
+    progress.end();
+    process.stdout.write(`${event.out}: ${formatBytes(event.bytes)}\n`);
+  } else if (event.method !== "none") {
+    const load = event.maxMeanExpertLoad === null ? "" : `, max/mean load ${event.maxMeanExpertLoad.toFixed(2)}`;
+    progress.print(`experts balanced (${event.method === "forward" ? "by forward passes" : "by simulated routers"}${load})`);
+  }
 }

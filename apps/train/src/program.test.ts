@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
@@ -43,6 +43,7 @@ test.each([
   ["malformed JSONL", ["train", "JSONL", "--out", "OUT", "--steps", "1"], /bad\.jsonl:1: not JSON/],
   ["a checkpoint that is none", ["eval", "/nowhere", "TEXT"], /config\.json: no such file/],
   ["an unknown preset to make", ["init", "zaya-huge", "--out", "OUT"], /no preset "zaya-huge"/],
+  ["no folder to make one in", ["init", "zaya-tiny"], /one preset and one folder/],
   [
     "a tokenizer that is too small to be one",
     ["tokenizer", "train", "TEXT", "--out", "OUT", "--vocab-size", "100"],
@@ -82,4 +83,23 @@ test("measures a training step as JSON", async () => {
 test("says in one line that there is no such reference", async () => {
   expect(await run("bench", "zaya-tiny", "--context", "16", "--windows", "1", "-r", "1", "--reference", "/nowhere/python")).toBe(2);
   expect(errors.trim().split("\n").at(-1)).toMatch(/nowhere\/python/);
+});
+
+test("says in one line that the reference failed, and how", async () => {
+  const python = join(folder, "python");
+  await writeFile(python, "#!/bin/sh\necho 'Traceback' >&2\necho 'ModuleNotFoundError: No module named torch' >&2\nexit 1\n", {
+    mode: 0o755,
+  });
+  expect(await run("bench", "zaya-tiny", "--context", "16", "--windows", "1", "-r", "1", "--reference", python)).toBe(2);
+  expect(errors.trim().split("\n").at(-1)).toBe(`zaya-train: --reference ${python}: ModuleNotFoundError: No module named torch`);
+});
+
+test("stops making a checkpoint at Ctrl-C, and leaves nothing of it", async () => {
+  const out = join(folder, "out");
+  const ended = run("init", "zaya-tiny", "--out", out, "--threads", "1");
+  while (!errors.includes("experts balanced")) await new Promise((resolve) => setImmediate(resolve));
+  process.emit("SIGINT");
+  expect(await ended).toBe(4);
+  expect(errors).toContain("zaya-train: stopped; what was written is removed\n");
+  expect(await readdir(out)).toEqual([]);
 });
