@@ -44,9 +44,7 @@ export async function compareFolders(
   candidate: string,
   { text: path, tokens: maxTokens, threads, json, signal }: CompareFlags & { readonly signal: AbortSignal },
 ): Promise<void> {
-  const text = await readFile(path, "utf8").catch(() => {
-    throw new InputError(`${path}: no such file`);
-  });
+  const text = await readText(path);
   const { compareCheckpoints } = await import("@zaya/model");
   const progress = createProgressLine();
   try {
@@ -61,6 +59,13 @@ export async function compareFolders(
   } finally {
     progress.end();
   }
+}
+
+/** A text that the command line names. */
+export async function readText(path: string): Promise<string> {
+  return await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+    throw new InputError(error.code === "ENOENT" ? `${path}: no such file` : `${path}: ${error.message}`);
+  });
 }
 
 function describeComparison({ tokens, meanKl, topAgreement, perplexity, routingAgreement }: Comparison): string {

@@ -21,11 +21,19 @@ const badInput = new Set([
   "DISK_FULL",
   "CHECKSUM_MISMATCH",
   "DOWNLOAD_LOCKED",
-  // Of the system: a port that is taken or not allowed, a host that is not here.
+  // Of the system: a port that is taken or not allowed, a host that is not here, a file or folder that is not what it should be.
   "EADDRINUSE",
   "EACCES",
   "EADDRNOTAVAIL",
   "ENOTFOUND",
+  "EAI_AGAIN",
+  "ENOENT",
+  "EPERM",
+  "ENOTDIR",
+  "EISDIR",
+  "EROFS",
+  "EEXIST",
+  "ENOSPC",
 ]);
 
 /** A mistake of the caller, told in one line. */

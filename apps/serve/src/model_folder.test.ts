@@ -130,4 +130,5 @@ test("finds the hub, its cache and the token where all its tools look", async ()
     await hubSettings({ HF_HOME: home, HF_HUB_CACHE: "/c", HF_TOKEN: "hf_env", HF_ENDPOINT: "http://h", HF_HUB_OFFLINE: "TRUE" }),
   ).toEqual({ cacheDir: "/c", token: "hf_env", endpoint: "http://h", offline: true });
   expect((await hubSettings({ HF_TOKEN_PATH: join(home, "token") })).token).toBe("hf_file");
+  await expect(hubSettings({ HF_HOME: home, HF_TOKEN: "hf_a\nhf_b" })).rejects.toThrow(/^HF_TOKEN holds something that is no token$/);
 });

@@ -56,7 +56,9 @@ export async function findModelFolder(given: string, { revision }: RevisionFlags
 /** Where the hub and its cache are, by the variables that all its tools read. */
 export async function hubSettings(env: NodeJS.ProcessEnv): Promise<DownloadOptions & { readonly offline: boolean }> {
   const home = env.HF_HOME || join(env.XDG_CACHE_HOME || join(homedir(), ".cache"), "huggingface");
-  const token = env.HF_TOKEN || (await readFile(env.HF_TOKEN_PATH || join(home, "token"), "utf8").catch(() => "")).trim();
+  const tokenPath = env.HF_TOKEN_PATH || join(home, "token");
+  const token = (env.HF_TOKEN || (await readFile(tokenPath, "utf8").catch(() => ""))).trim();
+  if (!/^[\x21-\x7e]*$/.test(token)) throw new InputError(`${env.HF_TOKEN ? "HF_TOKEN" : tokenPath} holds something that is no token`);
   return {
     cacheDir: env.HF_HUB_CACHE || env.HUGGINGFACE_HUB_CACHE || join(home, "hub"),
     ...(env.HF_ENDPOINT ? { endpoint: env.HF_ENDPOINT } : {}),

@@ -36,9 +36,9 @@ export function wholeNumber(min: number, max = Number.MAX_SAFE_INTEGER): (text: 
   };
 }
 
-/** Whole numbers with commas between, each from `min`. */
-export function wholeNumbers(min: number): (text: string) => number[] {
-  return (text) => text.split(",").map(wholeNumber(min));
+/** Whole numbers with commas between, each from `min` to `max`. */
+export function wholeNumbers(min: number, max?: number): (text: string) => number[] {
+  return (text) => text.split(",").map(wholeNumber(min, max));
 }
 
 /** A number from `min` to `max`. */

@@ -74,7 +74,7 @@ test("serves by default, tells what to open, and finishes what runs when it is t
 });
 
 test("stops at once when it is told twice", async () => {
-  const ended = runProgram(["serve", checkpoint, "--port", "0", "--json"]);
+  const ended = runProgram(["serve", checkpoint, "--port", "0", "--drain-seconds", "1.0005", "--json"]);
   await until(() => output.stdout.includes("listening"));
   const { url } = JSON.parse(output.stdout) as { url: string };
   let told = 0;
@@ -149,9 +149,11 @@ test.each([
   { words: ["quantize", "x", "--to", "q8", "--out", "y", "--head", "6"], line: "--attention and --head choose widths of q4" },
   { words: ["quantize", "nowhere", "--to", "q8", "--out", "y"], line: "nowhere" },
   { words: ["quantize", "nowhere", "--to", "q8", "--out", "y", "--evaluate", "no-text"], line: "no-text: no such file" },
+  { words: ["quantize", "nowhere", "--to", "q8", "--out", "y", "--evaluate", "/"], line: "/: EISDIR" },
   { words: ["compare", "nowhere", "x", "--text", "y"], line: "nowhere" },
   { words: ["bench", "nowhere"], line: "nowhere" },
   { words: ["bench", "x", "-d", "0,many"], line: "Expected a whole number" },
+  { words: ["bench", "x", "-b", "1,1000000"], line: "Expected a whole number from 1 to 1024." },
   { words: ["complete", "nowhere", "x"], line: "nowhere" },
   { words: ["nowhere", "--port", "0"], line: "nowhere" },
   { words: ["serve", "x", "--port", "many"], line: "Expected a whole number from 0 to 65535." },
@@ -161,6 +163,12 @@ test.each([
 ])("answers $words with one line and exit code 2", async ({ words, line }) => {
   expect(await runProgram(words)).toBe(2);
   expect(output.stderr).toContain(line);
+  expect(output.stderr).not.toContain("    at ");
+});
+
+test("says in one line that there can be no folder where it is to write", async () => {
+  expect(await runProgram(["quantize", checkpoint, "--to", "q8", "--out", join(checkpoint, "config.json", "q8")])).toBe(2);
+  expect(output.stderr).toMatch(/^zaya-serve: ENOTDIR: .*config\.json/m);
   expect(output.stderr).not.toContain("    at ");
 });
 

@@ -95,7 +95,7 @@ Examples:
     .option("-p, --prompt <tokens,...>", "lengths of prompts", wholeNumbers(1), [512])
     .option("-n, --generate <tokens,...>", "numbers of tokens to generate", wholeNumbers(1), [128])
     .option("-d, --depths <tokens,...>", "tokens in the cache before", wholeNumbers(0), [0])
-    .option("-b, --batches <n,...>", "sequences that generate at once", wholeNumbers(1), [1, 8])
+    .option("-b, --batches <n,...>", "sequences that generate at once", wholeNumbers(1, 1024), [1, 8])
     .option("-r, --repetitions <n>", "repetitions, of which mean and standard deviation are told", wholeNumber(1), 5)
     .option("--json", "one JSON object at the end: { machine, limits, results }", false)
     .addHelpText(

@@ -1,7 +1,6 @@
-import { readFile } from "node:fs/promises";
 import type { QuantiseEvent, RunKind } from "@zaya/model";
 import { type Command, Option } from "commander";
-import { compareFolders } from "./compare.js";
+import { compareFolders, readText } from "./compare.js";
 import { exitCodes, InputError, StoppedError } from "./exit.js";
 import { formatBytes, formatCount, formatSeconds } from "./format.js";
 import { addRevisionOption, findModelFolder, modelArgument, type RevisionFlags } from "./model_folder.js";
@@ -60,7 +59,7 @@ async function quantize(model: string, flags: QuantizeFlags): Promise<number> {
   const { to, out, dryRun, json, threads } = flags;
   if (to !== "q4" && (flags.attention ?? flags.head) !== undefined)
     throw new InputError("--attention and --head choose widths of q4; the others have one for all");
-  if (flags.evaluate !== undefined) await readFile(flags.evaluate).catch(() => fileMissing(flags.evaluate as string));
+  if (flags.evaluate !== undefined) await readText(flags.evaluate); // said now, not after an hour of work
   const { dir } = await findModelFolder(model, flags);
   const { quantiseCheckpoint } = await import("@zaya/model");
   const controller = new AbortController();
@@ -112,8 +111,4 @@ function tell(event: QuantiseEvent, progress: ReturnType<typeof createProgressLi
 
 function width(text: string | undefined): 4 | 6 | 8 | undefined {
   return text === undefined ? undefined : (Number(text) as 4 | 6 | 8);
-}
-
-function fileMissing(path: string): never {
-  throw new InputError(`${path}: no such file`);
 }

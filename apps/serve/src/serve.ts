@@ -52,7 +52,9 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
   const again = Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]).then(() => "again" as const);
   const timer = new AbortController();
   const drained = engine.drain().then(() => "drained" as const);
-  const late = once(AbortSignal.any([AbortSignal.timeout(flags.drainSeconds * 1000), timer.signal]), "abort").then(() => "late" as const);
+  const late = once(AbortSignal.any([AbortSignal.timeout(Math.ceil(flags.drainSeconds * 1000)), timer.signal]), "abort").then(
+    () => "late" as const,
+  );
   const outcome = await Promise.race([drained, again, late]);
   timer.abort();
   if (outcome !== "drained") await engine[Symbol.asyncDispose]();
