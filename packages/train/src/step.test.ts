@@ -1,34 +1,12 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { type Device, openDevice, type Store, tensor } from "@zaya/kernels";
 import { initialise, loadCheckpoint, loadWeights, type ModelConfig, parameters, presets } from "@zaya/model";
 import { describe, expect, test } from "vitest";
+import { openReferenceCase, referenceCases } from "../../model/src/testing/reference_case.js";
 import { randomBatch } from "./create.js";
 import { allocateTrainingState } from "./optimizer.js";
 import { type ParsedOptions, parseOptions } from "./options.js";
 import { compileStep } from "./step.js";
 import type { Batch } from "./windows.js";
-
-// Cases of the reference implementation: the recorded ones, those beside the repository where it has them, and those in ZAYA_CASES.
-const root = fileURLToPath(new URL("../../../", import.meta.url));
-const folders = [join(root, "packages/model/fixtures"), join(root, "../shared/cases"), ...(process.env.ZAYA_CASES?.split(":") ?? [])];
-const cases = folders.flatMap((folder) =>
-  existsSync(folder)
-    ? readdirSync(folder)
-        .map((name) => join(folder, name))
-        .filter((path) => existsSync(join(path, "expected.safetensors")))
-    : [],
-);
-
-/** The int64 tensor of a safetensors file as numbers. */
-function readIntegers(path: string, name: string): { data: number[]; shape: number[] } {
-  const bytes = readFileSync(path);
-  const header = Number(bytes.readBigUInt64LE(0));
-  const { data_offsets: range, shape } = JSON.parse(bytes.toString("utf8", 8, 8 + header))[name];
-  const part = bytes.subarray(8 + header + range[0], 8 + header + range[1]);
-  return { data: Array.from({ length: part.length / 8 }, (_, i) => Number(part.readBigInt64LE(8 * i))), shape };
-}
 
 const base = parseOptions({ model: "zaya-tiny", data: ["none"], out: "none", steps: 1, dtype: "float32", context: 64, windows: 2 });
 
@@ -43,12 +21,12 @@ async function open(device: Device, config: ModelConfig, options: ParsedOptions,
 const config = { ...presets["zaya-tiny"], vocabSize: 97 };
 
 describe("a training step", () => {
-  test.each(cases)("follows the reference's eight AdamW losses: %s", async (path) => {
-    const expected = JSON.parse(readFileSync(join(path, "expected.json"), "utf8"));
-    const { adamw } = expected;
+  test.each(referenceCases)("follows the reference's eight AdamW losses: %s", async (path) => {
+    const expected = await openReferenceCase(path);
+    const { adamw, tolerance } = expected.json;
     await using checkpoint = await loadCheckpoint(path);
-    const { data, shape } = readIntegers(join(path, "expected.safetensors"), "train_ids");
-    const [steps, rows, length] = shape as [number, number, number];
+    const data = await expected.integers("train_ids");
+    const [steps, rows, length] = expected.shape("train_ids") as [number, number, number];
     const optimizer = {
       ...base.optimizer,
       beta1: adamw.betas[0],
@@ -76,8 +54,8 @@ describe("a training step", () => {
       const { lossSum, labels } = await step.run([batch], s + 1, adamw.lr);
       losses.push(lossSum / labels);
     }
-    const worst = Math.max(...losses.map((loss, i) => Math.abs(loss - adamw.losses[i])));
-    expect(worst, `${losses} against ${adamw.losses}`).toBeLessThan(expected.tolerance.adamw_loss_abs);
+    const worst = Math.max(...losses.map((loss, i) => Math.abs(loss - (adamw.losses[i] as number))));
+    expect(worst, `${losses} against ${adamw.losses}`).toBeLessThan(tolerance.adamw_loss_abs);
   });
 
   test("sums gradients over microbatches as one batch of all would", async () => {

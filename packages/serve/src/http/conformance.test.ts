@@ -1,18 +1,11 @@
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { openReferenceCase, referenceCases } from "../../../model/src/testing/reference_case.js";
 import { createEngine } from "../create_engine.js";
 import { createServer } from "./server.js";
 
-// Cases made by the reference implementation, those of @zaya/model and any in the folders of ZAYA_CASES.
-const folders = [fileURLToPath(new URL("../../../model/fixtures", import.meta.url)), ...(process.env.ZAYA_CASES?.split(":") ?? [])];
-const cases = folders.flatMap((folder) =>
-  readdirSync(folder)
-    .map((name) => join(folder, name))
-    .filter((path) => existsSync(join(path, "expected.safetensors"))),
-);
-const layouts = cases.flatMap((path) => [
+const layouts = referenceCases.flatMap((path) => [
   { path, checkpoint: path },
   ...(existsSync(join(path, "legacy")) ? [{ path, checkpoint: join(path, "legacy") }] : []),
 ]);
@@ -25,10 +18,12 @@ test.each(layouts)(
   "gives the reference's log-probabilities and greedy tokens for $checkpoint",
   { timeout: 120_000 },
   async ({ path, checkpoint }) => {
-    const expected = readCase(path);
-    const [batch = 0, length = 0, vocabSize = 0] = expected.logits.shape;
-    const total = expected.generated.shape[1] as number;
-    const ids = expected.input.values;
+    const expected = await openReferenceCase(path);
+    const [batch = 0, length = 0, vocabSize = 0] = expected.shape("logits");
+    const logits = await expected.numbers("logits");
+    const [, total = 0] = expected.shape("generated");
+    const generated = await expected.integers("generated");
+    const ids = await expected.integers("input_ids");
     const { eos_token_id: end } = JSON.parse(readFileSync(join(path, "config.json"), "utf8")) as { eos_token_id: number };
     await using engine = await createEngine(checkpoint);
     const server = await createServer(engine);
@@ -43,14 +38,14 @@ test.each(layouts)(
     for (const [b, choice] of choices.entries()) {
       const given = choice.logprobs?.token_logprobs ?? [];
       for (let t = 1; t < length; t++) {
-        const row = expected.logits.values.slice((b * length + t - 1) * vocabSize, (b * length + t) * vocabSize);
+        const row = logits.subarray((b * length + t - 1) * vocabSize, (b * length + t) * vocabSize);
         const max = Math.max(...row);
         const normaliser = max + Math.log(row.reduce((sum, logit) => sum + Math.exp(logit - max), 0));
         const reference = (row[ids[b * length + t] as number] as number) - normaliser;
         expect(Math.abs((given[t] as number) - reference)).toBeLessThan(1e-3);
       }
       // The reference was given a least length: where it would have ended, it took the next best token. The server ends, and goes on behind that token.
-      const reference = expected.generated.values.slice(b * total, (b + 1) * total);
+      const reference = generated.slice(b * total, (b + 1) * total);
       let tokens = choice.token_ids;
       for (let at = length; at < total; ) {
         const ended = tokens.at(-1) === end;
@@ -63,23 +58,3 @@ test.each(layouts)(
     await server.close();
   },
 );
-
-interface Numbers {
-  readonly shape: readonly number[];
-  readonly values: readonly number[];
-}
-
-function readCase(path: string): { input: Numbers; logits: Numbers; generated: Numbers } {
-  const file = readFileSync(join(path, "expected.safetensors"));
-  const headerBytes = Number(file.readBigUInt64LE(0));
-  const header = JSON.parse(file.subarray(8, 8 + headerBytes).toString()) as Record<
-    string,
-    { shape: number[]; data_offsets: [number, number] }
-  >;
-  const tensor = (name: string): Numbers => {
-    const { shape, data_offsets } = header[name] as { shape: number[]; data_offsets: [number, number] };
-    const bytes = Uint8Array.from(file.subarray(8 + headerBytes + data_offsets[0], 8 + headerBytes + data_offsets[1])).buffer;
-    return { shape, values: name === "logits" ? [...new Float32Array(bytes)] : Array.from(new BigInt64Array(bytes), Number) };
-  };
-  return { input: tensor("input_ids"), logits: tensor("logits"), generated: tensor("generated") };
-}
