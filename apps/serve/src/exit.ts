@@ -1,7 +1,7 @@
 import { isZayaError } from "@zaya/kernels";
 
 /** What the program's exit codes mean; README.md lists them. */
-export const exitCodes = { done: 0, failed: 1, badInput: 2, blocked: 3, partial: 4 } as const;
+export const exitCodes = { done: 0, failed: 1, badInput: 2, blocked: 3, partial: 4, locked: 5 } as const;
 
 const badInput = new Set([
   "CHECKPOINT_INVALID",
@@ -20,7 +20,6 @@ const badInput = new Set([
   "HUB_FAILED",
   "DISK_FULL",
   "CHECKSUM_MISMATCH",
-  "DOWNLOAD_LOCKED",
   // Of the system: a port that is taken or not allowed, a host that is not here, a file or folder that is not what it should be.
   "EADDRINUSE",
   "EACCES",
@@ -36,6 +35,9 @@ const badInput = new Set([
   "ENOSPC",
 ]);
 
+/** Another process works on the same files. */
+const locked = new Set(["DOWNLOAD_LOCKED", "CHECKPOINT_LOCKED"]);
+
 /** A mistake of the caller, told in one line. */
 export class InputError extends Error {}
 
@@ -48,6 +50,7 @@ export function describeFailure(error: unknown): { readonly line: string; readon
   const code = (error as { code?: unknown } | null)?.code;
   if (error instanceof InputError || (typeof code === "string" && badInput.has(code))) return { line: message, code: exitCodes.badInput };
   if (error instanceof StoppedError) return { line: message, code: exitCodes.partial };
+  if (typeof code === "string" && locked.has(code)) return { line: message, code: exitCodes.locked };
   if (code === "NATIVE_UNAVAILABLE") return { line: message, code: exitCodes.blocked };
   return { line: isZayaError(error) || !(error instanceof Error) ? message : (error.stack ?? message), code: exitCodes.failed };
 }

@@ -124,7 +124,14 @@ Examples:
 
 A folder goes before a name on the hub. Read from the environment: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, HF_HUB_OFFLINE.
 
-Exit codes: ${Object.entries({ 0: "done", 1: "failed", 2: "bad input", 3: "no native addon for this machine", 4: "stopped before the end" })
+Exit codes: ${Object.entries({
+      0: "done",
+      1: "failed",
+      2: "bad input",
+      3: "no native addon for this machine",
+      4: "stopped before the end",
+      5: "another process works on it",
+    })
       .map(([code, meaning]) => `${code} ${meaning}`)
       .join(", ")}.`,
   );

@@ -1,15 +1,14 @@
 import { mkdir } from "node:fs/promises";
 import { type Device, openDevice, type Store, tensor } from "@zaya/kernels";
-import { describe, initialise, loadCheckpoint, loadWeights, type ModelConfig, parameters } from "@zaya/model";
+import { describe, initialise, loadCheckpoint, loadWeights, type ModelConfig, parameters, takeLock } from "@zaya/model";
 import { biasName, simulateRouters } from "./calibrate.js";
 import { findLatest, loadRun, type RunState, saveRun } from "./checkpoint.js";
 import { createClock } from "./clock.js";
-import { fail } from "./errors.js";
+import { fail, type TrainErrorCode } from "./errors.js";
 import { compileEvaluator, type Evaluator, type LossSums, lossFigures } from "./evaluate.js";
 import type { EvaluationEnd, RunStart, StepEnd, TrainEvent } from "./events.js";
 import { readJson, runPaths, writeAtomically } from "./files.js";
 import { expertLoad } from "./load.js";
-import { takeLock } from "./lock.js";
 import { openMetrics } from "./metrics.js";
 import { allocateTrainingState } from "./optimizer.js";
 import { LimitOptions, type ParsedOptions, parseOptions, RunOptions, runOptionsOf, type TrainOptions } from "./options.js";
@@ -35,7 +34,10 @@ const formatVersion = 1;
 export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent> {
   const parsed = parseOptions(options);
   await mkdir(parsed.out, { recursive: true });
-  await using _lock = await takeLock(runPaths(parsed.out).lock);
+  await using _lock = await takeLock(runPaths(parsed.out).lock, {
+    code: "RUN_LOCKED" satisfies TrainErrorCode,
+    doing: "working in this folder",
+  });
   const saved = await readRun(parsed.out);
   if (saved) checkSame(parsed, saved.run);
   await using prepared = await prepare(parsed);

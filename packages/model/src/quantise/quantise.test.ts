@@ -132,6 +132,17 @@ describe("quantiseCheckpoint", () => {
     expect(await readFile(join(out, "model.safetensors"))).toEqual(before);
   });
 
+  it("lets no other write into its folder", async () => {
+    await using dir = await temporaryFolder();
+    const [from, out] = [await source(dir.path), join(dir.path, "out")];
+    for await (const { type } of quantiseCheckpoint({ from, out, to: "q4" })) {
+      if (type !== "quantise-start") continue;
+      await expect(quantise({ from, out, to: "q8" })).rejects.toMatchObject({ code: "CHECKPOINT_LOCKED" });
+    }
+    await using checkpoint = await loadCheckpoint(out);
+    expect(checkpoint.placeOf("model.layers.0.mlp.experts.down_proj")?.type.dtype).toBe("int4");
+  });
+
   it("names what is wrong with the source", async () => {
     await using dir = await temporaryFolder();
     const [from, out] = [await source(dir.path), join(dir.path, "out")];

@@ -1,19 +1,9 @@
 import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import {
-  createGraph,
-  type Device,
-  type DType,
-  type Executable,
-  isQuantised,
-  maxBytes,
-  openDevice,
-  ops,
-  type TensorType,
-  tensor,
-} from "@zaya/kernels";
+import { type DType, maxBytes, openDevice, type TensorType, tensor } from "@zaya/kernels";
 import { type Checkpoint, loadCheckpoint } from "../checkpoint.js";
-import { fail } from "../errors.js";
+import { fail, type ModelErrorCode } from "../errors.js";
+import { takeLock } from "../lock.js";
 import { tensorParts } from "../panels.js";
 import { elements, type ParameterSpec, parameters } from "../parameters.js";
 import { runFormatVersion } from "../run_layout.js";
@@ -23,6 +13,7 @@ import { exists } from "../shards.js";
 import { loadTokenizer } from "../tokenizer/tokenizer.js";
 import { type CalibrateWindow, type Importance, measureImportance } from "./importance.js";
 import { hashOf, openJournal, partKey, readJournal } from "./journal.js";
+import { openPacker } from "./packer.js";
 import { textWindows } from "./windows.js";
 
 export type Width = 4 | 6 | 8;
@@ -63,6 +54,7 @@ export type QuantiseEvent =
 /** Elements that are read and packed at once. */
 const partElements = 2 ** 22;
 const calibrationTokens = 16384;
+const lockOptions = { code: "CHECKPOINT_LOCKED" satisfies ModelErrorCode, doing: "quantising into this folder" };
 const integers = { 4: "int4", 6: "int6", 8: "int8" } as const;
 
 /**
@@ -70,7 +62,7 @@ const integers = { 4: "int4", 6: "int6", 8: "int8" } as const;
  * model, except for calibration, which runs it. An interrupted run leaves partial files and a journal; the same call again checks and continues
  * them, to the same bytes. config.json comes last.
  *
- * @throws CHECKPOINT_INVALID, CHECKPOINT_EXISTS, INVALID_ARGUMENT, or the signal's reason
+ * @throws CHECKPOINT_INVALID, CHECKPOINT_EXISTS, CHECKPOINT_LOCKED, INVALID_ARGUMENT, or the signal's reason
  * @example for await (const event of quantiseCheckpoint({ from: "zaya1-8b", out: "zaya1-8b-q4", to: "q4" })) console.log(event);
  */
 export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenerator<QuantiseEvent, void, undefined> {
@@ -85,6 +77,8 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
   for (const spec of specs) types.set(spec.name, await exactType(checkpoint, spec, typeOf(spec)));
   const totalBytes = [...types.values()].reduce((sum, type) => sum + maxBytes(type), 0);
   const journalPath = join(out, "quantise.journal");
+  if (!dryRun) await mkdir(out, { recursive: true });
+  await using lock = dryRun ? null : await takeLock(join(out, "quantise.lock"), lockOptions);
   const left = await prepareFolder(out, journalPath, dryRun);
   yield {
     type: "quantise-start",
@@ -115,10 +109,10 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
   const fingerprint = hashOf(JSON.stringify(job));
   if (left === "all") {
     if (!(await readJournal(journalPath, fingerprint))) holdsCheckpoint(out, "config.json");
-    await rm(journalPath);
+    await lock?.[Symbol.asyncDispose]();
+    await rm(journalPath, { force: true });
     return yield { type: "quantise-end", out, bytes: totalBytes, keptBytes: totalBytes, dryRun };
   }
-  await mkdir(out, { recursive: true });
   await using journal = await openJournal(journalPath, fingerprint);
   const writer = await createCheckpointWriter(out, { config, types, tokenizerFiles, resume: true });
   await using packer = openPacker(device);
@@ -145,6 +139,7 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
       yield { type: "tensor-end", name: spec.name, dtype: type.dtype, doneBytes, totalBytes };
     }
     await writer.finish();
+    await lock?.[Symbol.asyncDispose](); // before the journal: while that is there, the next call removes what is left
     await journal.remove();
   } finally {
     await writer.close();
@@ -185,39 +180,6 @@ function* partsOf(spec: ParameterSpec, type: TensorType): Generator<Part> {
           .subarray(0, columns) ?? null,
     };
   }
-}
-
-/** Packs values as kernels read them. */
-function openPacker(device: Device) {
-  const store = device.createStore();
-  const executables = new Map<string, Executable>();
-
-  function compile(name: string, type: TensorType, weighted: boolean): Executable {
-    const known = executables.get(name);
-    if (known) return known;
-    const graph = createGraph();
-    const values = graph.input("values", tensor("float32", type.shape));
-    const importance = weighted ? graph.input("importance", tensor("float32", type.shape.slice(-1))) : null;
-    store.allocate(name, type);
-    graph.assign(name, ops.encode(values, type.dtype, importance));
-    const executable = device.compile(graph, store);
-    executables.set(name, executable);
-    return executable;
-  }
-
-  return {
-    async pack(type: TensorType, values: Float32Array, importance: Float32Array | null): Promise<Uint8Array> {
-      if (type.encoding === "plain") return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-      const weighted = importance !== null && isQuantised(type) && type.dtype !== "int8";
-      const name = `${weighted ? "weighted " : ""}${type.dtype} ${type.shape.join(" ")}`;
-      await compile(name, type, weighted).run({ inputs: weighted ? { values, importance } : { values } });
-      return store.readBytes(name);
-    },
-    async [Symbol.asyncDispose]() {
-      for (const executable of executables.values()) await executable[Symbol.asyncDispose]();
-      await store[Symbol.asyncDispose]();
-    },
-  };
 }
 
 /** Router and convolutions stay in float32 where bfloat16 cannot hold their values. */

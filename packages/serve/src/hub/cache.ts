@@ -1,6 +1,6 @@
 import { mkdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { ZayaError } from "@zaya/kernels";
+import { takeLock } from "@zaya/model";
 
 /**
  * A model in the cache that all tools of the hub share, so that what one of them downloaded is there for the others:
@@ -53,21 +53,7 @@ export function openModelCache(cacheDir: string, model: string): ModelCache {
     async lock() {
       const path = join(cacheDir, ".locks", name, "zaya.lock");
       await mkdir(dirname(path), { recursive: true });
-      for (let attempt = 0; ; attempt++) {
-        try {
-          await writeFile(path, String(process.pid), { flag: "wx" });
-          return { [Symbol.asyncDispose]: () => rm(path, { force: true }) };
-        } catch (cause) {
-          if ((cause as NodeJS.ErrnoException).code !== "EEXIST") throw cause;
-          const owner = Number(await readFile(path, "utf8").catch(() => ""));
-          if (attempt > 0 || (owner > 0 && isRunning(owner))) {
-            throw new ZayaError("DOWNLOAD_LOCKED", `${model} is being downloaded by process ${owner}; wait for it, or remove ${path}`, {
-              cause,
-            });
-          }
-          await rm(path, { force: true });
-        }
-      }
+      return await takeLock(path, { code: "DOWNLOAD_LOCKED", doing: `downloading ${model}` });
     },
   };
   return cache;
@@ -84,13 +70,4 @@ export async function bytesOf(path: string): Promise<number> {
     ({ size }) => size,
     () => -1,
   );
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
 }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
-import { appendFile, mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from "node:fs/promises";
+import { hostname, tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { cachedModel, type DownloadEvent, type DownloadOptions, downloadModel } from "./download.js";
@@ -215,12 +215,13 @@ test("follows a tag, and asks for no branch whose name it did not get", async ()
 test("leaves a model alone that another process downloads, and takes over from one that died", async () => {
   const lock = join(cacheDir, ".locks", "models--org--tiny", "zaya.lock");
   await mkdir(dirname(lock), { recursive: true });
-  await writeFile(lock, String(process.ppid));
-  await expect(download()).rejects.toMatchObject({ code: "DOWNLOAD_LOCKED", message: expect.stringContaining(`process ${process.ppid}`) });
-  await writeFile(lock, "999999999");
+  const elsewhere = JSON.stringify({ pid: 7, host: `not-${hostname()}`, started: null });
+  await writeFile(lock, elsewhere);
+  await expect(download()).rejects.toMatchObject({ code: "DOWNLOAD_LOCKED", message: expect.stringContaining("process 7 on not-") });
+  await writeFile(lock, JSON.stringify({ pid: 999999999, host: hostname(), started: null }));
   await download();
   await expectWhole();
-  await appendFile(lock, String(process.ppid));
+  await writeFile(lock, elsewhere);
   await download(); // nothing to download, nothing to lock
   await rm(lock);
 });
