@@ -1,0 +1,69 @@
+import type OpenAI from "openai";
+import { expect, test } from "vitest";
+import { toyServer } from "./testing.js";
+
+const toy = toyServer();
+const messages = [{ role: "user" as const, content: "the quick fox" }];
+const request = { model: "toy", messages, max_tokens: 10, seed: 2 };
+
+test("answers a conversation", async () => {
+  const answer = await toy.client.chat.completions.create({ ...request, n: 2, logprobs: true, top_logprobs: 2 });
+  expect(answer).toMatchObject({ object: "chat.completion", model: "toy" });
+  expect(answer.choices.map((choice) => choice.index)).toEqual([0, 1]);
+  const [choice] = answer.choices;
+  expect(choice?.message).toMatchObject({ role: "assistant", refusal: null });
+  const content = choice?.logprobs?.content ?? [];
+  expect(content.length).toBeGreaterThan(0);
+  expect(content[0]?.top_logprobs.length).toBe(2);
+  expect(answer.usage?.completion_tokens).toBeGreaterThanOrEqual(2);
+});
+
+test("streams a role, the text, a finish chunk and usage", async () => {
+  const whole = await toy.client.chat.completions.create(request);
+  const stream = await toy.client.chat.completions.create({ ...request, stream: true, stream_options: { include_usage: true } });
+  const chunks: OpenAI.ChatCompletionChunk[] = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  expect(chunks[0]?.choices[0]?.delta).toEqual({ role: "assistant", content: "" });
+  expect(chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join("")).toBe(whole.choices[0]?.message.content);
+  expect(chunks.at(-2)?.choices[0]).toMatchObject({ delta: {}, finish_reason: whole.choices[0]?.finish_reason });
+  expect(chunks.at(-1)).toMatchObject({ choices: [], usage: whole.usage });
+  expect(new Set(chunks.map((chunk) => `${chunk.id} ${chunk.object} ${chunk.created}`)).size).toBe(1);
+});
+
+test("is a stream of unnamed frames that ends in [DONE]", async () => {
+  const response = await toy.post("/v1/chat/completions", { ...request, stream: true }, { "x-request-id": "mine-1" });
+  expect(response.headers.get("content-type")).toContain("text/event-stream");
+  expect(response.headers.get("cache-control")).toBe("no-cache");
+  expect(response.headers.get("x-request-id")).toBe("mine-1");
+  const frames = (await response.text()).split("\n\n");
+  expect(frames.at(-1)).toBe("");
+  expect(frames.at(-2)).toBe("data: [DONE]");
+  for (const frame of frames.slice(0, -2)) {
+    expect(frame.startsWith("data: {")).toBe(true);
+    expect(Array.isArray(JSON.parse(frame.slice(6)).choices)).toBe(true);
+  }
+});
+
+test("joins text parts and accepts parameters that ask for nothing", async () => {
+  const plain = await toy.client.chat.completions.create(request);
+  const answer = await toy.client.chat.completions.create({
+    ...request,
+    messages: [
+      {
+        role: "user",
+        content: [
+          { type: "text", text: "the quick" },
+          { type: "text", text: " fox" },
+        ],
+      },
+    ],
+    frequency_penalty: 0,
+    presence_penalty: null,
+    logit_bias: {},
+    response_format: { type: "text" },
+    tools: [],
+    stop: null,
+    user: "someone",
+  });
+  expect(answer.choices[0]?.message.content).toBe(plain.choices[0]?.message.content);
+});

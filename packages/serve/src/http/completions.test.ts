@@ -1,0 +1,102 @@
+import type OpenAI from "openai";
+import { expect, test } from "vitest";
+import { extra, toyServer } from "./testing.js";
+
+const toy = toyServer();
+const request = { model: "toy", prompt: "the lazy dog", max_tokens: 12, seed: 4 };
+
+test("continues a text and counts tokens", async () => {
+  const answer = await toy.client.completions.create({ ...request, ...extra({ ignore_eos: true, return_token_ids: true }) });
+  const [choice] = answer.choices as (OpenAI.CompletionChoice & { token_ids: number[] })[];
+  expect(answer).toMatchObject({ object: "text_completion", model: "toy" });
+  expect(answer.id).toMatch(/^cmpl-\w+$/);
+  expect(choice).toMatchObject({ index: 0, finish_reason: "length", logprobs: null });
+  expect(choice?.text).toBe(toy.engine.tokenizer.decode(choice?.token_ids as number[]));
+  const promptTokens = toy.engine.tokenizer.encodePrompt(request.prompt).length;
+  expect(answer.usage).toEqual({
+    prompt_tokens: promptTokens,
+    completion_tokens: 12,
+    total_tokens: promptTokens + 12,
+    prompt_tokens_details: { cached_tokens: 0 },
+    completion_tokens_details: { reasoning_tokens: 0, accepted_prediction_tokens: 0, rejected_prediction_tokens: 0 },
+  });
+});
+
+test("streams the same text, with usage in a chunk of its own where asked", async () => {
+  const whole = await toy.client.completions.create(request);
+  const stream = await toy.client.completions.create({ ...request, stream: true, stream_options: { include_usage: true } });
+  let text = "";
+  const chunks: OpenAI.Completion[] = [];
+  for await (const chunk of stream) {
+    chunks.push(chunk);
+    text += chunk.choices[0]?.text ?? "";
+  }
+  expect(text).toBe(whole.choices[0]?.text);
+  expect(new Set(chunks.map((chunk) => chunk.id)).size).toBe(1);
+  expect(chunks.at(-2)?.choices[0]?.finish_reason).toBe(whole.choices[0]?.finish_reason);
+  expect(chunks.at(-1)).toMatchObject({ choices: [], usage: whole.usage });
+  expect(chunks.slice(0, -1).every((chunk) => chunk.usage === null)).toBe(true);
+});
+
+test("takes lists of texts and of token ids, n of each, indexed in order", async () => {
+  const texts = await toy.client.completions.create({ ...request, prompt: ["the fox", "over the dog"], n: 2 });
+  const ids = ["the fox", "over the dog"].map((text) => toy.engine.tokenizer.encodePrompt(text));
+  const tokens = await toy.client.completions.create({ ...request, prompt: ids, n: 2 });
+  expect(texts.choices.map((choice) => choice.index)).toEqual([0, 1, 2, 3]);
+  expect(tokens.choices).toEqual(texts.choices);
+  expect(texts.choices[0]?.text).not.toBe(texts.choices[1]?.text);
+  expect(texts.usage?.prompt_tokens).toBe(ids.flat().length);
+});
+
+test("scores a token-id prompt and one more token, as evaluation harnesses ask", async () => {
+  const prompts = [
+    [2, 40, 41, 42, 43],
+    [2, 9, 8, 7],
+  ];
+  const answer = await toy.client.completions.create({
+    model: "toy",
+    prompt: prompts,
+    max_tokens: 1,
+    temperature: 0,
+    logprobs: 1,
+    echo: true,
+    seed: 1234,
+  });
+  answer.choices.forEach((choice, i) => {
+    const lists = choice.logprobs as OpenAI.CompletionChoice.Logprobs;
+    const length = (prompts[i] as number[]).length + 1;
+    for (const list of [lists.tokens, lists.token_logprobs, lists.top_logprobs, lists.text_offset]) expect(list?.length).toBe(length);
+    expect(lists.token_logprobs?.[0]).toBeNull();
+    expect(lists.top_logprobs?.[0]).toBeNull();
+    lists.top_logprobs?.slice(1).forEach((top, t) => {
+      const own = lists.token_logprobs?.[t + 1] as number;
+      expect(top[lists.tokens?.[t + 1] as string]).toBe(own);
+      expect(Math.max(...Object.values(top))).toBeGreaterThanOrEqual(own);
+    });
+    // The generated token is greedy: it is the arg-max, to the last bit.
+    expect(Math.max(...Object.values(lists.top_logprobs?.at(-1) ?? {}))).toBe(lists.token_logprobs?.at(-1));
+    const text = toy.engine.tokenizer.decode(prompts[i] as number[]);
+    expect(choice.text.startsWith(text)).toBe(true);
+    expect(lists.text_offset?.at(-1)).toBe(text.length);
+  });
+});
+
+test("echoes the prompt, streaming too, and scores it without generating", async () => {
+  const whole = await toy.client.completions.create({ ...request, echo: true });
+  expect(whole.choices[0]?.text.startsWith(request.prompt)).toBe(true);
+  const stream = await toy.client.completions.create({ ...request, echo: true, stream: true });
+  let text = "";
+  for await (const chunk of stream) text += chunk.choices[0]?.text ?? "";
+  expect(text).toBe(whole.choices[0]?.text);
+  const scored = await toy.client.completions.create({ ...request, echo: true, max_tokens: 0, logprobs: 2 });
+  expect(scored.choices[0]?.text).toBe(request.prompt);
+  expect(scored.choices[0]?.logprobs?.tokens?.length).toBe(toy.engine.tokenizer.encodePrompt(request.prompt).length);
+});
+
+test("stops at stop strings", async () => {
+  const free = { ...request, max_tokens: 40, ...extra({ ignore_eos: true }) };
+  const text = (await toy.client.completions.create(free)).choices[0]?.text as string;
+  const stop = text.slice(10, 14);
+  const answer = await toy.client.completions.create({ ...free, stop: [stop] });
+  expect(answer.choices[0]).toMatchObject({ finish_reason: "stop", stop_reason: stop, text: text.slice(0, text.indexOf(stop)) });
+});

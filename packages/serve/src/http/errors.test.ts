@@ -1,0 +1,99 @@
+import OpenAI, { APIError, BadRequestError } from "openai";
+import { expect, test } from "vitest";
+import { createToyEngine } from "../testing.js";
+import { createServer } from "./server.js";
+import { extra, toyServer } from "./testing.js";
+
+const toy = toyServer();
+const messages = [{ role: "user" as const, content: "the quick fox" }];
+
+test.each([
+  { path: "/v1/completions", body: { prompt: "x", max_tokens: 999 }, status: 400, code: "context_length_exceeded", param: "prompt" },
+  { path: "/v1/chat/completions", body: { messages, max_tokens: 999 }, status: 400, code: "context_length_exceeded", param: "messages" },
+  { path: "/v1/completions", body: { prompt: new Array(300).fill(5) }, status: 400, code: "context_length_exceeded", param: "prompt" },
+  { path: "/v1/completions", body: { prompt: [9999] }, status: 400, code: "invalid_request", param: "prompt" },
+  {
+    path: "/v1/completions",
+    body: { prompt: "x", frequency_penalty: 0.5 },
+    status: 400,
+    code: "unsupported_parameter",
+    param: "frequency_penalty",
+  },
+  {
+    path: "/v1/chat/completions",
+    body: { messages, tools: [{ type: "function" }] },
+    status: 400,
+    code: "unsupported_parameter",
+    param: "tools",
+  },
+  {
+    path: "/v1/chat/completions",
+    body: { messages, response_format: { type: "json_object" } },
+    status: 400,
+    code: "unsupported_parameter",
+    param: "response_format",
+  },
+  { path: "/v1/completions", body: { prompt: "x", beam_width: 3 }, status: 400, code: "unknown_parameter", param: "beam_width" },
+  { path: "/v1/completions", body: { prompt: "x", temperature: -1 }, status: 400, code: "invalid_value", param: "temperature" },
+  {
+    path: "/v1/completions",
+    body: { prompt: "x", stream_options: { include_usage: "yes" } },
+    status: 400,
+    code: "invalid_value",
+    param: "stream_options.include_usage",
+  },
+  { path: "/v1/completions", body: {}, status: 400, code: "invalid_value", param: "prompt" },
+  { path: "/v1/chat/completions", body: { messages, top_logprobs: 2 }, status: 400, code: "invalid_value", param: "top_logprobs" },
+  { path: "/v1/chat/completions", body: { messages: [] }, status: 400, code: "invalid_value", param: "messages" },
+  {
+    path: "/v1/chat/completions",
+    body: { messages: [{ role: "user", content: [{ type: "image_url", image_url: {} }] }] },
+    status: 400,
+    code: "invalid_value",
+    param: "messages.0.content",
+  },
+  { path: "/v1/completions", body: '{"prompt": "x"', status: 400, code: "invalid_json", param: null },
+  { path: "/v1/completions", body: "", status: 400, code: "invalid_json", param: null },
+  { path: "/v1/completions", body: "[]", status: 400, code: "invalid_value", param: null },
+  { path: "/v1/embeddings", body: { input: "x" }, status: 404, code: "unknown_url", param: null },
+])("$path answers $status $code for $param", async ({ path, body, status, code, param }) => {
+  const response = await toy.post(path, body);
+  const { error } = (await response.json()) as { error: Record<string, unknown> };
+  expect({ status: response.status, ...error }).toMatchObject({ status, code, param });
+  expect(Object.keys(error).sort()).toEqual(["code", "message", "param", "type"]);
+  expect(error.message).toBeTypeOf("string");
+  expect(response.headers.get("x-request-id")).toMatch(/^[\w-]+$/);
+});
+
+test("refuses a body that is not JSON by its type", async () => {
+  const response = await toy.post("/v1/completions", "prompt=x", { "content-type": "text/plain" });
+  expect(response.status).toBe(415);
+  expect(await response.json()).toMatchObject({ error: { type: "invalid_request_error", param: null } });
+});
+
+test("errors reach the client as its own classes", async () => {
+  const error = await toy.client.completions.create({ model: "toy", prompt: "x", max_tokens: 999 }).catch((thrown: unknown) => thrown);
+  expect(error).toBeInstanceOf(BadRequestError);
+  expect((error as BadRequestError).requestID).toMatch(/^[\w-]+$/);
+  expect((error as BadRequestError).message).toContain("the context is 256 tokens");
+});
+
+test("errors in the middle of a stream are a frame the client raises", async () => {
+  const { engine: failing, runner } = await createToyEngine();
+  const other = await createServer(failing);
+  const address = await other.listen({ port: 0, host: "127.0.0.1" });
+  const openai = new OpenAI({ baseURL: `${address}/v1`, apiKey: "none", maxRetries: 0 });
+  const stream = await openai.completions.create({
+    model: "toy",
+    prompt: "x",
+    max_tokens: 200,
+    stream: true,
+    ...extra({ ignore_eos: true }),
+  } as OpenAI.CompletionCreateParamsStreaming);
+  const error = await (async () => {
+    for await (const _ of stream) runner.failNext = new Error("the kernel failed");
+  })().catch((thrown: unknown) => thrown);
+  expect(error).toBeInstanceOf(APIError);
+  expect(failing.stats()).toMatchObject({ running: 0, pagesUsed: 0 });
+  await other.close();
+});
