@@ -1,5 +1,6 @@
 import { type Device, type Executable, openDevice, type TensorData } from "@zaya/kernels";
 import { allocateCache, type Checkpoint, generationGraph, loadWeights, type WeightStorage } from "@zaya/model";
+import { expectRoom } from "./expect_room.js";
 import { type LogitRow, numRanked, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
 
 /** What keys and values can be cached as: bfloat16 takes half of float32's memory, int8 a quarter. */
@@ -38,7 +39,10 @@ export interface ModelRunner extends StepRunner {
   inspect(batch: StepBatch): Promise<StepInspection>;
 }
 
-/** Loads a checkpoint's weights and compiles the step. What was made is freed again where a part of it fails. */
+/**
+ * Loads a checkpoint's weights and compiles the step. What was made is freed again where a part of it fails.
+ * @throws INVALID_ARGUMENT where they cannot fit into memory, what `loadWeights` throws, or the signal's reason
+ */
 export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunnerOptions): Promise<ModelRunner> {
   const { limits, dtype, cacheDtype = dtype, threads, device: given, onProgress, signal } = options;
   const made: AsyncDisposable[] = [];
@@ -54,6 +58,7 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
     const store = own(device.createStore());
     const weights: WeightStorage = checkpoint.weights ?? { dtype, encoding: "panels" };
     const generation = { ...limits, cacheDtype };
+    expectRoom(checkpoint, weights, cacheDtype, limits);
     await loadWeights(store, checkpoint, { ...weights, ...(onProgress ? { onProgress } : {}), ...(signal ? { signal } : {}) });
     const weightBytes = store.bytes();
     allocateCache(store, checkpoint.config, generation, { weights });
