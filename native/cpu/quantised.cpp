@@ -227,7 +227,7 @@ void QuantisedRows::fill(int64_t first, int64_t rows, const float* x, int64_t st
 
 namespace {
 
-// multiply_panel; before(row, rows) is called for each strip, in rows of the product, when all but its last block is multiplied, and
+// One panel of multiply_panels; before(row, rows) is called for each strip, in rows of the product, when all but its last block is multiplied, and
 // after(row, rows, tile) when its sums are complete.
 template <class Before, class After>
 void multiply_strips(const QuantisedRows& x, const QuantisedPiece& piece, const QuantisedWeight& w, int64_t panel, const uint8_t* next, float* tile,
@@ -273,9 +273,10 @@ void multiply_strips(const QuantisedRows& x, const QuantisedPiece& piece, const 
 
 }  // namespace
 
-void multiply_panel(const QuantisedRows& x, const QuantisedPiece& piece, const QuantisedWeight& w, int64_t panel, const uint8_t* next, float* tile,
-                    uint8_t* scratch) {
-  multiply_strips(x, piece, w, panel, next, tile, scratch, [](auto...) {}, [](auto...) {});
+void multiply_panels(const QuantisedRows& x, const QuantisedPiece& piece, const QuantisedWeight& w, int64_t panel, int64_t end, const uint8_t* next,
+                     float* tiles, uint8_t* scratch) {
+  for (; panel < end; panel++, tiles += piece.rows() * quantised_rows)
+    multiply_strips(x, piece, w, panel, panel + 1 < end ? w.panel(panel + 1) : next, tiles, scratch, [](auto...) {}, [](auto...) {});
 }
 
 void fetch_panel(const QuantisedWeight& w, int64_t panel) {

@@ -142,10 +142,10 @@ struct QuantisedScratch {
   uint8_t block[quantised_rows * quantised_block];
 };
 
-// tile [rows][32] = the rows of a piece times panel `panel` of w.
-// While a block is multiplied the one after it is fetched, at the end of the panel that of `next`: the panel the caller takes next, or null.
-void multiply_panel(const QuantisedRows& x, const QuantisedPiece& piece, const QuantisedWeight& w, int64_t panel, const uint8_t* next, float* tile,
-                    uint8_t* scratch);
+// tiles [end - panel][rows][32] = the rows of a piece times panels [panel, end) of w.
+// While a block is multiplied the one after it is fetched, at the end of the last panel that of `next`: the panel the caller takes next, or null.
+void multiply_panels(const QuantisedRows& x, const QuantisedPiece& piece, const QuantisedWeight& w, int64_t panel, int64_t end, const uint8_t* next,
+                     float* tiles, uint8_t* scratch);
 // Fetches the first block of a panel.
 void fetch_panel(const QuantisedWeight& w, int64_t panel);
 

@@ -15,7 +15,8 @@ inline __m512i dot(__m512i sum, __m512i u, __m512i s) {
 }
 
 // One row of int8 waits for memory alone. What it reads is fetched to the second cache about 2 KiB before, across the end of a block too: that streams up to
-// a fifth faster than fetching the whole next block to the first cache, where more rows and packed weights, with which there is more to do, want it.
+// a fifth faster than fetching the whole next block to the first cache, where more rows want it. One row of packed weights streams best if nothing is
+// fetched by hand: its own loads run far enough ahead, and a core has only so many lines on their way to its first cache.
 constexpr int64_t far_quads = 16;
 
 template <_mm_hint cache> inline void fetch(const uint8_t* at, int64_t bytes) {
@@ -81,7 +82,7 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
   const float* sums = t.sums;
   const uint8_t* ahead = t.ahead;
   for (int64_t left = t.k / quantised_group; left > 0; left--, at += group_bytes(packed), ahead += group_bytes(packed)) {
-    fetch<_MM_HINT_T0>(ahead, group_bytes(packed));
+    if constexpr (R > 1) fetch<_MM_HINT_T0>(ahead, group_bytes(packed));
     __m512i part[R][2];
 #pragma GCC unroll 4
     for (int i = 0; i < R; i++) part[i][0] = part[i][1] = _mm512_setzero_si512();

@@ -155,14 +155,16 @@ Status quantised_experts(const Arguments& a) {
       float *gate = p.scratch[thread].tile, *up = p.up + thread * tile_elements;
       uint8_t* block = p.scratch[thread].block;
       const QuantisedWeight& w = piece.product->w;
-      const int64_t first = piece.product->first + piece.begin(), rows = piece.rows();
+      const int64_t first = piece.product->first + piece.begin(), rows = piece.rows(), together = tile_elements / (rows * quantised_rows);
       fetch_panel(w, panel);
-      for (; panel < end; panel++) {
-        multiply_panel(x, piece, w, panel, w.panel(inner_panels + panel), gate, block);
-        multiply_panel(x, piece, w, inner_panels + panel, panel + 1 < end ? w.panel(panel + 1) : nullptr, up, block);
-        for (int64_t i = 0; i < rows; i++)
-          map_lanes<float>(gate + i * quantised_rows, up + i * quantised_rows, p.inner + (first + i) * s.inner + panel * quantised_rows, quantised_rows,
-                           activate<float>);
+      // As many panels of gate as the tile holds, then those of up, so that the memory is read in long streams.
+      while (panel < end) {
+        const int64_t stop = std::min(end, panel + together);
+        multiply_panels(x, piece, w, panel, stop, w.panel(inner_panels + panel), gate, block);
+        multiply_panels(x, piece, w, inner_panels + panel, inner_panels + stop, stop < end ? w.panel(stop) : nullptr, up, block);
+        for (int64_t i = 0; panel < stop; panel++)
+          for (int64_t row = first; row < first + rows; row++, i += quantised_rows)
+            map_lanes<float>(gate + i, up + i, p.inner + row * s.inner + panel * quantised_rows, quantised_rows, activate<float>);
       }
     });
   } else {
