@@ -3,6 +3,7 @@
 // the same thread from one operation to the next, which counts where threads have no cache in common. Which thread runs a task is not fixed: a task must
 // own what it writes, and what it computes must depend on its index alone. Then every number of threads gives the same bits.
 #pragma once
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <thread>
@@ -32,6 +33,20 @@ class Pool {
     run((n + grain - 1) / grain, [&](int64_t task, int thread) {
       int64_t begin = task * grain;
       fn(begin, begin + grain < n ? begin + grain : n, thread);
+    });
+  }
+
+  // Runs fn(begin, end, thread) over [0, n) in runs that are long at first, for a stream of memory that stops and starts again loses time, and short at
+  // the end, for threads to end together. whole(end) moves the end of a run up to where one may lie; whole(n) is n.
+  template <class Whole, class F> void run_guided(int64_t n, Whole&& whole, F&& fn) {
+    std::atomic<int64_t> next{0};
+    run(std::min<int64_t>(threads_, n), [&](int64_t, int thread) {
+      for (int64_t begin = next.load(std::memory_order_relaxed); begin < n;) {
+        const int64_t end = whole(begin + std::max<int64_t>(1, 3 * (n - begin) / (4 * threads_)));
+        if (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
+        fn(begin, end, thread);
+        begin = next.load(std::memory_order_relaxed);
+      }
     });
   }
 

@@ -191,6 +191,45 @@ template <class F> void run_tasks(Pool& pool, int64_t tasks, bool little, F&& fn
     pool.run(tasks, fn);
 }
 
+// Few rows times weights that are read in place: bringing the weights is the work, so the column panels of all products are one line of runs.
+void multiply_few_rows(Pool& pool, const Formats& formats, MatrixProduct* products, int64_t count, uint8_t* workspace) {
+  int64_t panels = 0;
+  for (MatrixProduct* p = products; p < products + count; p++) {
+    const bool again = p > products && p->a.data == p[-1].a.data && p->m == p[-1].m && p->k == p[-1].k;
+    p->a_packed = again ? p[-1].a_packed : workspace;
+    if (!again) {
+      pack_run(p->a, p->m, p->k, tile_height, false, formats.a, formats.round_a, workspace, 0, 1, 0, even(p->k));
+      workspace += align64(static_cast<size_t>(p->m * even(p->k)) * size_of(formats.a));
+    }
+    panels += panels_of(p->n);
+  }
+  // Calls body(product, panels before it, its own).
+  auto each_product = [&](auto&& body) {
+    int64_t before = 0;
+    for (const MatrixProduct* p = products; p < products + count; before += panels_of(p->n), p++) body(*p, before, panels_of(p->n));
+  };
+  auto whole_tile = [&](int64_t end) {
+    each_product([&](const MatrixProduct& p, int64_t before, int64_t own) {
+      const int64_t together = tile_panels(formats.format, static_cast<int>(p.m));
+      if (before < end && end < before + own) end = before + std::min(own, ceiling(end - before, together) * together);
+    });
+    return end;
+  };
+  pool.run_guided(panels, whole_tile, [&](int64_t begin, int64_t end, int) {
+    each_product([&](const MatrixProduct& p, int64_t before, int64_t own) {
+      Block block;
+      block.product = &p;
+      block.formats = formats;
+      block.panel0 = std::max<int64_t>(0, begin - before);
+      block.panels = std::min(own, end - before) - block.panel0;
+      block.row_panel0 = 0, block.row_panels = 1;
+      block.packs = false;
+      block.b = static_cast<const uint8_t*>(p.b.data) + block.panel0 * panel_elements(p.k) * static_cast<int64_t>(size_of(formats.b));
+      if (block.panels > 0) multiply_block(block);
+    });
+  });
+}
+
 }  // namespace
 
 DType packed_dtype(Math math, DType b) { return formats_of(math, b).b; }
@@ -210,6 +249,15 @@ size_t packed_b_bytes(Math math, const Operand& b, int64_t n, int64_t k) {
   return static_cast<size_t>(packed_elements(n, k)) * size_of(dtype);
 }
 
+bool are_few_rows(Math math, const MatrixProduct* products, int64_t count) {
+  int64_t elements = 0;
+  return std::all_of(products, products + count, [&](const MatrixProduct& p) {
+    elements += p.m * p.k;
+    return p.m > 0 && p.m <= tile_height && elements <= inline_elements && p.b.layout == Layout::panels && p.b.dtype == products->b.dtype &&
+           p.b.dtype == formats_of(math, p.b.dtype).b;
+  });
+}
+
 size_t enough_b_bytes(size_t packed, Math math, int64_t k) {
   const size_t one_panel = static_cast<size_t>(panel_elements(k)) * (math == Math::float64 ? 8 : 4);
   return align64(std::min(packed, std::max(b_limit, one_panel)));
@@ -217,10 +265,10 @@ size_t enough_b_bytes(size_t packed, Math math, int64_t k) {
 
 void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uint8_t* workspace, size_t workspace_bytes) {
   if (count == 0) return;
-  const int64_t n = products[0].n;
-  const int64_t panels = panels_of(n);
   const Operand& b = products[0].b;
   const Formats formats = formats_of(math, b.dtype);
+  if (are_few_rows(math, products, count)) return multiply_few_rows(pool, formats, products, count, workspace);
+  const int64_t panels = panels_of(products[0].n);
   const bool in_place = b.layout == Layout::panels && b.dtype == formats.b;
   const int64_t a_size = static_cast<int64_t>(size_of(formats.a)), b_size = static_cast<int64_t>(size_of(formats.b));
 

@@ -46,7 +46,7 @@ struct Operand {
   int64_t stride = 0;
 };
 
-// One product of a list. m and k may differ from product to product; n, types and layouts are the same in all.
+// One product of a list. m and k may differ from product to product; n (unless rows are few), types and layouts are the same in all.
 struct MatrixProduct {
   Operand a;
   Operand b;
@@ -74,7 +74,10 @@ size_t packed_b_bytes(Math math, const Operand& b, int64_t n, int64_t k);
 // What of packed_b_bytes, added up over the list, is worth having: B is packed piece by piece when the workspace is smaller.
 size_t enough_b_bytes(size_t packed, Math math, int64_t k);
 
-// Runs a list of products whose n are equal. The workspace is 64-byte aligned.
+// Whether every product has 1 to 12 rows, few in all, and a B that is read in place, of one type; those of a list may then differ in n.
+bool are_few_rows(Math math, const MatrixProduct* products, int64_t count);
+
+// Runs a list of products. The workspace is 64-byte aligned.
 void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uint8_t* workspace, size_t workspace_bytes);
 
 // Packs B once into `panels`, of element type float32, bfloat16 or float64, for use as an Operand of layout panels.

@@ -19,7 +19,6 @@
 // a product and an addition in the portable version. Neither the number of rows nor the cut into tasks appears in it.
 #pragma once
 #include <algorithm>
-#include <atomic>
 
 #include "cpu/lanes.h"
 
@@ -149,8 +148,7 @@ void multiply_panels(const QuantisedRows& x, const QuantisedPiece& piece, const 
 // Fetches the first block of a panel.
 void fetch_panel(const QuantisedWeight& w, int64_t panel);
 
-// Runs fn(piece, first panel, panel end, thread) over a list of products. A run of panels is one stream of memory: runs are long at first, for a
-// stream that stops and starts again loses time, and a single panel at the end, for threads to end together.
+// Runs fn(piece, first panel, panel end, thread) over a list of products, in guided runs of panels.
 template <class F> void for_runs(Pool& pool, const QuantisedProduct* products, int64_t count, F&& fn) {
   constexpr int64_t panel_cost = 8;  // of bringing a panel, in rows multiplied with it
   // Calls body(piece, cost of all before it, cost of one of its panels) for every piece; returns the cost of all.
@@ -167,22 +165,17 @@ template <class F> void for_runs(Pool& pool, const QuantisedProduct* products, i
     }
     return before;
   };
-  const int64_t total = each_piece([](const QuantisedPiece&, int64_t, int64_t) {});
-  std::atomic<int64_t> next{0};  // the cost of the panels that are taken
-  pool.run(std::min<int64_t>(pool.threads(), total), [&](int64_t, int thread) {
-    int64_t begin = next.load(std::memory_order_relaxed);
-    while (begin < total) {
-      int64_t end = begin + std::max<int64_t>(1, 3 * (total - begin) / (4 * pool.threads()));
-      each_piece([&](const QuantisedPiece& piece, int64_t before, int64_t cost) {  // a whole panel
-        if (before < end && end < before + cost * piece.product->panels) end = before + (end - before + cost - 1) / cost * cost;
-      });
-      if (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
-      each_piece([&](const QuantisedPiece& piece, int64_t before, int64_t cost) {
-        const int64_t panel0 = std::max<int64_t>(0, begin - before) / cost, panel1 = std::min(piece.product->panels, (end - before) / cost);
-        if (panel0 < panel1) fn(piece, panel0, panel1, thread);
-      });
-      begin = next.load(std::memory_order_relaxed);
-    }
+  auto whole_panel = [&](int64_t end) {
+    each_piece([&](const QuantisedPiece& piece, int64_t before, int64_t cost) {
+      if (before < end && end < before + cost * piece.product->panels) end = before + (end - before + cost - 1) / cost * cost;
+    });
+    return end;
+  };
+  pool.run_guided(each_piece([](const QuantisedPiece&, int64_t, int64_t) {}), whole_panel, [&](int64_t begin, int64_t end, int thread) {
+    each_piece([&](const QuantisedPiece& piece, int64_t before, int64_t cost) {
+      const int64_t panel0 = std::max<int64_t>(0, begin - before) / cost, panel1 = std::min(piece.product->panels, (end - before) / cost);
+      if (panel0 < panel1) fn(piece, panel0, panel1, thread);
+    });
   });
 }
 
