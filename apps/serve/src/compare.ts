@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import type { Comparison } from "@zaya/model";
 import type { Command } from "commander";
 import { exitCodes, InputError, StoppedError } from "./exit.js";
+import { formatBytes } from "./format.js";
 import { findModelFolder } from "./model_folder.js";
 import { wholeNumber } from "./options.js";
 import { createProgressLine } from "./progress.js";
@@ -47,8 +48,9 @@ export async function compareFolders(
   const text = await readText(path);
   const { compareCheckpoints } = await import("@zaya/model");
   const progress = createProgressLine();
+  const onProgress = (done: number, total: number) => progress.update(`loading ${formatBytes(done)} of ${formatBytes(total)}`);
   try {
-    for await (const event of compareCheckpoints({ reference, candidate, text, maxTokens, threads, signal })) {
+    for await (const event of compareCheckpoints({ reference, candidate, text, maxTokens, threads, onProgress, signal })) {
       if (event.type === "window-end") {
         progress.update(`${event.tokens} of ${event.totalTokens} tokens  KL ${event.meanKl.toFixed(4)}`);
         continue;

@@ -78,6 +78,7 @@ async function quantize(model: string, flags: QuantizeFlags): Promise<number> {
       calibrateTokens: flags.calibrateTokens,
       dryRun,
       threads,
+      onProgress: (done, total) => progress.update(`loading ${formatBytes(done)} of ${formatBytes(total)}`),
       signal: controller.signal,
     })) {
       if (json) process.stdout.write(`${JSON.stringify(event)}\n`);

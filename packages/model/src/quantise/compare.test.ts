@@ -26,7 +26,9 @@ async function compare(options: CompareOptions): Promise<Comparison> {
 it("finds no difference between a model and itself", async () => {
   await using dir = await temporaryFolder();
   const reference = await save(join(dir.path, "a"), 1);
-  const result = await compare({ reference, candidate: reference, text, context: 64 });
+  const read: [number, number][] = [];
+  const result = await compare({ reference, candidate: reference, text, context: 64, onProgress: (...bytes) => read.push(bytes) });
+  expect(read.filter(([done, total]) => done === total)).toHaveLength(2);
   expect(result.tokens).toBeGreaterThan(300);
   expect(result.meanKl).toBeLessThan(1e-9);
   expect(result.topAgreement).toBe(1);

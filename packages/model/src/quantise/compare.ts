@@ -15,6 +15,8 @@ export interface CompareOptions extends WindowOptions {
   readonly candidate: string;
   readonly text: string;
   readonly threads?: number | undefined;
+  /** Told while the weights of either model are read: bytes done, and bytes of all. */
+  readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -58,8 +60,8 @@ export async function* compareCheckpoints(options: CompareOptions): AsyncGenerat
   const maxTokens = Math.max(...windows.map(({ length }) => length));
 
   await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
-  await using first = await openModel(device, reference, maxTokens, signal);
-  await using second = await openModel(device, candidate, maxTokens, signal);
+  await using first = await openModel(device, reference, maxTokens, options);
+  await using second = await openModel(device, candidate, maxTokens, options);
   const sums = { tokens: 0, kl: 0, same: 0, reference: 0, candidate: 0, labels: 0 };
   const routed = Array.from({ length: reference.config.kind === "zaya" ? reference.config.numLayers : 0 }, () => 0);
   const totalTokens = windows.reduce((sum, { length }) => sum + length, 0);
@@ -109,11 +111,16 @@ interface Model extends AsyncDisposable {
   logits(hidden: Float32Array, rows: Int32Array): Promise<Float32Array>;
 }
 
-async function openModel(device: Device, checkpoint: Checkpoint, maxTokens: number, signal: AbortSignal | undefined): Promise<Model> {
+async function openModel(
+  device: Device,
+  checkpoint: Checkpoint,
+  maxTokens: number,
+  { onProgress, signal }: Pick<CompareOptions, "onProgress" | "signal">,
+): Promise<Model> {
   const { config } = checkpoint;
   const store: Store = device.createStore();
   const weights = exactStorage(checkpoint);
-  await loadWeights(store, checkpoint, { ...weights, ...(signal ? { signal } : {}) });
+  await loadWeights(store, checkpoint, { ...weights, ...(onProgress ? { onProgress } : {}), ...(signal ? { signal } : {}) });
   const graph = createGraph();
   const model = forward(graph, config, raggedInputs(graph, maxTokens, 1), { weights });
   graph.output("hidden", model.hidden);

@@ -26,12 +26,20 @@ const floor = 0.01;
 export async function* measureImportance(
   checkpoint: Checkpoint,
   windows: readonly Int32Array[],
-  { device, signal }: { readonly device: Device; readonly signal?: AbortSignal | undefined },
+  {
+    device,
+    onProgress,
+    signal,
+  }: {
+    readonly device: Device;
+    readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
+    readonly signal?: AbortSignal | undefined;
+  },
 ): AsyncGenerator<CalibrateWindow, Importance, undefined> {
   const { config } = checkpoint;
   await using store = device.createStore();
   const weights = exactStorage(checkpoint);
-  await loadWeights(store, checkpoint, { ...weights, ...(signal ? { signal } : {}) });
+  await loadWeights(store, checkpoint, { ...weights, ...(onProgress ? { onProgress } : {}), ...(signal ? { signal } : {}) });
   const graph = createGraph();
   const maxTokens = Math.max(...windows.map(({ length }) => length));
   const model = forward(graph, config, raggedInputs(graph, maxTokens, 1), { weights });

@@ -100,7 +100,11 @@ describe("quantiseCheckpoint", () => {
     const [from, calibrate] = [await source(dir.path), join(dir.path, "text")];
     await writeFile(calibrate, text);
     const plain = await quantise({ from, out: join(dir.path, "plain"), to: "q4" });
-    const events = await quantise({ from, out: join(dir.path, "weighted"), to: "q4", calibrate });
+    const read: [number, number][] = [];
+    const onProgress = (...bytes: [number, number]) => read.push(bytes);
+    const events = await quantise({ from, out: join(dir.path, "weighted"), to: "q4", calibrate, onProgress });
+    expect(read.length).toBeGreaterThan(1);
+    expect(read.at(-1)?.[0]).toBe(read.at(-1)?.[1]);
     expect(plain.some(({ type }) => type === "calibrate-window")).toBe(false);
     expect(events.filter(({ type }) => type === "calibrate-window").length).toBeGreaterThan(0);
     const [a, b] = await Promise.all(["plain", "weighted"].map((name) => weightErrors(from, join(dir.path, name))));

@@ -32,6 +32,8 @@ export interface QuantiseOptions {
   readonly calibrate?: string | undefined;
   /** Tokens of that text that are read. Default 16384. */
   readonly calibrateTokens?: number | undefined;
+  /** Told while calibration reads the weights: bytes done, and bytes of all. */
+  readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
   /** Only say what would be written. */
   readonly dryRun?: boolean | undefined;
   readonly threads?: number | undefined;
@@ -96,7 +98,7 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
     if (!("tokenizer.json" in tokenizerFiles)) fail("INVALID_ARGUMENT", `${from}: calibration needs the checkpoint's tokenizer.json`);
     const maxTokens = options.calibrateTokens ?? calibrationTokens;
     const windows = textWindows(await loadTokenizer(tokenizerFiles), await readText(options.calibrate), { maxTokens });
-    importance = yield* measureImportance(checkpoint, windows, { device, signal });
+    importance = yield* measureImportance(checkpoint, windows, { device, onProgress: options.onProgress, signal });
   }
 
   const job = {

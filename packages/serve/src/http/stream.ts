@@ -36,8 +36,11 @@ export function openEventStream(reply: FastifyReply): EventStream {
 /** A signal that aborts when the client goes before its answer is complete. */
 export function disconnectSignal(reply: FastifyReply): AbortController {
   const controller = new AbortController();
-  reply.raw.once("close", () => {
+  const gone = () => {
     if (!reply.raw.writableFinished) controller.abort(new Error("the client closed the connection"));
-  });
+  };
+  if (reply.raw.destroyed)
+    gone(); // while its body was read
+  else reply.raw.once("close", gone);
   return controller;
 }
