@@ -10,6 +10,7 @@ const tensorTypes = {
   Q8_0: { id: 8, elements: 32, bytes: 34, scale: 0.02 / 74 },
 };
 const fileTypes = { Q4_0: 2, Q8_0: 7 };
+export const ggufTypes = Object.keys(fileTypes);
 
 export const ggufShapes = {
   olmoe: {

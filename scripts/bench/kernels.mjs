@@ -1,6 +1,7 @@
 // The kernel table: every kernel as operations and bytes a second, beside the machine's peaks and read bandwidth as they were measured before and after each
 // run of it. A kernel that streams its weights does so from memory: it rotates over more than the caches hold.
 import { createLimitMeter, describeMachine, median, openDevice } from "@zaya/kernels";
+import { badInput } from "./bad_input.mjs";
 import { groups } from "./cases.mjs";
 import { awaitedRun } from "./overhead.mjs";
 import { formatTable } from "./table.mjs";
@@ -19,9 +20,9 @@ Measures the kernels: matrix products, attention, norms, router, optimizers, and
   --json             one JSON object: { machine, limits, kernels, awaitedRunMicroseconds }`;
 
 export async function run({ filter, repetitions, threads, json }) {
-  const device = await openDevice("cpu", threads === undefined ? {} : { threads: Number(threads) });
+  const wanted = parseFilter(filter);
+  const device = await openDevice("cpu", threads === undefined ? {} : { threads });
   const meter = createLimitMeter(device);
-  const wanted = new RegExp(filter ?? "");
   const machine = describeMachine(device);
   const print = (text) => json || console.log(text);
   print(`${machine.processor}, ${machine.threads} threads, ${machine.isa}`);
@@ -29,7 +30,7 @@ export async function run({ filter, repetitions, threads, json }) {
   for (const group of groups) {
     const cases = group.cases.filter(({ name, dtype }) => wanted.test(`${group.name} ${name} ${dtype}`));
     if (cases.length === 0) continue;
-    const rows = await measureGroup(device, meter, group, cases, Number(repetitions));
+    const rows = await measureGroup(device, meter, group, cases, repetitions);
     kernels.push(...rows);
     print(`\n${group.name}\n${formatTable(rows)}`);
   }
@@ -38,6 +39,15 @@ export async function run({ filter, repetitions, threads, json }) {
   else if (awaitedRunMicroseconds !== null)
     print(`\none awaited run of a one-element operation: ${awaitedRunMicroseconds.toFixed(0)} µs (median)`);
   await device[Symbol.asyncDispose]();
+  if (kernels.length === 0 && awaitedRunMicroseconds === null) throw badInput(`--filter: no kernel's line holds ${filter}`);
+}
+
+function parseFilter(filter = "") {
+  try {
+    return new RegExp(filter);
+  } catch (error) {
+    throw badInput(`--filter: ${error.message}`);
+  }
 }
 
 async function measureGroup(device, meter, group, cases, repetitions) {

@@ -10,7 +10,8 @@ import { fileURLToPath } from "node:url";
 import { createLimitMeter, describeMachine, mean, median, openDevice, shareOfLimit, standardDeviation } from "@zaya/kernels";
 import { configJson, describe, presets } from "@zaya/model";
 import { bench } from "@zaya/serve";
-import { ggufShapes, ggufWork, writeGguf } from "./gguf.mjs";
+import { badInput } from "./bad_input.mjs";
+import { ggufShapes, ggufTypes, ggufWork, writeGguf } from "./gguf.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 
@@ -41,30 +42,27 @@ const generatedTokens = 64;
 const sliceTokens = 8;
 
 export async function run({ model, llama, gguf, shapes, type, reference, repetitions, threads, json }) {
-  const count = Number(repetitions);
   const wanted = shapes.split(",");
   for (const shape of wanted)
     if (!(shape in ggufShapes)) throw badInput(`--shapes: there is no ${shape}; there are ${Object.keys(ggufShapes).join(", ")}`);
+  if (!ggufTypes.includes(type)) throw badInput(`--type: there is no ${type}; there are ${ggufTypes.join(", ")}`);
   if (llama && !existsSync(join(llama, "node_modules", "node-llama-cpp")))
     throw badInput(`--llama ${llama}: node-llama-cpp is not installed there`);
   if (!model && !llama && !reference) throw badInput("give at least one of --model, --llama and --reference");
-  const device = await openDevice("cpu", threads === undefined ? {} : { threads: Number(threads) });
+  const device = await openDevice("cpu", threads === undefined ? {} : { threads });
   const meter = createLimitMeter(device);
   const results = [];
   const add = (result) => {
     results.push(result);
     if (!json) console.log(formatResult(result));
   };
-  if (model) for (const result of await measureOurs(model, count, device.threads)) add(result);
+  if (model) for (const result of await measureOurs(model, repetitions, device.threads)) add(result);
   for (const shape of llama ? wanted : [])
-    for (const result of await measureLlama({ llama, gguf, shape, type, count, meter, threads: device.threads })) add(result);
-  if (reference) for (const result of await measureReference({ reference, count, meter, threads: device.threads })) add(result);
+    for (const result of await measureLlama({ llama, gguf, shape, type, count: repetitions, meter, threads: device.threads })) add(result);
+  if (reference)
+    for (const result of await measureReference({ reference, count: repetitions, meter, threads: device.threads })) add(result);
   if (json) console.log(JSON.stringify({ machine: describeMachine(device), limits: meter.medians(), results }));
   await device[Symbol.asyncDispose]();
-}
-
-function badInput(message) {
-  return Object.assign(new Error(message), { code: "BAD_INPUT" });
 }
 
 async function measureOurs(model, repetitions, threads) {
