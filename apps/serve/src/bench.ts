@@ -6,6 +6,7 @@ import { formatBytes } from "./format.js";
 import { findModelFolder } from "./model_folder.js";
 import type { DeviceFlags } from "./options.js";
 import { createProgressLine } from "./progress.js";
+import { describeMemory } from "./report.js";
 
 export interface BenchFlags extends DeviceFlags {
   readonly prompt: number[];
@@ -64,7 +65,7 @@ function describeStart({ machine, memory }: Extract<BenchEvent, { type: "bench-s
   const { processor, threads, isa, memoryBytes, system, node } = machine;
   return [
     `${processor}, ${threads} thread${threads === 1 ? "" : "s"}, ${isa}, ${formatBytes(memoryBytes)} · ${system}, Node ${node}`,
-    `weights ${formatBytes(memory.weights)}, cache ${formatBytes(memory.cache)}, step ${formatBytes(memory.step)}`,
+    describeMemory(memory),
     "",
     pc.bold(columns(["test", "batch", "depth", "tokens/s", "of the limit"])),
   ].join("\n");

@@ -139,6 +139,9 @@ test("quantizes, tells how near the result is, and serves it", async () => {
   expect(await runProgram(["compare", checkpoint, out, "--text", text, "--json"])).toBe(0);
   expect(JSON.parse(output.stdout)).toMatchObject({ type: "compare-end", topAgreement: expect.any(Number) });
   expect(await runProgram(["complete", out, "the", "--max-tokens", "3", "--json"])).toBe(0);
+  output.stdout = "";
+  expect(await runProgram(["bench", out, "-p", "4", "-n", "1", "-b", "1", "-r", "1"])).toBe(0);
+  expect(output.stdout).toMatch(/\nweights [\d.]+ KB mapped, cache [\d.]+ KB, step [\d.]+ MB\n/);
   expect(await runProgram(words)).toBe(2);
   expect(output.stderr).toContain("holds a checkpoint already (config.json)");
 });

@@ -1,19 +1,25 @@
-import type { Engine, ExpectedSpeed, WeightTypes } from "@zaya/serve";
+import type { Engine, EngineMemory, ExpectedSpeed, WeightTypes } from "@zaya/serve";
 import pc from "picocolors";
 import { formatBytes, formatCount } from "./format.js";
 
 /** What was loaded, on which kernels and why, what it takes, and how fast it can be. */
 export function describeEngine({ model, stats }: Engine): string {
   const { memory, slotsTotal, pagesTotal } = stats();
+  const total = Object.values(memory).reduce((sum, bytes) => sum + bytes, 0);
   const parameters = `${formatCount(model.totalParameters)} parameters, ${formatCount(model.activeParameters)} active`;
-  const total = formatBytes(memory.weights + memory.cache + memory.step);
-  const parts = `weights ${formatBytes(memory.weights)}, cache ${formatBytes(memory.cache)}, step ${formatBytes(memory.step)}`;
   return [
     `${pc.bold(model.id)}  ${parameters} · ${describeWeights(model.weightTypes)}, cache ${model.cacheDtype}`,
     `kernels ${model.isa} on ${model.threads} thread${model.threads === 1 ? "" : "s"} (${model.isaReason})`,
-    `memory ${total} (${parts}) · context ${model.contextTokens} tokens, ${slotsTotal} request${slotsTotal === 1 ? "" : "s"} at once, ${pagesTotal} pages`,
+    `memory ${formatBytes(total)} (${describeMemory(memory)}) · context ${model.contextTokens} tokens, ${slotsTotal} request${slotsTotal === 1 ? "" : "s"} at once, ${pagesTotal} pages`,
     ...(model.expected ? [describeExpected(model.expected)] : []),
   ].join("\n");
+}
+
+/** "weights 5.50 GB mapped, cache 168 MB, step 33.5 MB" */
+export function describeMemory({ weights, mapped, cache, step }: EngineMemory): string {
+  const own = weights > 0 ? [formatBytes(weights)] : [];
+  const shared = mapped > 0 ? [`${formatBytes(mapped)} mapped`] : [];
+  return `weights ${[...own, ...shared].join(" and ")}, cache ${formatBytes(cache)}, step ${formatBytes(step)}`;
 }
 
 /** "bfloat16", or "experts int4, attention and head int8". */

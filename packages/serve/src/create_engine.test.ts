@@ -172,6 +172,7 @@ test("tells how its weights are kept, and how fast they can be read", async () =
   const onProgress = (done: number, total: number) => seen.push([done, total]);
   await using engine = await createEngine(join(dir, "tiny"), { dtype: "bfloat16", measure: true, onProgress });
   const { expected, weightTypes, isa, isaReason } = engine.model;
+  expect(engine.stats().memory).toMatchObject({ weights: seen.at(-1)?.[1], mapped: 0 });
   expect(weightTypes).toEqual({ experts: "bfloat16", attention: "bfloat16", head: "bfloat16" });
   expect([isa, isaReason]).not.toContain("");
   expect(expected?.tokensPerSecond).toBeCloseTo((expected?.readBandwidth ?? 0) / (expected?.decodeBytes.total ?? 0), 6);

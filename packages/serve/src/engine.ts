@@ -51,6 +51,8 @@ export interface ExpectedSpeed {
 /** Native bytes that an engine holds, all made when it was created. */
 export interface EngineMemory {
   readonly weights: number;
+  /** Weights that are mapped from the checkpoint's files: memory of the system, shared by all processes that map them. */
+  readonly mapped: number;
   /** Keys, values and states of all requests. */
   readonly cache: number;
   /** Intermediate values of a step. */

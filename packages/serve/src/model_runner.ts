@@ -1,5 +1,5 @@
-import { type Device, type Executable, openDevice, type TensorData } from "@zaya/kernels";
-import { allocateCache, type Checkpoint, generationGraph, loadWeights, type WeightStorage } from "@zaya/model";
+import { type Device, type Executable, maxBytes, openDevice, type TensorData } from "@zaya/kernels";
+import { allocateCache, type Checkpoint, generationGraph, loadWeights, parameters, storedType, type WeightStorage } from "@zaya/model";
 import { expectRoom } from "./expect_room.js";
 import { type LogitRow, numRanked, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
 
@@ -33,8 +33,8 @@ export interface StepInspection {
 export interface ModelRunner extends StepRunner {
   readonly device: Device;
   readonly weights: WeightStorage;
-  /** Native bytes: weights, caches, and the executable's intermediate values. */
-  readonly memory: { readonly weights: number; readonly cache: number; readonly step: number };
+  /** Native bytes: weights of its own and mapped ones, caches, and the executable's intermediate values. */
+  readonly memory: { readonly weights: number; readonly mapped: number; readonly cache: number; readonly step: number };
   /** Like `run`, and tells what happened inside. The first time it compiles an executable of its own. */
   inspect(batch: StepBatch): Promise<StepInspection>;
 }
@@ -61,6 +61,7 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
     expectRoom(checkpoint, weights, cacheDtype, limits);
     await loadWeights(store, checkpoint, { ...weights, ...(onProgress ? { onProgress } : {}), ...(signal ? { signal } : {}) });
     const weightBytes = store.bytes();
+    const allWeightBytes = parameters(checkpoint.config).reduce((sum, spec) => sum + maxBytes(storedType(spec, weights)), 0);
     allocateCache(store, checkpoint.config, generation, { weights });
     const compile = (routing: boolean) =>
       own(device.compile(generationGraph(checkpoint.config, generation, { weights, routing, ranked: numRanked }), store));
@@ -70,7 +71,12 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
       device,
       weights,
       limits: { ...limits, vocabSize: checkpoint.config.vocabSize },
-      memory: { weights: weightBytes, cache: store.bytes() - weightBytes, step: executable.arenaBytes },
+      memory: {
+        weights: weightBytes,
+        mapped: allWeightBytes - weightBytes,
+        cache: store.bytes() - weightBytes,
+        step: executable.arenaBytes,
+      },
       async run(batch) {
         // The logits stay on the device; a row of them is a megabyte.
         const top = await executable.run({ inputs: inputsOf(batch), outputs: ["top_values", "top_ids", "top_sums"] });

@@ -143,9 +143,7 @@ async function* benchCheckpoint(checkpoint: Checkpoint, options: BenchOptions): 
   const meter = createLimitMeter(runner.device);
   const draw = drawTokens(config.vocabSize, 1);
   const subject: Subject = { runner, meter, draw, weights, cacheDtype, config, signal };
-  const typeOf = (spec: ParameterSpec) => storedType(spec, weights);
-  const { parts } = describe(config, { typeOf }).memoryToServe;
-  yield { type: "bench-start", machine, config, memory: { ...runner.memory, weights: parts.weights as number } };
+  yield { type: "bench-start", machine, config, memory: runner.memory };
 
   await runPrompt(subject, 0, Math.min(chunkTokens, pagesPerSequence * pageTokens)); // touches every weight and buffer once
   const results: BenchResult[] = [];
