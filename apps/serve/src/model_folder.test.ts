@@ -98,6 +98,7 @@ test("says in one line what is wrong, with exit code 2", async () => {
       ["complete", "org/none", "x"],
       /there is no folder org\/none, and http:\S+ has no model org\/none, or it is private: set HF_TOKEN/,
     ],
+    [() => {}, ["complete", join(dir, "tiny"), "x", "--revision", "v7"], /--revision is of models on the hub, and \S+tiny is a folder/],
     [() => {}, ["complete", "a/b/c", "x"], /there is no folder a\/b\/c, and a model on the hub is called ORG\/MODEL/],
     [() => {}, ["complete", "./nothing", "x"], /there is no folder \.\/nothing/],
     [() => {}, ["complete", join(dir, "tiny", "config.json"), "x"], /config\.json is a file/],

@@ -31,7 +31,10 @@ export function addRevisionOption(command: Command): Command {
  */
 export async function findModelFolder(given: string, { revision }: RevisionFlags): Promise<ModelFolder> {
   const entry = await stat(given).catch(() => null);
-  if (entry?.isDirectory()) return { dir: given, hubName: null };
+  if (entry?.isDirectory()) {
+    if (revision !== undefined) throw new InputError(`--revision is of models on the hub, and ${given} is a folder`);
+    return { dir: given, hubName: null };
+  }
   if (entry) throw new InputError(`${given} is a file; give the folder of a checkpoint`);
   if (!/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(given)) {
     throw new InputError(`there is no folder ${given}, and a model on the hub is called ORG/MODEL`);

@@ -150,6 +150,7 @@ test.each([
   { words: ["quantize", "x", "--to", "q2", "--out", "y"], line: "q8, q4, bf16" },
   { words: ["quantize", "x", "--to", "q4"], line: "required option '-o, --out <dir>'" },
   { words: ["quantize", "x", "--to", "q8", "--out", "y", "--head", "6"], line: "--attention and --head choose widths of q4" },
+  { words: ["quantize", "x", "--to", "q8", "--out", "y", "--calibrate-tokens", "9"], line: "--calibrate-tokens needs --calibrate" },
   { words: ["quantize", "nowhere", "--to", "q8", "--out", "y"], line: "nowhere" },
   { words: ["quantize", "nowhere", "--to", "q8", "--out", "y", "--evaluate", "no-text"], line: "no-text: no such file" },
   { words: ["quantize", "nowhere", "--to", "q8", "--out", "y", "--evaluate", "/"], line: "/: EISDIR" },

@@ -59,6 +59,7 @@ async function quantize(model: string, flags: QuantizeFlags): Promise<number> {
   const { to, out, dryRun, json, threads } = flags;
   if (to !== "q4" && (flags.attention ?? flags.head) !== undefined)
     throw new InputError("--attention and --head choose widths of q4; the others have one for all");
+  if (flags.calibrate === undefined && flags.calibrateTokens !== undefined) throw new InputError("--calibrate-tokens needs --calibrate");
   if (flags.evaluate !== undefined) await readText(flags.evaluate); // said now, not after an hour of work
   const { dir } = await findModelFolder(model, flags);
   const { quantiseCheckpoint } = await import("@zaya/model");

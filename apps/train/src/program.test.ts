@@ -43,6 +43,7 @@ test.each([
   ["malformed JSONL", ["train", "JSONL", "--out", "OUT", "--steps", "1"], /bad\.jsonl:1: not JSON/],
   ["a checkpoint that is none", ["eval", "/nowhere", "TEXT"], /config\.json: no such file/],
   ["an unknown preset to make", ["init", "zaya-huge", "--out", "OUT"], /no preset "zaya-huge"/],
+  ["two types", ["init", "zaya-tiny", "--out", "OUT", "--to", "q4", "--dtype", "float32"], /dtype: the run layout/],
   ["no folder to make one in", ["init", "zaya-tiny"], /one preset and one folder/],
   [
     "a tokenizer that is too small to be one",

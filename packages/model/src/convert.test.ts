@@ -6,6 +6,7 @@ import { initialise } from "./initialise.js";
 import { originalLayout } from "./original_layout.js";
 import { parameters } from "./parameters.js";
 import { presets } from "./presets.js";
+import { quantiseCheckpoint } from "./quantise/quantise.js";
 import { saveCheckpoint } from "./save.js";
 import { miniature, originalConfigJson, temporaryFolder, writeOriginalCheckpoint } from "./testing.js";
 
@@ -114,6 +115,17 @@ describe("convertCheckpoint", () => {
     })();
     await expect(aborted).rejects.toThrow("enough");
     expect(await readdir(to)).toEqual([]);
+  });
+
+  it("refuses a checkpoint in the run layout", async () => {
+    await using dir = await temporaryFolder();
+    const [from, half] = [join(dir.path, "from"), join(dir.path, "half")];
+    await saveCheckpoint(from, { config: miniature, tensors: initialise(miniature, 5) });
+    for await (const _ of quantiseCheckpoint({ from, out: half, to: "bf16" }));
+    await expect(collect(convertCheckpoint({ from: half, to: join(dir.path, "to") }))).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+      message: `${half} is in the run layout, which is for serving; convert the checkpoint it was made from`,
+    });
   });
 
   it("refuses to convert in place or over a checkpoint", async () => {

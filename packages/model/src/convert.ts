@@ -15,6 +15,7 @@ import {
   type WeightType,
 } from "./layout.js";
 import { parameters } from "./parameters.js";
+import { isRunLayout } from "./run_layout.js";
 import type { SafetensorsEntry, StoredTensor } from "./safetensors.js";
 import { createSafetensors, entryBytes, type ShardFile, shardFiles } from "./safetensors_writer.js";
 import { makeRoom, readTokenizerFiles, writeSideFiles } from "./save.js";
@@ -62,7 +63,7 @@ export type ConvertEvent =
  * Looks at config.json and the index of a checkpoint, and at the headers of those weight files that are there, and tells what
  * `convertCheckpoint` would write and what stands in the way. Needs no weight file where there is an index.
  *
- * @throws CONFIG_INVALID, or CHECKPOINT_INVALID when there is no way to tell
+ * @throws INVALID_ARGUMENT for a checkpoint in the run layout, CONFIG_INVALID, or CHECKPOINT_INVALID when there is no way to tell
  */
 export async function estimateConversion(
   from: string,
@@ -74,16 +75,19 @@ export async function estimateConversion(
   for (const file of index.files) if (!(await exists(join(from, file)))) missingFiles.push(file);
   const problems: string[] = [];
   let tensors: ReadonlyMap<string, StoredTensor> | null = null;
+  let isRun = false;
   if (missingFiles.length === 0) {
     try {
       const shards = await openShards(from, index);
       tensors = shards.tensors;
+      isRun = isRunLayout(shards.metadata);
       await shards.close();
     } catch (error) {
       if (!index.fileOf || !isZayaError(error)) throw error;
       problems.push(error.message);
     }
   }
+  if (isRun) fail("INVALID_ARGUMENT", `${from} is in the run layout, which is for serving; convert the checkpoint it was made from`);
   const names = tensors ? [...tensors.keys()] : [...(index.fileOf?.keys() ?? [])];
   const layout = detectLayout(from, names);
   const config = parseConfig(json, tensors ? queryRowsOf(tensors) : {});

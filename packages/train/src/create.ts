@@ -63,6 +63,8 @@ export async function* createCheckpoint(options: CreateOptions): AsyncGenerator<
   const parsed = Options.safeParse(options);
   if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
   const { model, out, tokenizer, seed, dtype, to, overwrite, threads, signal } = parsed.data;
+  if (to !== undefined && options.dtype !== undefined)
+    fail("INVALID_OPTIONS", "dtype: the run layout (to) has types of its own; leave one of them out");
   const tokenizerFiles: TokenizerFiles = tokenizer === undefined ? {} : await readTokenizerFiles(tokenizer);
   if (tokenizer !== undefined) await loadTokenizer(tokenizerFiles);
   const config = await resolveConfig({ model, from: undefined, context: 1 }, tokenizer === undefined ? null : tokenizerFiles);
