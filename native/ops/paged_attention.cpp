@@ -3,7 +3,8 @@
 //   Sequence s has cached[s] + its rows in this batch as keys; its row t has position cached[s] + t − cu_seqlens[s]. Keys 32·i … 32·i + 31 are
 //   in page page_table[s][i]; how they lie there is in cpu/attention_pages.h. H' = H, in int8 pages H + 4. The formula and its order are in
 //   attention.h; float32 pages give the bits of `attention`.
-//   A task is one tile of queries and one kv head, or, when there are few tokens (decoding), one span of 512 keys and all kv heads.
+//   A task is one tile of queries and one kv head, or, when there are few tokens (decoding), one span of 512 keys and all kv heads, or one
+//   where spans are fewer than threads.
 //
 // kv_append(k_pages, v_pages, k [T,K,H], v [T,K,H], cu_seqlens, cached, page_table) → k_pages', v_pages'
 //   Writes each row's key and value at its position, rounded to the pages' type. In place where the plan says so.
@@ -109,7 +110,8 @@ template <class T, class P> Status paged_attention_of(const Arguments& a) {
     return {};
   }
 
-  // Few tokens: a task is one span of one piece, for all kv heads block by block, so that pages are read in the order in which they lie.
+  // Few tokens: a task is one span of one piece, for all kv heads block by block, so that pages are read in the order in which they lie; where there are
+  // fewer spans than threads, for one kv head.
   Piece piece_of[split_tokens];
   int64_t first_task[split_tokens + 1] = {0};
   for (int64_t i = 0; i < pieces; i++) {
@@ -123,25 +125,28 @@ template <class T, class P> Status paged_attention_of(const Arguments& a) {
     const int64_t rows = (piece.end - piece.begin) * shape.group, before = piece.begin * max_spans(a.in[5]) + (span - spans_of(piece).begin) * (piece.end - piece.begin);
     return Partial<T>::at(partials + Partial<T>::elements(before * heads + kv_head * rows, head), rows, head);
   };
-  a.pool->run(tasks, [&](int64_t task, int thread) {
+  const int64_t heads_each = tasks < a.pool->threads() ? 1 : kv_heads, shares = kv_heads / heads_each;
+  a.pool->run(tasks * shares, [&](int64_t task, int thread) {
+    const Range own{task % shares * heads_each, (task % shares + 1) * heads_each};
+    task /= shares;
     const int64_t i = std::upper_bound(first_task, first_task + pieces, task) - first_task - 1;
     const Piece& piece = piece_of[i];
     const Range spans = spans_of(piece);
     const int64_t span = spans.begin + task - first_task[i];
-    for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
+    for (int64_t kv_head = own.begin; kv_head < own.end; kv_head++) {
       Tile<T, P> tile = open_tile(piece, kv_head, thread);
       start_span(tile, shape);
     }
     const Range blocks = blocks_of(shape, span, position_of(piece), piece.end - piece.begin);
     for (int64_t block = blocks.begin; block < blocks.end; block++) {
       const int64_t here = place(piece, 0, block), next = place(piece, 0, std::min(block + 1, blocks.end - 1));
-      for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
+      for (int64_t kv_head = own.begin; kv_head < own.end; kv_head++) {
         Tile<T, P> tile = tile_at(piece, kv_head, thread);
         const int64_t at = place(piece, kv_head, block);
         attend_block<T, P>(tile, shape, block, k_pages + at, v_pages + at, (next - here) * static_cast<int64_t>(sizeof(P)));
       }
     }
-    for (int64_t kv_head = 0; kv_head < kv_heads; kv_head++) {
+    for (int64_t kv_head = own.begin; kv_head < own.end; kv_head++) {
       Tile<T, P> tile = tile_at(piece, kv_head, thread);
       finish_span(tile);
       if (spans.count() == 1) {
