@@ -103,6 +103,7 @@ test("says in one line what is wrong, with exit code 2", async () => {
     [() => {}, ["complete", "./nothing", "x"], /there is no folder \.\/nothing/],
     [() => {}, ["complete", join(dir, "tiny", "config.json"), "x"], /config\.json is a file/],
     [() => {}, [...complete, "--revision", "v7"], /has no revision v7/],
+    [() => {}, [...complete, "--revision", "../.."], /--revision \.\.\/\.\. is no branch, tag or commit/],
     [() => Object.assign(hub, { gatedFor: "mine" }), complete, /org\/tiny is gated: accept its terms/],
     [
       () => void vi.stubEnv("HF_HUB_OFFLINE", "1"),

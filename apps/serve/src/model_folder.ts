@@ -39,6 +39,7 @@ export async function findModelFolder(given: string, { revision }: RevisionFlags
   if (!/^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(given)) {
     throw new InputError(`there is no folder ${given}, and a model on the hub is called ORG/MODEL`);
   }
+  if (revision?.split("/").some((part) => /^\.*$/.test(part))) throw new InputError(`--revision ${revision} is no branch, tag or commit`);
   const { cachedModel } = await import("@zaya/serve/hub");
   const { offline, ...options } = { ...(await hubSettings(process.env)), revision };
   const cached = await cachedModel(given, options);

@@ -44,6 +44,11 @@ test.each([
   ["a checkpoint that is none", ["eval", "/nowhere", "TEXT"], /config\.json: no such file/],
   ["an unknown preset to make", ["init", "zaya-huge", "--out", "OUT"], /no preset "zaya-huge"/],
   ["two types", ["init", "zaya-tiny", "--out", "OUT", "--to", "q4", "--dtype", "float32"], /dtype: the run layout/],
+  [
+    "a folder without a tokenizer",
+    ["init", "zaya-tiny", "--out", "OUT", "--tokenizer", "/nowhere"],
+    /\/nowhere: there is no tokenizer\.json/,
+  ],
   ["no folder to make one in", ["init", "zaya-tiny"], /one preset and one folder/],
   [
     "a tokenizer that is too small to be one",

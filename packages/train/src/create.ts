@@ -12,7 +12,6 @@ import {
   philox,
   philoxKey,
   type RandomWeights,
-  readTokenizerFiles,
   runKinds,
   runTypes,
   storedType,
@@ -24,6 +23,7 @@ import { balanceByForward, biasName, simulateRouters } from "./calibrate.js";
 import { fail } from "./errors.js";
 import { describeIssues } from "./options.js";
 import { resolveConfig } from "./prepare.js";
+import { tokenizerOf } from "./tokenizer_files.js";
 import type { Batch } from "./windows.js";
 
 /** Above this many parameters biases come from simulated routers only. */
@@ -65,7 +65,7 @@ export async function* createCheckpoint(options: CreateOptions): AsyncGenerator<
   const { model, out, tokenizer, seed, dtype, to, overwrite, threads, signal } = parsed.data;
   if (to !== undefined && options.dtype !== undefined)
     fail("INVALID_OPTIONS", "dtype: the run layout (to) has types of its own; leave one of them out");
-  const tokenizerFiles: TokenizerFiles = tokenizer === undefined ? {} : await readTokenizerFiles(tokenizer);
+  const tokenizerFiles: TokenizerFiles = tokenizer === undefined ? {} : await tokenizerOf(tokenizer);
   if (tokenizer !== undefined) await loadTokenizer(tokenizerFiles);
   const config = await resolveConfig({ model, from: undefined, context: 1 }, tokenizer === undefined ? null : tokenizerFiles);
   const specs = parameters(config);

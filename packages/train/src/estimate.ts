@@ -1,15 +1,6 @@
 import { freemem } from "node:os";
 import { type Device, openDevice, tensor } from "@zaya/kernels";
-import {
-  type Description,
-  describe,
-  initialise,
-  type ModelConfig,
-  type ParameterKind,
-  type PresetName,
-  parameters,
-  readTokenizerFiles,
-} from "@zaya/model";
+import { type Description, describe, initialise, type ModelConfig, type ParameterKind, type PresetName, parameters } from "@zaya/model";
 import { z } from "zod";
 import { randomBatch } from "./create.js";
 import { fail } from "./errors.js";
@@ -17,6 +8,7 @@ import { allocateTrainingState } from "./optimizer.js";
 import { describeIssues, RunOptions } from "./options.js";
 import { resolveConfig } from "./prepare.js";
 import { compileStep } from "./step.js";
+import { tokenizerOf } from "./tokenizer_files.js";
 
 /** Without a measured step this share of the measured peak is assumed. */
 const assumedUtilisation = 0.5;
@@ -74,7 +66,7 @@ export async function estimate(options: EstimateOptions): Promise<TrainEstimate>
   const { from, model, tokenizer, vocabSize, context, windows, accumulation, dtype, steps, threads, measure } = parsed.data;
   if (model === undefined && from === undefined)
     fail("INVALID_OPTIONS", "say what to train: model (a preset or a configuration) or from (a checkpoint)");
-  const resolved = await resolveConfig({ model, from, context }, tokenizer === undefined ? null : await readTokenizerFiles(tokenizer));
+  const resolved = await resolveConfig({ model, from, context }, tokenizer === undefined ? null : await tokenizerOf(tokenizer));
   const config: ModelConfig = vocabSize === undefined ? resolved : { ...resolved, vocabSize };
   const description = describe(config, { context, batchTokens: context * windows });
   const tokensPerStep = context * windows * accumulation;

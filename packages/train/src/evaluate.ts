@@ -9,7 +9,6 @@ import {
   loadTokenizer,
   loadWeights,
   type ModelConfig,
-  readTokenizerFiles,
   type TokenizerFiles,
   type WeightStorage,
 } from "@zaya/model";
@@ -20,6 +19,7 @@ import type { EvaluationEnd } from "./events.js";
 import { expertLoad } from "./load.js";
 import { describeIssues } from "./options.js";
 import { batchInputs } from "./step.js";
+import { tokenizerOf } from "./tokenizer_files.js";
 import { cutWindows, type Windows } from "./windows.js";
 
 /** Sums over some windows. */
@@ -117,7 +117,7 @@ export async function* evaluate(options: EvaluateOptions): AsyncGenerator<Evalua
   if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
   const { checkpoint: dir, data, fields, context, windows: each, dtype, threads, cache, signal } = parsed.data;
   await using checkpoint = await loadCheckpoint(dir);
-  const tokenizerFiles = await readTokenizerFiles(dir);
+  const tokenizerFiles = await tokenizerOf(dir);
   await using folder = cache === undefined ? await temporaryFolder() : { path: cache, [Symbol.asyncDispose]: async () => {} };
   await using corpus = await tokeniseFor(checkpoint.config, {
     tokenizerFiles,

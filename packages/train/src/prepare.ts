@@ -16,6 +16,7 @@ import { fail } from "./errors.js";
 import { documentLength, tokeniseFor } from "./evaluate.js";
 import { runPaths, writeAtomically } from "./files.js";
 import type { ParsedOptions } from "./options.js";
+import { tokenizerOf } from "./tokenizer_files.js";
 import { cutWindows, splitDocuments, type Windows } from "./windows.js";
 
 export interface Prepared extends AsyncDisposable {
@@ -112,10 +113,7 @@ async function prepareTokenizer({
 }: ParsedOptions): Promise<TokenizerFiles> {
   const given = tokenizer ?? from;
   if (given !== undefined) {
-    const files = await readTokenizerFiles(given);
-    if (files["tokenizer.json"] === undefined)
-      fail("INVALID_OPTIONS", `${given}: there is no tokenizer.json; name its folder with the option tokenizer`);
-    return files;
+    return await tokenizerOf(given, given === tokenizer ? "" : "; name its folder with the option tokenizer");
   }
   const folder = runPaths(out).tokenizer;
   const made = await readTokenizerFiles(folder);
