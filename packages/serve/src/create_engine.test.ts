@@ -167,6 +167,19 @@ test("stops reading weights with the signal's reason", async () => {
   expect(seen).toHaveLength(1);
 });
 
+test("holds nothing when memory cannot be measured", async () => {
+  await using device = await openDevice("cpu", { threads: 1 });
+  const before = device.memory().currentBytes;
+  let held = 0;
+  const measure = async () => {
+    held = device.memory().currentBytes;
+    throw new Error("no clock");
+  };
+  await expect(createEngine(join(dir, "tiny"), { device: { ...device, measure }, measure: true })).rejects.toThrow("no clock");
+  expect(held).toBeGreaterThan(before);
+  expect(device.memory().currentBytes).toBe(before);
+});
+
 test("tells how its weights are kept, and how fast they can be read", async () => {
   const seen: [number, number][] = [];
   const onProgress = (done: number, total: number) => seen.push([done, total]);

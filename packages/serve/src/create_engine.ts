@@ -67,34 +67,36 @@ export async function createEngine(source: string | EngineSource, options: Engin
     // Native threads read weights while the tokenizer is opened here.
     const opening = openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads, device, onProgress, signal });
     opening.catch(() => {}); // thrown below, when the tokenizer is open
-    const tokenizer = await openTokenizer(source, config).catch(async (error: unknown) => {
+    try {
+      const tokenizer = await openTokenizer(source, config);
+      const runner = await opening;
+      const eosTokenIds = config.eosTokenIds.length > 0 ? config.eosTokenIds : tokenizer.eosTokenId === null ? [] : [tokenizer.eosTokenId];
+      const counts = describe(config).parameters;
+      return assembleEngine({
+        runner,
+        tokenizer,
+        memory: runner.memory,
+        model: {
+          id: options.name ?? (typeof source === "string" ? basename(resolve(source)) : "zaya"),
+          created: Math.floor(Date.now() / 1000),
+          vocabSize: config.vocabSize,
+          contextTokens,
+          eosTokenIds,
+          totalParameters: counts.total,
+          activeParameters: counts.active,
+          dtype,
+          cacheDtype,
+          weightTypes: weightTypes(config, runner.weights),
+          isa: runner.device.isa,
+          isaReason: runner.device.isaReason,
+          threads: runner.device.threads,
+          expected: options.measure ? await expectedSpeed(config, runner) : null,
+        },
+      });
+    } catch (error) {
       await (await opening.catch(() => null))?.[Symbol.asyncDispose]();
       throw error;
-    });
-    const runner = await opening;
-    const eosTokenIds = config.eosTokenIds.length > 0 ? config.eosTokenIds : tokenizer.eosTokenId === null ? [] : [tokenizer.eosTokenId];
-    const counts = describe(config).parameters;
-    return assembleEngine({
-      runner,
-      tokenizer,
-      memory: runner.memory,
-      model: {
-        id: options.name ?? (typeof source === "string" ? basename(resolve(source)) : "zaya"),
-        created: Math.floor(Date.now() / 1000),
-        vocabSize: config.vocabSize,
-        contextTokens,
-        eosTokenIds,
-        totalParameters: counts.total,
-        activeParameters: counts.active,
-        dtype,
-        cacheDtype,
-        weightTypes: weightTypes(config, runner.weights),
-        isa: runner.device.isa,
-        isaReason: runner.device.isaReason,
-        threads: runner.device.threads,
-        expected: options.measure ? await expectedSpeed(config, runner) : null,
-      },
-    });
+    }
   } finally {
     await ownCheckpoint?.[Symbol.asyncDispose]();
   }

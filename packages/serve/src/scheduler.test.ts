@@ -185,6 +185,17 @@ test("rejects running and waiting requests with DISPOSED, and disposes the runne
   expect(() => submit(scheduler, [1], 1)).toThrow(expect.objectContaining({ code: "DISPOSED" }));
 });
 
+test("a second call to dispose it waits for the end of the first", async () => {
+  const runner = createToyRunner();
+  const scheduler = createScheduler(runner);
+  const running = submit(scheduler, prompt(5, 1), 200);
+  while (running.seen.tokens.length < 3) await new Promise((resolve) => setImmediate(resolve));
+  const first = scheduler[Symbol.asyncDispose]();
+  await scheduler[Symbol.asyncDispose]();
+  expect(runner.disposed).toBe(true);
+  await first;
+});
+
 test("refuses a budget below the number of sequences", () => {
   expect(() => createScheduler(createToyRunner(), 4)).toThrow("less than the 8 sequences");
 });

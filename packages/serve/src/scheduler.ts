@@ -83,11 +83,11 @@ export function createScheduler(runner: StepRunner, maxBatchTokens = runner.limi
   const waiting: Sequence[] = [];
   let running: Sequence[] = [];
   let loop: Promise<void> | null = null;
-  let disposed = false;
+  let disposing: Promise<void> | null = null;
   const counts = { steps: 0, promptTokens: 0, generatedTokens: 0 };
 
   function submit(job: Job): Ticket {
-    if (disposed) throw new ZayaError("DISPOSED", "the engine is disposed");
+    if (disposing) throw new ZayaError("DISPOSED", "the engine is disposed");
     const needed = pagesFor(job);
     const most = Math.min(limits.numPages, limits.pagesPerSequence);
     if (needed > most) {
@@ -125,7 +125,7 @@ export function createScheduler(runner: StepRunner, maxBatchTokens = runner.limi
       admit();
       const chunks = planStep(running, budget, limits.maxLogitRows);
       if (chunks.length > 0) await step(chunks);
-      if (disposed) abandon();
+      if (disposing) abandon();
     }
     loop = null;
   }
@@ -158,7 +158,7 @@ export function createScheduler(runner: StepRunner, maxBatchTokens = runner.limi
       row += to - firstLogit;
       counts.promptTokens += Math.max(0, Math.min(to, sequence.job.promptIds.length) - from);
       sequence.cached = to;
-      if (sequence.cancelled || disposed) continue;
+      if (sequence.cancelled || disposing) continue;
       try {
         deliver(chunk, rows);
       } catch (error) {
@@ -208,6 +208,11 @@ export function createScheduler(runner: StepRunner, maxBatchTokens = runner.limi
     }
   }
 
+  async function dispose(): Promise<void> {
+    while (loop) await loop;
+    await runner[Symbol.asyncDispose]();
+  }
+
   return {
     submit,
     stats: () => ({
@@ -222,11 +227,9 @@ export function createScheduler(runner: StepRunner, maxBatchTokens = runner.limi
     async idle() {
       while (loop) await loop;
     },
-    async [Symbol.asyncDispose]() {
-      if (disposed) return;
-      disposed = true;
-      while (loop) await loop;
-      await runner[Symbol.asyncDispose]();
+    [Symbol.asyncDispose]() {
+      disposing ??= dispose();
+      return disposing;
     },
   };
 }
