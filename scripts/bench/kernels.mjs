@@ -17,7 +17,7 @@ export const help = `npm run bench [-- kernels] [--filter TEXT] [--repetitions N
 Measures the kernels: matrix products, attention, norms, router, optimizers, and one awaited run of a one-element operation.
   --filter TEXT      only kernels in whose line "group name type" this regular expression is found
   --repetitions N    runs of each, of which the median counts (default 7)
-  --json             one JSON object: { machine, limits, kernels, awaitedRunMicroseconds }`;
+  --json             one JSON object: { machine, limits, results, awaitedRunMicroseconds }`;
 
 export async function run({ filter, repetitions, threads, json }) {
   const wanted = parseFilter(filter);
@@ -26,20 +26,20 @@ export async function run({ filter, repetitions, threads, json }) {
   const machine = describeMachine(device);
   const print = (text) => json || console.log(text);
   print(`${machine.processor}, ${machine.threads} threads, ${machine.isa}`);
-  const kernels = [];
+  const results = [];
   for (const group of groups) {
     const cases = group.cases.filter(({ name, dtype }) => wanted.test(`${group.name} ${name} ${dtype}`));
     if (cases.length === 0) continue;
     const rows = await measureGroup(device, meter, group, cases, repetitions);
-    kernels.push(...rows);
+    results.push(...rows);
     print(`\n${group.name}\n${formatTable(rows)}`);
   }
   const awaitedRunMicroseconds = wanted.test("awaited run") ? await awaitedRun(device) : null;
-  if (json) console.log(JSON.stringify({ machine, limits: meter.medians(), kernels, awaitedRunMicroseconds }));
+  if (json) console.log(JSON.stringify({ machine, limits: meter.medians(), results, awaitedRunMicroseconds }));
   else if (awaitedRunMicroseconds !== null)
     print(`\none awaited run of a one-element operation: ${awaitedRunMicroseconds.toFixed(0)} µs (median)`);
   await device[Symbol.asyncDispose]();
-  if (kernels.length === 0 && awaitedRunMicroseconds === null) throw badInput(`--filter: no kernel's line holds ${filter}`);
+  if (results.length === 0 && awaitedRunMicroseconds === null) throw badInput(`--filter: no kernel's line holds ${filter}`);
 }
 
 function parseFilter(filter = "") {

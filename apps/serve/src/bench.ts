@@ -23,7 +23,7 @@ export async function bench(model: string, { json, revision, ...options }: Bench
   const controller = new AbortController();
   const stop = () => controller.abort(new Error("stopped"));
   process.once("SIGINT", stop);
-  const results: BenchResult[] = [];
+  const results: (BenchResult & BenchDetails)[] = [];
   let machine: Machine | null = null;
   let limits: Limits | null = null;
   const print = (text: string) => {
@@ -44,7 +44,7 @@ export async function bench(model: string, { json, revision, ...options }: Bench
       } else if (event.type === "result") {
         progress.end();
         limits = event.limits;
-        results.push(event.result);
+        results.push({ ...event.result, ...event.details });
         print(`${describeResult(event.result, event.details)}\n`);
       } else {
         limits = event.limits;
@@ -77,6 +77,7 @@ function columns(cells: readonly string[]): string {
 }
 
 const limitNames = { read: "read bandwidth", float32: "float32 peak", bfloat16: "bfloat16 peak", int8: "int8 peak" } as const;
+const formatMilliseconds = (milliseconds: number) => `${milliseconds.toPrecision(3)} ms`;
 const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 
 function describeResult(result: BenchResult, { limitedBy, bytes, operations, experts }: BenchDetails): string {
@@ -88,14 +89,29 @@ function describeResult(result: BenchResult, { limitedBy, bytes, operations, exp
     const each = Object.entries({ ...parts, "keys and values": parts.keysAndValues, keysAndValues: 0 }).filter(([, size]) => size > 0);
     lines.push(`  a step reads ${formatBytes(total)}: ${each.map(([name, size]) => `${name} ${formatBytes(size)}`).join(", ")}`);
   }
-  const largest = operations.filter((operation) => operation.share >= 0.01);
-  lines.push(`  time: ${largest.map((operation) => `${operation.name} ${percent(operation.share)}`).join(", ")}`);
+  lines.push(`  ${describeTimes(operations)}`);
   if (experts) {
     const distinct = `${experts.distinct.toFixed(2)} (uniform routing: ${experts.distinctIfUniform.toFixed(2)})`;
     const load = `${experts.maxMeanLoad.toFixed(2)}, of the worst layer ${experts.worstMaxMeanLoad.toFixed(2)}`;
     lines.push(`  experts a layer and step: ${distinct}; max/mean load ${load}`);
   }
   return lines.join(`\n`);
+}
+
+/** The operations of a step that take at least a hundredth of it, and the rest together. */
+function describeTimes(operations: BenchDetails["operations"]): string {
+  const total = sumOfTimes(operations);
+  const [large, small] = [
+    operations.filter((each) => each.milliseconds >= total / 100),
+    operations.filter((each) => each.milliseconds < total / 100),
+  ];
+  const shown = [...large, ...(small.length > 0 ? [{ name: "other", milliseconds: sumOfTimes(small) }] : [])];
+  const times = shown.map(({ name, milliseconds }) => `${name} ${formatMilliseconds(milliseconds)} (${percent(milliseconds / total)})`);
+  return `a step takes ${formatMilliseconds(total)}: ${times.join(", ")}`;
+}
+
+function sumOfTimes(operations: BenchDetails["operations"]): number {
+  return operations.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
 }
 
 function describeLimits({ read, float32, bfloat16, int8 }: Limits): string {

@@ -52,7 +52,8 @@ test("tells the bytes of a step, the time of operations and the experts in use",
   if (!bytes || !experts) throw new Error("generation has bytes and experts");
   const { total, ...parts } = bytes;
   expect(Object.values(parts).reduce((sum, each) => sum + each, 0)).toBe(total);
-  expect(operations.reduce((sum, { share }) => sum + share, 0)).toBeCloseTo(1, 9);
+  expect(operations.map(({ name }) => name)).toContain("experts");
+  for (const { name, milliseconds } of operations) expect(milliseconds, name).toBeGreaterThan(0);
   expect(experts.distinct).toBe(1);
   expect(eight.details.experts?.distinct).toBeGreaterThan(1);
   expect(eight.details.bytes?.experts).toBeCloseTo(bytes.experts * (eight.details.experts?.distinct ?? 0), 3);

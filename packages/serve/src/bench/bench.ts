@@ -74,8 +74,8 @@ export interface BenchDetails {
   readonly limitedBy: keyof Limits;
   /** Bytes of one step; null for a prompt. */
   readonly bytes: StepBytes | null;
-  /** Share of the time of a step that each kind of operation takes, the largest first. */
-  readonly operations: readonly { readonly name: string; readonly share: number }[];
+  /** Time that each kind of operation takes in one step (of a prompt: up to 512 of its tokens), the longest first. */
+  readonly operations: readonly { readonly name: string; readonly milliseconds: number }[];
   /** Null in a dense model. */
   readonly experts: ExpertUse | null;
 }
@@ -253,15 +253,17 @@ async function inspect(
 ): Promise<BenchDetails> {
   const nanoseconds = new Map<string, number>();
   const routing: (readonly Int32Array[])[] = [];
-  for (let step = 0; step < (kind === "pp" ? 2 : Math.min(inspectedSteps, tokens)); step++) {
+  const steps = kind === "pp" ? 2 : Math.min(inspectedSteps, tokens);
+  for (let step = 0; step < steps; step++) {
     signal?.throwIfAborted();
     const rows = kind === "pp" ? Math.min(chunkTokens, tokens) : 1;
     const seen = await runner.inspect(stepBatch(runner.limits, batch, depth + (kind === "pp" ? 0 : step), rows, draw));
     for (const [name, each] of seen.nanoseconds) nanoseconds.set(name, (nanoseconds.get(name) ?? 0) + each);
     routing.push(seen.experts);
   }
-  const total = [...nanoseconds.values()].reduce((sum, each) => sum + each, 0);
-  const operations = [...nanoseconds].map(([name, each]) => ({ name, share: each / total })).sort((a, b) => b.share - a.share);
+  const operations = [...nanoseconds]
+    .map(([name, all]) => ({ name, milliseconds: all / steps / 1e6 }))
+    .sort((a, b) => b.milliseconds - a.milliseconds);
   const experts = config.kind === "zaya" ? expertUse(routing, config.numExperts) : null;
   if (kind === "pp") return { limitedBy: productsOf[expertType(config, weights)], bytes: null, operations, experts };
   const typeOf = (spec: ParameterSpec) => storedType(spec, weights);
