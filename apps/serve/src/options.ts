@@ -1,5 +1,6 @@
 import type { Engine, EngineOptions, GenerateRequest } from "@zaya/serve";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { StoppedError } from "./exit.js";
 import { formatBytes } from "./format.js";
 import { addRevisionOption, findModelFolder, type RevisionFlags } from "./model_folder.js";
 import { createProgressLine } from "./progress.js";
@@ -80,25 +81,36 @@ export function addSamplingOptions(command: Command): Command {
     .option("--seed <n>", "the same seed gives the same text", wholeNumber(Number.MIN_SAFE_INTEGER));
 }
 
-/** Opens the model that a command was given: a folder, or a name on the hub, which it is then served under. */
+/** Opens the model that a command was given: a folder, or a name on the hub, which it is then served under. Ctrl-C ends it between two tensors. */
 export async function openEngine(
   model: string,
   { dtype, cacheDtype, threads, context, revision }: LoadFlags,
   options: EngineOptions = {},
 ): Promise<Engine> {
   const { dir, hubName } = await findModelFolder(model, { revision });
-  const { createEngine } = await import("@zaya/serve");
+  const controller = new AbortController();
+  const stop = () => controller.abort(new StoppedError("stopped while loading"));
+  process.once("SIGINT", stop);
   const progress = createProgressLine();
-  const engine = createEngine(dir, {
-    dtype,
-    onProgress: (doneBytes, totalBytes) => progress.update(`loading ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`),
-    ...(hubName === null ? {} : { name: hubName }),
-    ...(cacheDtype === undefined ? {} : { cacheDtype }),
-    ...(threads === undefined ? {} : { threads }),
-    ...(context === undefined ? {} : { contextTokens: context }),
-    ...options,
-  });
-  return engine.finally(() => progress.end());
+  try {
+    const { createEngine } = await import("@zaya/serve");
+    const engine = await createEngine(dir, {
+      dtype,
+      onProgress: (doneBytes, totalBytes) => progress.update(`loading ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`),
+      signal: controller.signal,
+      ...(hubName === null ? {} : { name: hubName }),
+      ...(cacheDtype === undefined ? {} : { cacheDtype }),
+      ...(threads === undefined ? {} : { threads }),
+      ...(context === undefined ? {} : { contextTokens: context }),
+      ...options,
+    });
+    if (!controller.signal.aborted) return engine;
+    await engine[Symbol.asyncDispose]();
+    throw controller.signal.reason;
+  } finally {
+    progress.end();
+    process.off("SIGINT", stop);
+  }
 }
 
 export function samplingOptions({ temperature, topP, topK, maxTokens, seed }: SamplingFlags): GenerateRequest {

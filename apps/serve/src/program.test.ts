@@ -86,6 +86,18 @@ test("stops at once when it is told twice", async () => {
   expect(output.stdout).toContain('"outcome":"again"');
 });
 
+test.each([
+  { command: "complete", rest: ["the", "--json"] },
+  { command: "serve", rest: ["--port", "0"] },
+])("$command stops at Ctrl-C while it loads", async ({ command, rest }) => {
+  const ended = runProgram([command, checkpoint, ...rest]);
+  await until(() => /loading [\d.]+ KB of/.test(output.stderr));
+  process.emit("SIGINT");
+  expect(await ended).toBe(4);
+  expect(output.stderr).toMatch(/\nzaya-serve: stopped while loading\n$/);
+  expect(output.stdout).toBe("");
+});
+
 test("measures a checkpoint: the machine, its limits, and a result for every test", async () => {
   const words = ["bench", checkpoint, "-p", "16", "-n", "2", "-d", "0,8", "-b", "1,2", "-r", "2", "--threads", "1"];
   expect(await runProgram([...words, "--json"])).toBe(0);
