@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
+import type { Limits } from "@zaya/kernels";
 import { configJson, type ModelConfig, presets } from "@zaya/model";
 import { type BenchEvent, type BenchOptions, type BenchResult, bench } from "@zaya/train";
 import type { Command } from "commander";
@@ -27,7 +28,7 @@ export function addBenchCommand(program: Command): void {
   });
 }
 
-/** Ctrl-C ends it after the step in progress. */
+/** Ctrl-C ends it after the step in progress, or the reference; what is done stands. */
 async function runBench(options: BenchOptions, { json, reference }: { json: boolean; reference: string | undefined }): Promise<void> {
   const controller = new AbortController();
   const stop = () => controller.abort(new Error("stopped"));
@@ -38,6 +39,9 @@ async function runBench(options: BenchOptions, { json, reference }: { json: bool
     if (!json) process.stdout.write(`${line}\n`);
   };
   let start: Extract<BenchEvent, { type: "bench-start" }> | null = null;
+  let limits: Limits | null = null;
+  const results: BenchResult[] = [];
+  let peer: { readonly name: string; readonly tokensPerSecond: number } | undefined;
   try {
     progress.update("balancing the experts …");
     for await (const event of bench({ ...options, signal: controller.signal })) {
@@ -47,30 +51,33 @@ async function runBench(options: BenchOptions, { json, reference }: { json: bool
       } else if (event.type === "repetition-end") {
         progress.update(`step ${event.repetition} of ${event.of}: ${event.tokensPerSecond.toFixed(0)} tokens/s`);
       } else if (event.type === "result") {
+        results.push(event.result);
         print(describeResult(event));
-      } else if (start) {
-        const { machine, limits, results } = event;
-        print(
-          `limits, medians: read ${limits.read.toFixed(1)} GB/s; float32 ${limits.float32.toFixed(0)}, bfloat16 ${limits.bfloat16.toFixed(0)} GFLOP/s`,
-        );
-        if (reference === undefined) {
-          if (json) printJson({ machine, limits, results });
-          continue;
-        }
-        progress.update("the reference implementation …");
-        const [result] = results as [BenchResult];
-        const peer = await runReference(reference, start.config, result, machine.threads, controller.signal);
-        print(`reference, bfloat16: ${peer.toFixed(0)} tokens/s; this is ${(result.tokensPerSecond / peer).toFixed(2)} × as fast`);
-        if (json) printJson({ machine, limits, results, reference: { name: result.name, tokensPerSecond: peer } });
+      } else {
+        limits = event.limits;
+        print(describeLimits(limits));
       }
+    }
+    const [result] = results;
+    if (reference !== undefined && start && result) {
+      progress.update("the reference implementation …");
+      const tokensPerSecond = await runReference(reference, start.config, result, start.machine.threads, controller.signal);
+      peer = { name: result.name, tokensPerSecond };
+      const ratio = (result.tokensPerSecond / tokensPerSecond).toFixed(2);
+      print(`reference, bfloat16: ${tokensPerSecond.toFixed(0)} tokens/s; this is ${ratio} × as fast`);
     }
   } catch (error) {
     if (!controller.signal.aborted) throw error;
-    progress.end();
     process.exitCode = exitCode.partial;
   } finally {
+    progress.end();
     process.off("SIGINT", stop);
   }
+  if (json) printJson({ machine: start?.machine ?? null, limits, results, reference: peer });
+}
+
+function describeLimits({ read, float32, bfloat16 }: Limits): string {
+  return `limits, medians: read ${read.toFixed(1)} GB/s; float32 ${float32.toFixed(0)}, bfloat16 ${bfloat16.toFixed(0)} GFLOP/s`;
 }
 
 function describeStart({ machine, parameters, flopsPerStep, memoryBytes }: Extract<BenchEvent, { type: "bench-start" }>): string {

@@ -100,6 +100,19 @@ test("says in one line that the reference failed, and how", async () => {
   expect(errors.trim().split("\n").at(-1)).toBe(`zaya-train: --reference ${python}: ModuleNotFoundError: No module named torch`);
 });
 
+test("a benchmark that is stopped tells what is done", async () => {
+  const python = join(folder, "python");
+  await writeFile(python, `#!/bin/sh\ntouch '${folder}/started'\nexec sleep 60\n`, { mode: 0o755 });
+  const ended = run("bench", "zaya-tiny", "--context", "16", "--windows", "1", "-r", "1", "--reference", python, "--json");
+  while (!(await readdir(folder)).includes("started")) await new Promise((resolve) => setImmediate(resolve));
+  process.emit("SIGINT");
+  expect(await ended).toBe(4);
+  const { machine, limits, ...rest } = JSON.parse(output);
+  expect(machine.threads).toBeGreaterThan(0);
+  expect(limits.bfloat16).toBeGreaterThan(0);
+  expect(rest).toEqual({ results: [expect.objectContaining({ name: "train16" })] });
+});
+
 test("stops making a checkpoint at Ctrl-C, and leaves nothing of it", async () => {
   const out = join(folder, "out");
   const ended = run("init", "zaya-tiny", "--out", out, "--threads", "1");

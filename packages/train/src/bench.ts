@@ -1,7 +1,18 @@
 // Speed of a training step in llama-bench's terms: "train2048" is one update on 2048 random tokens, its random weights with balancing
-// biases under which the experts are evenly used. Every step lies between two measurements of the machine's peak, of which the higher
-// one counts, since the speed of a machine may change from second to second. The operations counted are those of `describe`.
-import { createLimitMeter, describeMachine, type Limits, type Machine, mean, openDevice, standardDeviation, tensor } from "@zaya/kernels";
+// biases under which the experts are evenly used. Every step lies between two measurements of the machine's peak, since the speed of a
+// machine may change from second to second (shareOfLimit). The operations counted are those of `describe`.
+import {
+  createLimitMeter,
+  describeMachine,
+  type Limits,
+  type Machine,
+  type MeasuredSlice,
+  mean,
+  openDevice,
+  shareOfLimit,
+  standardDeviation,
+  tensor,
+} from "@zaya/kernels";
 import { describe, initialise, type ModelConfig, type PresetName, parameters } from "@zaya/model";
 import { z } from "zod";
 import { balanceByForward, biasName, simulateRouters } from "./calibrate.js";
@@ -106,7 +117,7 @@ export async function* bench(options: BenchOptions): AsyncGenerator<BenchEvent, 
   // A rate at which the weights move as in training but the experts stay as they were balanced.
   const learningRate = 1e-5;
   const speeds: number[] = [];
-  const fractions: number[] = [];
+  const slices: MeasuredSlice[] = [];
   let load: number | null = null;
   let number = 0;
   for (; number < warmUp; number++) await training.run(batches(100 + number), number + 1, learningRate);
@@ -117,18 +128,17 @@ export async function* bench(options: BenchOptions): AsyncGenerator<BenchEvent, 
     const started = performance.now();
     const { counts } = await training.run(batch, number, learningRate);
     const seconds = (performance.now() - started) / 1000;
-    const peak = 1e9 * Math.max(before, await meter.measure(dtype));
+    slices.push({ seconds, work: flopsPerStep / 1e9, before, after: await meter.measure(dtype) });
     const { maxMeanExpertLoad } = expertLoad(counts);
     if (maxMeanExpertLoad !== null) load = Math.max(load ?? 0, maxMeanExpertLoad);
     speeds.push(tokens / seconds);
-    fractions.push(flopsPerStep / seconds / peak);
     yield { type: "repetition-end", repetition, of: repetitions, tokensPerSecond: tokens / seconds };
   }
   const { times } = await training.profile(batches(100 + number), number + 1, learningRate);
   for (const limit of ["read", "float32", "bfloat16", "int8"] as const) await meter.measure(limit);
 
   const tokensPerSecond = mean(speeds);
-  const fractionOfLimit = mean(fractions);
+  const fractionOfLimit = shareOfLimit(slices);
   const result: BenchResult = {
     name: `train${tokens}`,
     dtype,
