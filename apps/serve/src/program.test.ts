@@ -116,8 +116,14 @@ test("measures a checkpoint: the machine, its limits, and a result for every tes
     results: expect.any(Array),
   });
   const rest = { dtype: "bfloat16", tokensPerSecond: number, stddev: number, limit: number, fractionOfLimit: number };
-  const row = (name: string, batch: number, depth: number) => ({ name, batch, depth, ...rest });
-  const rows = (depth: number) => [row("pp16", 1, depth), row("tg2", 1, depth), row("tg2", 2, depth)];
+  const details = { operations: expect.arrayContaining([{ name: "experts", milliseconds: number }]), experts: expect.any(Object) };
+  const prompt = { limitedBy: "bfloat16", bytes: null, ...details };
+  const generation = { limitedBy: "read", bytes: expect.objectContaining({ total: number }), ...details };
+  const rows = (depth: number) => [
+    { name: "pp16", batch: 1, depth, ...rest, ...prompt },
+    { name: "tg2", batch: 1, depth, ...rest, ...generation },
+    { name: "tg2", batch: 2, depth, ...rest, ...generation },
+  ];
   expect(answer.results).toEqual([...rows(0), ...rows(8)]);
   output.stdout = "";
   expect(await runProgram(["bench", checkpoint, "-p", "16", "-n", "2", "-b", "2", "-r", "1", "--threads", "1"])).toBe(0);
