@@ -77,7 +77,7 @@ function columns(cells: readonly string[]): string {
 }
 
 const limitNames = { read: "read bandwidth", float32: "float32 peak", bfloat16: "bfloat16 peak", int8: "int8 peak" } as const;
-const formatMilliseconds = (milliseconds: number) => `${milliseconds.toPrecision(3)} ms`;
+const formatMilliseconds = (milliseconds: number) => `${milliseconds < 100 ? milliseconds.toPrecision(3) : milliseconds.toFixed(0)} ms`;
 const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 
 function describeResult(result: BenchResult, { limitedBy, bytes, operations, experts }: BenchDetails): string {
