@@ -98,20 +98,16 @@ function describeResult(result: BenchResult, { limitedBy, bytes, operations, exp
   return lines.join(`\n`);
 }
 
-/** The operations of a step that take at least a hundredth of it, and the rest together. */
+/** The operations of a step that take at least a hundredth of it, and the others together. */
 function describeTimes(operations: BenchDetails["operations"]): string {
-  const total = sumOfTimes(operations);
-  const [large, small] = [
-    operations.filter((each) => each.milliseconds >= total / 100),
-    operations.filter((each) => each.milliseconds < total / 100),
-  ];
-  const shown = [...large, ...(small.length > 0 ? [{ name: "other", milliseconds: sumOfTimes(small) }] : [])];
+  const sum = (some: BenchDetails["operations"]) => some.reduce((all, { milliseconds }) => all + milliseconds, 0);
+  const total = sum(operations);
+  const isLarge = ({ milliseconds }: { readonly milliseconds: number }) => milliseconds >= total / 100;
+  const others = operations.filter((operation) => !isLarge(operation));
+  const shown = operations.filter(isLarge);
+  if (others.length > 0) shown.push({ name: "other", milliseconds: sum(others) });
   const times = shown.map(({ name, milliseconds }) => `${name} ${formatMilliseconds(milliseconds)} (${percent(milliseconds / total)})`);
   return `a step takes ${formatMilliseconds(total)}: ${times.join(", ")}`;
-}
-
-function sumOfTimes(operations: BenchDetails["operations"]): number {
-  return operations.reduce((sum, { milliseconds }) => sum + milliseconds, 0);
 }
 
 function describeLimits({ read, float32, bfloat16, int8 }: Limits): string {
