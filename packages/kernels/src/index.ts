@@ -11,6 +11,7 @@ export {
   type Limits,
   type Machine,
   type MeasuredSlice,
+  memoryLimit,
   shareOfLimit,
 } from "./machine.js";
 export type { InstructionSet } from "./native.js";

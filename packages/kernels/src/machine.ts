@@ -24,6 +24,11 @@ export function describeMachine(device: Device): Machine {
   };
 }
 
+/** Bytes of memory that this process can have at the most: the machine's, or less where its control group sets a limit. */
+export function memoryLimit(): number {
+  return Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
+}
+
 /** What a machine can do: 10⁹ bytes read, or 10⁹ multiplications and additions, a second on all threads. */
 export interface Limits {
   readonly read: number;

@@ -11,14 +11,15 @@ import {
   openDevice,
   shareOfLimit,
   standardDeviation,
-  tensor,
 } from "@zaya/kernels";
-import { describe, initialise, type ModelConfig, type PresetName, parameters } from "@zaya/model";
+import { describe, type ModelConfig, type PresetName } from "@zaya/model";
 import { z } from "zod";
-import { balanceByForward, biasName, simulateRouters } from "./calibrate.js";
+import { balanceByForward } from "./calibrate.js";
 import { randomBatch } from "./create.js";
 import { fail } from "./errors.js";
+import { writeFreshWeights } from "./fresh_weights.js";
 import { expertLoad } from "./load.js";
+import { expectRoom } from "./memory.js";
 import { allocateTrainingState } from "./optimizer.js";
 import { describeIssues, RunOptions } from "./options.js";
 import { resolveConfig } from "./prepare.js";
@@ -88,19 +89,15 @@ export async function* bench(options: BenchOptions): AsyncGenerator<BenchEvent, 
   const { context, windows, accumulation, dtype } = step;
   const resolved = await resolveConfig({ model, from: undefined, context }, null);
   const config: ModelConfig = vocabSize === undefined ? resolved : { ...resolved, vocabSize };
+  await expectRoom(config, step);
 
   await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
   await using store = device.createStore();
   allocateTrainingState(store, config, step);
-  const shapes = new Map(parameters(config).map(({ name, shape }) => [name, shape]));
-  for (const { name, data } of initialise(config, 1)) await store.write(name, tensor("float32", shapes.get(name) ?? [data.length]), data);
+  await writeFreshWeights(store, config, 1);
   const batches = (number: number) =>
     Array.from({ length: accumulation }, (_, part) => randomBatch(config.vocabSize, context, windows, number, part));
   if (config.kind === "zaya") {
-    const router = (layer: number, name: string) => store.read(`model.layers.${layer}.mlp.gate.${name}`) as Float32Array;
-    for (const [layer, biases] of simulateRouters(config, router, 1).entries()) {
-      await store.write(biasName(layer), tensor("float32", [biases.length]), biases);
-    }
     const calibration = Array.from({ length: 4 }, (_, i) => batches(1 + i)[0] ?? fail("INVALID_OPTIONS", "a step needs a microbatch"));
     await balanceByForward(device, store, config, { batches: calibration, rounds: 24, weights: { dtype: "float32", encoding: "plain" } });
   }

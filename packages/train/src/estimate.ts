@@ -1,13 +1,15 @@
 import { freemem } from "node:os";
-import { type Device, openDevice, tensor } from "@zaya/kernels";
-import { type Description, describe, initialise, type ModelConfig, type ParameterKind, type PresetName, parameters } from "@zaya/model";
+import { type Device, isZayaError, openDevice } from "@zaya/kernels";
+import { type Description, describe, type ModelConfig, type ParameterKind, type PresetName, parameters } from "@zaya/model";
 import { z } from "zod";
 import { randomBatch } from "./create.js";
 import { fail } from "./errors.js";
+import { writeFreshWeights } from "./fresh_weights.js";
+import { planMemory, type TrainingMemory } from "./memory.js";
 import { allocateTrainingState } from "./optimizer.js";
 import { describeIssues, RunOptions } from "./options.js";
 import { resolveConfig } from "./prepare.js";
-import { compileStep } from "./step.js";
+import { compileStep, type StepOptions } from "./step.js";
 import { tokenizerOf } from "./tokenizer_files.js";
 
 /** Without a measured step this share of the measured peak is assumed. */
@@ -41,13 +43,7 @@ export interface TrainEstimate {
   readonly description: Description;
   readonly parametersByKind: Readonly<Partial<Record<ParameterKind, number>>>;
   readonly tokensPerStep: number;
-  readonly memory: {
-    /** Float32 weights and the optimizer's tensors, and sums of gradients where a step has several microbatches. */
-    readonly storeBytes: number;
-    /** Activations and gradients of one microbatch; kernels' workspaces are in it when a step was measured. */
-    readonly arenaBytes: number;
-    readonly freeBytes: number;
-  };
+  readonly memory: TrainingMemory & { readonly freeBytes: number };
   readonly flopsPerStep: number;
   /** FLOP/s of this machine now, both in the computing type; null where no device can be opened. */
   readonly peakFlops: number | null;
@@ -75,7 +71,10 @@ export async function estimate(options: EstimateOptions): Promise<TrainEstimate>
   for (const { kind, shape } of parameters(config)) byKind[kind] = (byKind[kind] ?? 0) + shape.reduce((product, n) => product * n, 1);
 
   const memory = { ...(await planMemory(config, parsed.data)), freeBytes: freemem() };
-  const device = await openDevice("cpu", threads === undefined ? {} : { threads }).catch(() => null);
+  const device = await openDevice("cpu", threads === undefined ? {} : { threads }).catch((error: unknown) => {
+    if (isZayaError(error) && error.code === "NATIVE_UNAVAILABLE") return null;
+    throw error;
+  });
   const base = { config, description, parametersByKind: byKind, tokensPerStep, flopsPerStep, memory };
   if (!device)
     return {
@@ -104,23 +103,11 @@ export async function estimate(options: EstimateOptions): Promise<TrainEstimate>
   };
 }
 
-type StepOptions = Parameters<typeof compileStep>[3];
-
-async function planMemory(config: ModelConfig, options: StepOptions): Promise<{ storeBytes: number; arenaBytes: number }> {
-  await using device = await openDevice("null");
-  const store = device.createStore();
-  for (const { name, shape } of parameters(config)) store.allocate(name, tensor("float32", shape));
-  allocateTrainingState(store, config, options);
-  await using step = compileStep(device, store, config, options);
-  return { storeBytes: store.bytes(), arenaBytes: step.arenaBytes };
-}
-
 /** Seconds of the faster of two steps on random tokens, after one to warm up. */
 async function timeSteps(device: Device, config: ModelConfig, options: StepOptions): Promise<number> {
   await using store = device.createStore();
   allocateTrainingState(store, config, options);
-  const shapes = new Map(parameters(config).map(({ name, shape }) => [name, shape]));
-  for (const { name, data } of initialise(config, 1)) await store.write(name, tensor("float32", shapes.get(name) ?? [data.length]), data);
+  await writeFreshWeights(store, config, 1);
   await using step = compileStep(device, store, config, options);
   const seconds: number[] = [];
   for (let number = 1; number <= 3; number++) {

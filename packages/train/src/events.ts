@@ -23,7 +23,7 @@ export interface RunStart {
   readonly tokensPerStep: number;
   readonly data: { readonly documents: number; readonly trainingTokens: number; readonly heldOutTokens: number; readonly cached: boolean };
   readonly vocabSize: number;
-  /** Bytes of the tensors in the store and of the largest executable. */
+  /** Bytes of the tensors in the store, and of the arenas of the step and the evaluation. */
   readonly memory: { readonly storeBytes: number; readonly arenaBytes: number };
   /** Floating-point operations that a step needs once, from the model's accounting. */
   readonly flopsPerStep: number;

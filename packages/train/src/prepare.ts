@@ -15,6 +15,7 @@ import { readDocuments } from "./documents.js";
 import { fail } from "./errors.js";
 import { documentLength, tokeniseFor } from "./evaluate.js";
 import { runPaths, writeAtomically } from "./files.js";
+import { expectRoom } from "./memory.js";
 import type { ParsedOptions } from "./options.js";
 import { tokenizerOf } from "./tokenizer_files.js";
 import { cutWindows, splitDocuments, type Windows } from "./windows.js";
@@ -59,9 +60,10 @@ export async function resolveConfig(
 export async function prepare(options: ParsedOptions): Promise<Prepared> {
   const { out, context, heldOut: fraction, evaluateTokens, signal } = options;
   for (const file of options.data) await stat(file).catch((cause) => fail("INVALID_DATA", `${file}: no such file`, cause));
-  if (typeof options.model === "string") await resolveConfig(options, null);
+  await resolveConfig(options, null);
   const tokenizerFiles = await prepareTokenizer(options);
   const config = await resolveConfig(options, tokenizerFiles);
+  await expectRoom(config, options);
   const corpus = await tokeniseFor(config, {
     tokenizerFiles,
     files: options.data,

@@ -20,7 +20,7 @@ import { addUpdate, countsName, gradientName, type Sums, updateInputs } from "./
 import type { RunOptions } from "./options.js";
 import type { Batch } from "./windows.js";
 
-/** Sums of one step, as `apply` found them. */
+/** Sums over the microbatches of one step. */
 export interface StepSums {
   readonly lossSum: number;
   readonly labels: number;
@@ -31,7 +31,7 @@ export interface StepSums {
 }
 
 export interface TrainingStep extends AsyncDisposable {
-  /** Bytes of the largest arena among its executables. */
+  /** Bytes of the arenas of its executables, all of them held at once. */
   readonly arenaBytes: number;
   /** What it runs, by name; only `step` where a step is one microbatch. */
   readonly graphs: Readonly<Record<string, Graph>>;
@@ -45,7 +45,7 @@ export interface TrainingStep extends AsyncDisposable {
   ): Promise<{ sums: StepSums; times: (readonly [string, number])[] }>;
 }
 
-type StepOptions = Pick<RunOptions, "context" | "windows" | "accumulation" | "optimizer" | "balanceRate" | "dtype">;
+export type StepOptions = Pick<RunOptions, "context" | "windows" | "accumulation" | "optimizer" | "balanceRate" | "dtype">;
 
 /** Compiles a step for a store that holds float32 weights and the tensors of `allocateTrainingState`. */
 export function compileStep(device: Device, store: Store, config: ModelConfig, options: StepOptions): TrainingStep {
@@ -85,7 +85,7 @@ export function compileStep(device: Device, store: Store, config: ModelConfig, o
   }
 
   return {
-    arenaBytes: Math.max(...compiled.map(({ arenaBytes }) => arenaBytes)),
+    arenaBytes: compiled.reduce((sum, { arenaBytes }) => sum + arenaBytes, 0),
     graphs: { ...(first && { accumulate: first }), step: last },
     run: (batches, number, learningRate) => step(batches, number, learningRate, (executable, inputs) => executable.run({ inputs })),
     async profile(batches, number, learningRate) {

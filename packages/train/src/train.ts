@@ -1,13 +1,13 @@
 import { mkdir } from "node:fs/promises";
-import { type Device, openDevice, type Store, tensor } from "@zaya/kernels";
-import { describe, initialise, loadCheckpoint, loadWeights, type ModelConfig, parameters, takeLock } from "@zaya/model";
-import { biasName, simulateRouters } from "./calibrate.js";
+import { type Device, openDevice, type Store } from "@zaya/kernels";
+import { describe, loadCheckpoint, loadWeights, type ModelConfig, takeLock } from "@zaya/model";
 import { findLatest, loadRun, type RunState, saveRun } from "./checkpoint.js";
 import { createClock } from "./clock.js";
 import { fail, type TrainErrorCode } from "./errors.js";
 import { compileEvaluator, type Evaluator, type LossSums, lossFigures } from "./evaluate.js";
 import type { EvaluationEnd, RunStart, StepEnd, TrainEvent } from "./events.js";
 import { readJson, runPaths, writeAtomically } from "./files.js";
+import { writeFreshWeights } from "./fresh_weights.js";
 import { expertLoad } from "./load.js";
 import { openMetrics } from "./metrics.js";
 import { allocateTrainingState } from "./optimizer.js";
@@ -126,7 +126,7 @@ async function* runSteps(options: ParsedOptions, prepared: Prepared): AsyncGener
   await using metrics = await openMetrics(paths.metrics, state.step);
   await using timings = await openMetrics(paths.timings, state.step);
 
-  const arenaBytes = Math.max(step.arenaBytes, evaluator?.arenaBytes ?? 0);
+  const arenaBytes = step.arenaBytes + (evaluator?.arenaBytes ?? 0);
   const start = runStart(options, prepared, latest?.state.step ?? null, { storeBytes: store.bytes(), arenaBytes });
   const { flopsPerStep } = start;
   const peak = peakMeter(device, options.dtype);
@@ -214,14 +214,7 @@ async function startWeights(store: Store, config: ModelConfig, { from, seed, sig
     await loadWeights(store, checkpoint, { dtype: "float32", encoding: "plain", ...(signal ? { signal } : {}) });
     return;
   }
-  const shapes = new Map(parameters(config).map(({ name, shape }) => [name, shape]));
-  for (const { name, data } of initialise(config, seed))
-    await store.write(name, tensor("float32", shapes.get(name) ?? [data.length]), data);
-  if (config.kind !== "zaya") return;
-  const router = (layer: number, name: string) => store.read(`model.layers.${layer}.mlp.gate.${name}`) as Float32Array;
-  for (const [layer, biases] of simulateRouters(config, router, seed).entries()) {
-    await store.write(biasName(layer), tensor("float32", [biases.length]), biases);
-  }
+  await writeFreshWeights(store, config, seed);
 }
 
 async function runStep(

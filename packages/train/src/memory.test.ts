@@ -1,0 +1,33 @@
+import { openDevice } from "@zaya/kernels";
+import { presets } from "@zaya/model";
+import { expect, test } from "vitest";
+import { writeFreshWeights } from "./fresh_weights.js";
+import { expectRoom, planMemory } from "./memory.js";
+import { allocateTrainingState } from "./optimizer.js";
+import { parseOptions } from "./options.js";
+import { compileStep } from "./step.js";
+
+const config = presets["zaya-tiny"];
+const base = parseOptions({ model: "zaya-tiny", data: ["none"], out: "none", steps: 1, context: 64, windows: 2 });
+
+test.each([1, 2, 3])("plans what a step of %i microbatches takes, but for kernels' workspaces", async (accumulation) => {
+  const options = { ...base, accumulation };
+  const planned = await planMemory(config, options);
+  await using device = await openDevice("cpu", { threads: 1 });
+  const before = device.memory().currentBytes;
+  await using store = device.createStore();
+  allocateTrainingState(store, config, options);
+  await writeFreshWeights(store, config, 1);
+  await using step = compileStep(device, store, config, options);
+  expect(device.memory().currentBytes - before).toBe(store.bytes() + step.arenaBytes);
+  expect(store.bytes()).toBe(planned.storeBytes);
+  expect(step.arenaBytes).toBeGreaterThanOrEqual(planned.arenaBytes);
+  expect(step.arenaBytes).toBeLessThan(2 * planned.arenaBytes);
+});
+
+test("has room for a small step, and refuses one of a billion tokens with both figures", async () => {
+  await expectRoom(config, base);
+  const refused = expectRoom(config, { ...base, context: 1e6, windows: 1e3 });
+  await expect(refused).rejects.toThrow(/takes \d+\.\d GB of memory, .* and there are \d+\.\d GB/);
+  await expect(refused).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
+});
