@@ -15,6 +15,7 @@
 #include "core/plan.h"
 #include "core/processor.h"
 #include "cpu/measure.h"
+#include "cpu/measure_products.h"
 
 namespace {
 
@@ -355,7 +356,8 @@ Napi::Value memory(const Napi::CallbackInfo& info) {
 
 void reset_peak(const Napi::CallbackInfo&) { zaya::reset_peak(); }
 
-// Every instruction set, the best last: its name, whether this build has kernels for it, and what the processor lacks.
+// Every instruction set, the best last: its name, whether this build has kernels for it, what the processor lacks, and the instruction that
+// multiplies operands of each type.
 Napi::Value instruction_sets(const Napi::CallbackInfo& info) {
   auto sets = Napi::Array::New(info.Env());
   for (int i = 0; i < zaya::num_isas; i++) {
@@ -366,6 +368,11 @@ Napi::Value instruction_sets(const Napi::CallbackInfo& info) {
     set.Set("name", zaya::name_of(isa));
     set.Set("built", zaya::num_operations(isa) > 0);
     set.Set("missing", missing);
+    auto instructions = Napi::Object::New(info.Env());
+    instructions.Set("float32", zaya::product_body(isa, zaya::Product::float32).instruction);
+    instructions.Set("bfloat16", zaya::product_body(isa, zaya::Product::bfloat16).instruction);
+    instructions.Set("int8", zaya::product_body(isa, zaya::Product::int8).instruction);
+    set.Set("instructions", instructions);
     sets.Set(static_cast<uint32_t>(i), set);
   }
   return sets;

@@ -93,7 +93,9 @@ __attribute__((noinline)) void int8_portable() {
 }
 
 // lanes: products of one instruction, or of one group of them.
-constexpr ProductBody body(void (*run)(), int chains, int lanes) { return {run, 2.0 * lanes * chains * static_cast<double>(steps)}; }
+constexpr ProductBody body(const char* instruction, void (*run)(), int chains, int lanes) {
+  return {instruction, run, 2.0 * lanes * chains * static_cast<double>(steps)};
+}
 
 }  // namespace
 
@@ -101,11 +103,15 @@ ProductBody product_body(Isa isa, Product product) {
   switch (isa) {
 #if defined(__x86_64__)
     case Isa::avx512:
-      if (product == Product::int8) return body(int8_avx512, avx512_chains, 64);
-      return product == Product::bfloat16 ? body(bfloat16_avx512, avx512_chains, 32) : body(float32_avx512, avx512_chains, 16);
-    case Isa::avx2: return product == Product::int8 ? body(int8_avx2, avx2_chains, 32) : body(float32_avx2, avx2_chains, 8);
+      if (product == Product::int8) return body("vpdpbusd", int8_avx512, avx512_chains, 64);
+      if (product == Product::bfloat16) return body("vdpbf16ps", bfloat16_avx512, avx512_chains, 32);
+      return body("vfmadd", float32_avx512, avx512_chains, 16);
+    case Isa::avx2:
+      return product == Product::int8 ? body("vpmaddubsw", int8_avx2, avx2_chains, 32) : body("vfmadd", float32_avx2, avx2_chains, 8);
 #endif
-    default: return product == Product::int8 ? body(int8_portable, portable_chains, 8) : body(float32_portable, portable_chains, 4);
+    default:
+      return product == Product::int8 ? body("plain C++", int8_portable, portable_chains, 8)
+                                      : body("plain C++", float32_portable, portable_chains, 4);
   }
 }
 

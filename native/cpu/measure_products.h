@@ -7,6 +7,7 @@ namespace zaya {
 enum class Product { float32, bfloat16, int8 };
 
 struct ProductBody {
+  const char* instruction;  // the best one of the set for the type, which its kernels use too
   void (*run)();
   double operations;  // multiplications and additions of one run
 };

@@ -2,12 +2,13 @@ import { availableParallelism } from "node:os";
 import { fail, ZayaError } from "./errors.js";
 import { bindSizes, type Executable, inputNames, orderInputs, type RunOptions } from "./executable.js";
 import { createGraph, type Graph, type Value } from "./graph.js";
-import { whyBest } from "./instruction_sets.js";
+import { type InstructionSetInfo, whyBest } from "./instruction_sets.js";
 import { layOut } from "./layout.js";
 import { lower } from "./lower.js";
 import { type InstructionSet, loadAddon } from "./native.js";
 import { encode } from "./ops/encode.js";
 import { inputValues, sizesOf, writePlan } from "./plan.js";
+import { matrixProducts } from "./products.js";
 import { schedule } from "./schedule.js";
 import { arrayFor, type OpenStore, openStore, type Store, type StoreBackend, type TensorData } from "./store.js";
 import { describeType, tensor } from "./types.js";
@@ -60,6 +61,8 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
   const isa = given ?? (process.env.ZAYA_ISA as DeviceOptions["isa"]);
   const native = callNative(() => new addon.Device(threads, isa ?? ""), "INVALID_ARGUMENT");
   const operations = new Map(native.operations().map((name, i) => [name, i]));
+  const instructionSets = addon.instructionSets();
+  const { instructions } = instructionSets.find(({ name }) => name === native.isa) as InstructionSetInfo;
   const guardBytes = guard ? 64 : 0;
   let last: Promise<unknown> = Promise.resolve();
   let active = 0;
@@ -109,7 +112,7 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
   const device: Device = {
     kind: "cpu",
     isa: native.isa,
-    isaReason: given ? "asked for by the program" : isa ? "asked for by ZAYA_ISA" : whyBest(addon.instructionSets(), native.isa),
+    isaReason: given ? "asked for by the program" : isa ? "asked for by ZAYA_ISA" : whyBest(instructionSets, native.isa),
     threads,
     memory: () => addon.memory(),
     resetPeak: () => addon.resetPeak(),
@@ -171,6 +174,7 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
       return {
         arenaBytes: layout.arenaBytes,
         steps: plan.steps.map((node) => node.name),
+        products: matrixProducts(plan.steps, instructions),
         run: (options = {}) => counted(enqueue(() => start(options, false))),
         read(output, begin, end) {
           if (dropped || disposed) fail("DISPOSED", "the executable was disposed");
@@ -205,6 +209,8 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
   };
   return device;
 }
+
+const noInstructions = { float32: "none", bfloat16: "none", int8: "none" };
 
 /** Plans graphs without running them: layout and byte counts of any model in milliseconds. Kernel workspaces are not counted. */
 function openNullDevice(threads: number): Device {
@@ -246,6 +252,7 @@ function openNullDevice(threads: number): Device {
       return {
         arenaBytes: layout.arenaBytes,
         steps: plan.steps.map((node) => node.name),
+        products: matrixProducts(plan.steps, noInstructions),
         run: async () => unavailable(),
         read: unavailable,
         profile: async () => unavailable(),

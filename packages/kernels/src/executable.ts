@@ -1,5 +1,6 @@
 import { fail } from "./errors.js";
 import type { Graph, Value } from "./graph.js";
+import type { MatrixProduct } from "./products.js";
 import { expectArray, type TensorData } from "./store.js";
 import { describeType, type Size, type TensorType } from "./types.js";
 
@@ -21,6 +22,8 @@ export interface Executable extends AsyncDisposable {
   readonly arenaBytes: number;
   /** Operations in the order in which they run, by name. */
   readonly steps: readonly string[];
+  /** Which kernels multiply which matrices of the store, and as what. */
+  readonly products: readonly MatrixProduct[];
   /** Runs once. Runs on one device follow each other; the event loop is never blocked. */
   run(options?: RunOptions): Promise<Record<string, TensorData>>;
   /**

@@ -17,6 +17,7 @@ export {
 export type { InstructionSet } from "./native.js";
 export type { Attributes, Cost, Operation } from "./operation.js";
 export * as ops from "./ops/index.js";
+export type { MatrixProduct, Operands } from "./products.js";
 export { decodeGraph, encodeGraph } from "./protobuf.js";
 export { mean, median, standardDeviation } from "./statistics.js";
 export type { Store, TensorData } from "./store.js";

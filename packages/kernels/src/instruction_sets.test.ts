@@ -3,10 +3,11 @@ import { openDevice } from "./device.js";
 import { type InstructionSetInfo, whyBest } from "./instruction_sets.js";
 import { loadAddon } from "./native.js";
 
+const instructions = { float32: "", bfloat16: "", int8: "" };
 const sets: readonly InstructionSetInfo[] = [
-  { name: "portable", built: true, missing: [] },
-  { name: "avx2", built: false, missing: [] },
-  { name: "avx512", built: true, missing: ["avx512bf16", "avx512vnni"] },
+  { name: "portable", built: true, missing: [], instructions },
+  { name: "avx2", built: false, missing: [], instructions },
+  { name: "avx512", built: true, missing: ["avx512bf16", "avx512vnni"], instructions },
 ];
 
 test("says what a processor lacks for better kernels", () => {

@@ -1,4 +1,5 @@
 import type { InstructionSet } from "./native.js";
+import type { Operands } from "./products.js";
 
 /** What the addon knows of a set of kernels: whether this build has it, and what this processor lacks for it. */
 export interface InstructionSetInfo {
@@ -6,6 +7,8 @@ export interface InstructionSetInfo {
   readonly built: boolean;
   /** Features by the names that compilers give them. */
   readonly missing: readonly string[];
+  /** What multiplies operands of each type. */
+  readonly instructions: Readonly<Record<Operands, string>>;
 }
 
 /** Why `chosen` was taken, of sets with the best last: "the best of this processor; no avx512: it lacks avx512bf16". */
