@@ -55,8 +55,14 @@ test("completes a prompt on stdout, the same for the same seed", async () => {
 test("serves by default, tells what to open, and finishes what runs when it is told to stop", async () => {
   const ended = runProgram([checkpoint, "--port", "0", "--threads", "1", "--context", "1024"]);
   await until(() => output.stdout.includes("curl"));
-  expect(output.stdout).toMatch(/tiny {2}[\d.]+ K parameters, [\d.]+ K active · bfloat16/);
-  expect(output.stdout).toMatch(/kernels \w+ on 1 thread \((the best of this processor|asked for by ZAYA_ISA)/);
+  expect(output.stdout).toMatch(/tiny {2}[\d.]+ K parameters, [\d.]+ K active\n/);
+  expect(output.stdout).toMatch(
+    /kernels \w+ on 1 thread \((the best of this processor|asked for by ZAYA_ISA).*\); types of weights: asked for as bfloat16, of keys and values: bfloat16\n/,
+  );
+  expect(output.stdout).toMatch(
+    /\n {2}bfloat16 products, [^:]+: projections bfloat16 \(cca_project, linear\), experts bfloat16 \(experts\), head/,
+  );
+  expect(output.stdout).toMatch(/\n {2}float32 products, [^:]+: convolutions float32 \(cca_heads\), router float32 \(router\)\n/);
   expect(output.stdout).toMatch(
     /expected ≤ [\d.]+ tokens\/s for one request \([\d.]+ KB a token at [\d.]+ [KMG]B\/s: head [\d.]+ KB, attention/,
   );

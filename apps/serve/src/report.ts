@@ -1,4 +1,4 @@
-import type { Engine, EngineMemory, ExpectedSpeed, WeightTypes } from "@zaya/serve";
+import type { Engine, EngineMemory, ExpectedSpeed, WeightProducts } from "@zaya/serve";
 import pc from "picocolors";
 import { formatBytes, formatCount } from "./format.js";
 
@@ -8,8 +8,9 @@ export function describeEngine({ model, stats }: Engine): string {
   const total = Object.values(memory).reduce((sum, bytes) => sum + bytes, 0);
   const parameters = `${formatCount(model.totalParameters)} parameters, ${formatCount(model.activeParameters)} active`;
   return [
-    `${pc.bold(model.id)}  ${parameters} · ${describeWeights(model.weightTypes)}, cache ${model.cacheDtype}`,
-    `kernels ${model.isa} on ${model.threads} thread${model.threads === 1 ? "" : "s"} (${model.isaReason})`,
+    `${pc.bold(model.id)}  ${parameters}`,
+    `kernels ${model.isa} on ${model.threads} thread${model.threads === 1 ? "" : "s"} (${model.isaReason}); types of weights: ${model.typesReason}, of keys and values: ${model.cacheDtype}`,
+    ...describeProducts(model.products),
     `memory ${formatBytes(total)} (${describeMemory(memory)}) · context ${model.contextTokens} tokens, ${slotsTotal} request${slotsTotal === 1 ? "" : "s"} at once, ${pagesTotal} pages`,
     ...(model.expected ? [describeExpected(model.expected)] : []),
   ].join("\n");
@@ -22,12 +23,17 @@ export function describeMemory({ weights, mapped, cache, step }: EngineMemory): 
   return `weights ${[...own, ...shared].join(" and ")}, cache ${formatBytes(cache)}, step ${formatBytes(step)}`;
 }
 
-/** "bfloat16", or "experts int4, attention and head int8". */
-function describeWeights(types: WeightTypes): string {
-  const names = new Map<string, string[]>();
-  for (const [name, type] of Object.entries(types)) names.set(type, [...(names.get(type) ?? []), name]);
-  const [only, another] = names.keys();
-  return another === undefined ? `${only}` : [...names].map(([type, each]) => `${each.join(" and ")} ${type}`).join(", ");
+/**
+ * A line for each type that operands are multiplied as: "  int8 products, vpdpbusd: projections int8 (cca_project, linear), experts int4 (experts)".
+ * Weights come in their own type and are unpacked on the way, activations are rounded.
+ */
+export function describeProducts(products: readonly WeightProducts[]): string[] {
+  const lines = new Map<string, string[]>();
+  for (const { weights, stored, operands, instruction, operations } of products) {
+    const line = `  ${operands} products, ${instruction}`;
+    lines.set(line, [...(lines.get(line) ?? []), `${weights} ${stored} (${operations.join(", ")})`]);
+  }
+  return [...lines].map(([line, weights]) => `${line}: ${weights.join(", ")}`);
 }
 
 /** Reading the weights of a token takes this long at least: "expected ≤ 27.4 tokens/s (1.13 GB a token at 31.0 GB/s: head …)". */

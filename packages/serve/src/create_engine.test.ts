@@ -180,13 +180,20 @@ test("holds nothing when memory cannot be measured", async () => {
   expect(device.memory().currentBytes).toBe(before);
 });
 
-test("tells how its weights are kept, and how fast they can be read", async () => {
+test("tells how its weights are kept and multiplied, and how fast they can be read", async () => {
   const seen: [number, number][] = [];
   const onProgress = (done: number, total: number) => seen.push([done, total]);
   await using engine = await createEngine(join(dir, "tiny"), { dtype: "bfloat16", measure: true, onProgress });
-  const { expected, weightTypes, isa, isaReason } = engine.model;
+  const { expected, products, typesReason, isa, isaReason } = engine.model;
   expect(engine.stats().memory).toMatchObject({ weights: seen.at(-1)?.[1], mapped: 0 });
-  expect(weightTypes).toEqual({ experts: "bfloat16", attention: "bfloat16", head: "bfloat16" });
+  expect(products.map(({ weights, stored, operands, operations }) => [weights, stored, operands, ...operations])).toEqual([
+    ["projections", "bfloat16", "bfloat16", "cca_project", "linear"],
+    ["convolutions", "float32", "float32", "cca_heads"],
+    ["router", "float32", "float32", "router"],
+    ["experts", "bfloat16", "bfloat16", "experts"],
+    ["head", "bfloat16", "bfloat16", "linear"],
+  ]);
+  expect(typesReason).toBe("asked for as bfloat16");
   expect([isa, isaReason]).not.toContain("");
   expect(expected?.tokensPerSecond).toBeCloseTo((expected?.readBandwidth ?? 0) / (expected?.decodeBytes.total ?? 0), 6);
   expect(expected?.decodeBytes).toMatchObject({ head: 320 * 128 * 2, keysAndValues: 0 });

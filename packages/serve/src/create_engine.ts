@@ -6,14 +6,11 @@ import {
   loadCheckpoint,
   loadTokenizer,
   type ModelConfig,
-  type ParameterKind,
-  parameters,
   readTokenizerFiles,
   storedType,
   type Tokenizer,
-  type WeightStorage,
 } from "@zaya/model";
-import { assembleEngine, type Engine, type ExpectedSpeed, type WeightTypes } from "./engine.js";
+import { assembleEngine, type Engine, type ExpectedSpeed } from "./engine.js";
 import { createIdTokenizer } from "./id_tokenizer.js";
 import { type CacheDtype, type ModelRunner, openModelRunner } from "./model_runner.js";
 import { pageTokens } from "./runner.js";
@@ -86,9 +83,10 @@ export async function createEngine(source: string | EngineSource, options: Engin
           activeParameters: counts.active,
           dtype,
           cacheDtype,
-          weightTypes: weightTypes(config, runner.weights),
           isa: runner.device.isa,
           isaReason: runner.device.isaReason,
+          products: runner.products,
+          typesReason: checkpoint.weights ? "the checkpoint's own" : `asked for as ${dtype}`,
           threads: runner.device.threads,
           expected: options.measure ? await expectedSpeed(config, runner) : null,
         },
@@ -112,18 +110,6 @@ async function openTokenizer(source: string | EngineSource, { vocabSize, eosToke
 async function readTokenizer(dir: string, vocabSize: number, eosTokenId = -1): Promise<Tokenizer> {
   const files = await readTokenizerFiles(dir);
   return "tokenizer.json" in files ? loadTokenizer(files) : createIdTokenizer(vocabSize, eosTokenId < 0 ? null : eosTokenId);
-}
-
-function weightTypes(config: ModelConfig, weights: WeightStorage): WeightTypes {
-  const typeOf = (wanted: readonly ParameterKind[]) => {
-    const spec = parameters(config).find(({ kind, layer }) => wanted.includes(kind) && (layer ?? 0) === 0);
-    return spec ? storedType(spec, weights).dtype : weights.dtype;
-  };
-  return {
-    experts: typeOf(["expert"]),
-    attention: typeOf(["matrix"]),
-    head: typeOf(config.tieWordEmbeddings ? ["embedding"] : ["head"]),
-  };
 }
 
 async function expectedSpeed(config: ModelConfig, { device, weights }: ModelRunner): Promise<ExpectedSpeed> {

@@ -3,6 +3,7 @@ import { ZayaError } from "@zaya/kernels";
 import type { Description, Tokenizer } from "@zaya/model";
 import { createGeneration, type PreparedRequest } from "./generation.js";
 import type { CacheDtype } from "./model_runner.js";
+import type { WeightProducts } from "./products.js";
 import { type GenerateEvent, type GenerateRequest, parseRequest } from "./request.js";
 import type { StepRunner } from "./runner.js";
 import { createScheduler, type SchedulerStats } from "./scheduler.js";
@@ -22,21 +23,15 @@ export interface ModelInfo {
   readonly dtype: "float32" | "bfloat16";
   /** Type of cached keys and values. */
   readonly cacheDtype: CacheDtype;
-  /** Element types of the matrices as they are kept. */
-  readonly weightTypes: WeightTypes;
   /** Instruction set of the kernels, and why it is this one. */
   readonly isa: string;
   readonly isaReason: string;
+  /** How each kind of weights is kept and multiplied, and where the types come from: "the checkpoint's own", or the option `dtype`. */
+  readonly products: readonly WeightProducts[];
+  readonly typesReason: string;
   readonly threads: number;
   /** How fast it can be at most; null where it was not to be measured. */
   readonly expected: ExpectedSpeed | null;
-}
-
-/** Element types of the matrices, by what they are for. */
-export interface WeightTypes {
-  readonly experts: string;
-  readonly attention: string;
-  readonly head: string;
 }
 
 /** What reading memory allows a request that runs alone: every weight that a token uses is read once. */

@@ -8,9 +8,9 @@ export {
   type EngineStats,
   type ExpectedSpeed,
   type ModelInfo,
-  type WeightTypes,
 } from "./engine.js";
 export type { ScoredToken, TokenLogprob } from "./logprobs.js";
 export type { CacheDtype } from "./model_runner.js";
+export type { WeightProducts } from "./products.js";
 export { type GenerateEvent, GenerateRequest, type Usage } from "./request.js";
 export { type LogitRow, numRanked, pageTokens, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";

@@ -1,6 +1,7 @@
 import { type Device, type Executable, maxBytes, openDevice, type TensorData } from "@zaya/kernels";
 import { allocateCache, type Checkpoint, generationGraph, loadWeights, parameters, storedType, type WeightStorage } from "@zaya/model";
 import { expectRoom } from "./expect_room.js";
+import { type WeightProducts, weightProducts } from "./products.js";
 import { type LogitRow, numRanked, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
 
 /** What keys and values can be cached as: bfloat16 takes half of float32's memory, int8 a quarter. */
@@ -33,6 +34,8 @@ export interface StepInspection {
 export interface ModelRunner extends StepRunner {
   readonly device: Device;
   readonly weights: WeightStorage;
+  /** How each kind of weights is multiplied. */
+  readonly products: readonly WeightProducts[];
   /** Native bytes: weights of its own and mapped ones, caches, and the executable's intermediate values. */
   readonly memory: { readonly weights: number; readonly mapped: number; readonly cache: number; readonly step: number };
   /** Like `run`, and tells what happened inside. The first time it compiles an executable of its own. */
@@ -70,6 +73,7 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
     return {
       device,
       weights,
+      products: weightProducts(checkpoint.config, executable.products),
       limits: { ...limits, vocabSize: checkpoint.config.vocabSize },
       memory: {
         weights: weightBytes,

@@ -45,7 +45,7 @@ describe("tokenizer, health and metrics", () => {
 
   test("tells what it runs on", async () => {
     expect(await (await fetch(`${toy.origin}/props`)).json()).toMatchObject({
-      model: { isa: expect.any(String), isaReason: expect.any(String), weightTypes: { head: "float32" }, expected: null },
+      model: { isa: expect.any(String), isaReason: expect.any(String), products: [], expected: null },
       memory: { weights: expect.any(Number) },
       total_slots: expect.any(Number),
       n_ctx: expect.any(Number),
