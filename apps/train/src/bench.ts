@@ -1,13 +1,14 @@
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import type { Limits } from "@zaya/kernels";
+import type { Limits, Machine } from "@zaya/kernels";
 import { configJson, type ModelConfig, presets } from "@zaya/model";
 import { type BenchEvent, type BenchOptions, type BenchResult, bench } from "@zaya/train";
 import type { Command } from "commander";
 import pc from "picocolors";
 import { addShapeOptions, given, printJson, wholeNumber } from "./commands.js";
-import { exitCode, InputError } from "./exit.js";
+import { exitCode, InputError, StoppedError } from "./exit.js";
 import { formatBytes, formatCount } from "./format.js";
+import { interruptible } from "./interrupt.js";
 import { createProgressLine } from "./progress.js";
 
 export function addBenchCommand(program: Command): void {
@@ -28,52 +29,56 @@ export function addBenchCommand(program: Command): void {
   });
 }
 
+/** What --json prints, as far as the benchmark came. */
+interface Report {
+  machine: Machine | null;
+  limits: Limits | null;
+  readonly results: BenchResult[];
+  reference?: { readonly name: string; readonly tokensPerSecond: number };
+}
+
 /** Ctrl-C ends it after the step in progress, or the reference; what is done stands. */
 async function runBench(options: BenchOptions, { json, reference }: { json: boolean; reference: string | undefined }): Promise<void> {
-  const controller = new AbortController();
-  const stop = () => controller.abort(new Error("stopped"));
-  process.once("SIGINT", stop);
   const progress = createProgressLine();
   const print = (line: string) => {
     progress.end();
     if (!json) process.stdout.write(`${line}\n`);
   };
-  let start: Extract<BenchEvent, { type: "bench-start" }> | null = null;
-  let limits: Limits | null = null;
-  const results: BenchResult[] = [];
-  let peer: { readonly name: string; readonly tokensPerSecond: number } | undefined;
+  const report: Report = { machine: null, limits: null, results: [] };
   try {
     progress.update("balancing the experts …");
-    for await (const event of bench({ ...options, signal: controller.signal })) {
-      if (event.type === "bench-start") {
-        start = event;
-        print(describeStart(event));
-      } else if (event.type === "repetition-end") {
-        progress.update(`step ${event.repetition} of ${event.of}: ${event.tokensPerSecond.toFixed(0)} tokens/s`);
-      } else if (event.type === "result") {
-        results.push(event.result);
-        print(describeResult(event));
-      } else {
-        limits = event.limits;
-        print(describeLimits(limits));
+    await interruptible("stopped", async (signal) => {
+      let config: ModelConfig | undefined;
+      for await (const event of bench({ ...options, signal })) {
+        if (event.type === "bench-start") {
+          config = event.config;
+          report.machine = event.machine;
+          print(describeStart(event));
+        } else if (event.type === "repetition-end") {
+          progress.update(`step ${event.repetition} of ${event.of}: ${event.tokensPerSecond.toFixed(0)} tokens/s`);
+        } else if (event.type === "result") {
+          report.results.push(event.result);
+          print(describeResult(event));
+        } else {
+          report.limits = event.limits;
+          print(describeLimits(event.limits));
+        }
       }
-    }
-    const [result] = results;
-    if (reference !== undefined && start && result) {
+      const [result] = report.results;
+      if (reference === undefined || !config || !result || !report.machine) return;
       progress.update("the reference implementation …");
-      const tokensPerSecond = await runReference(reference, start.config, result, start.machine.threads, controller.signal);
-      peer = { name: result.name, tokensPerSecond };
+      const tokensPerSecond = await runReference(reference, config, result, report.machine.threads, signal);
+      report.reference = { name: result.name, tokensPerSecond };
       const ratio = (result.tokensPerSecond / tokensPerSecond).toFixed(2);
       print(`reference, bfloat16: ${tokensPerSecond.toFixed(0)} tokens/s; this is ${ratio} × as fast`);
-    }
+    });
   } catch (error) {
-    if (!controller.signal.aborted) throw error;
+    if (!(error instanceof StoppedError)) throw error;
     process.exitCode = exitCode.partial;
   } finally {
     progress.end();
-    process.off("SIGINT", stop);
   }
-  if (json) printJson({ machine: start?.machine ?? null, limits, results, reference: peer });
+  if (json) printJson(report);
 }
 
 function describeLimits({ read, float32, bfloat16 }: Limits): string {

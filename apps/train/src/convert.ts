@@ -1,8 +1,9 @@
 import { type ConversionEstimate, convertCheckpoint } from "@zaya/model";
 import type { Command } from "commander";
 import { printJson } from "./commands.js";
-import { exitCode, StoppedError } from "./exit.js";
+import { exitCode } from "./exit.js";
 import { formatBytes } from "./format.js";
+import { interruptible } from "./interrupt.js";
 import { createProgressLine } from "./progress.js";
 
 export function addConvertCommand(program: Command): void {
@@ -17,13 +18,9 @@ export function addConvertCommand(program: Command): void {
     .option("--dry-run", "only check, from configuration, index and headers, and say what would be written")
     .option("--json", "print every event as a line of JSON")
     .action(async (from: string, to: string, { dryRun = false, json = false }) => {
-      const controller = new AbortController();
-      const interrupt = () =>
-        controller.abort(new StoppedError("stopped; nothing was left in the new folder that looks like a checkpoint"));
-      process.once("SIGINT", interrupt);
       const progress = createProgressLine();
-      try {
-        for await (const event of convertCheckpoint({ from, to, dryRun, signal: controller.signal })) {
+      await interruptible("stopped; nothing was left in the new folder that looks like a checkpoint", async (signal) => {
+        for await (const event of convertCheckpoint({ from, to, dryRun, signal })) {
           if (json) printJson(event);
           if (event.type === "convert-start") {
             if (!json) process.stdout.write(`${describe(event.estimate)}\n`);
@@ -37,9 +34,7 @@ export function addConvertCommand(program: Command): void {
             if (!event.dryRun) process.stdout.write(`${event.dir}: ${event.files.length} files, ${formatBytes(event.bytes)}\n`);
           }
         }
-      } finally {
-        process.off("SIGINT", interrupt);
-      }
+      });
     });
 }
 

@@ -1,7 +1,8 @@
-import { type EvaluateOptions, evaluate } from "@zaya/train";
+import { type EvaluateEvent, type EvaluateOptions, evaluate } from "@zaya/train";
 import type { Command } from "commander";
 import { dtypeOption, given, printJson, wholeNumber } from "./commands.js";
 import { formatCount } from "./format.js";
+import { interruptible } from "./interrupt.js";
 import { createProgressLine } from "./progress.js";
 
 export function addEvaluateCommand(program: Command): void {
@@ -20,20 +21,26 @@ export function addEvaluateCommand(program: Command): void {
     .option("--json", "print the result as JSON")
     .action(async (checkpoint: string, data: string[], { json, ...rest }) => {
       const progress = createProgressLine();
-      for await (const event of evaluate(given({ ...rest, checkpoint, data }) as EvaluateOptions)) {
-        if (event.type === "batch-end") {
-          if (!json)
-            progress.update(`${formatCount(event.tokens)} of ${formatCount(event.totalTokens)} tokens  loss ${event.loss.toFixed(4)}`);
-          continue;
-        }
+      try {
+        await interruptible("stopped", async (signal) => {
+          for await (const event of evaluate({ ...given({ ...rest, checkpoint, data }), signal } as EvaluateOptions)) {
+            if (event.type === "batch-end") {
+              if (!json)
+                progress.update(`${formatCount(event.tokens)} of ${formatCount(event.totalTokens)} tokens  loss ${event.loss.toFixed(4)}`);
+              continue;
+            }
+            progress.end();
+            if (json) printJson(event);
+            else process.stdout.write(`${describeLoss(event)}\n`);
+          }
+        });
+      } finally {
         progress.end();
-        if (json) printJson(event);
-        else {
-          const load = event.maxMeanExpertLoad === null ? "" : `; max/mean expert load ${event.maxMeanExpertLoad.toFixed(2)}`;
-          process.stdout.write(
-            `${event.loss.toFixed(4)} nats a token, ${event.bitsPerByte.toFixed(4)} bits a byte over ${event.tokens} tokens, ${event.bytes} bytes${load}\n`,
-          );
-        }
       }
     });
+}
+
+function describeLoss({ loss, bitsPerByte, tokens, bytes, maxMeanExpertLoad }: Extract<EvaluateEvent, { type: "evaluation-end" }>): string {
+  const load = maxMeanExpertLoad === null ? "" : `; max/mean expert load ${maxMeanExpertLoad.toFixed(2)}`;
+  return `${loss.toFixed(4)} nats a token, ${bitsPerByte.toFixed(4)} bits a byte over ${tokens} tokens, ${bytes} bytes${load}`;
 }

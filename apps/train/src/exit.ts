@@ -13,7 +13,7 @@ const codes: Readonly<Record<string, number>> = {
 };
 
 /** Problems of the file system that are the caller's to solve. */
-const inputProblems = new Set(["ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "EROFS", "EEXIST"]);
+const inputProblems = new Set(["ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR", "EROFS", "EEXIST", "ENOSPC"]);
 
 /** A mistake of the caller, told in one line. */
 export class InputError extends Error {}

@@ -6,7 +6,7 @@ export function formatCount(n: number): string {
     [1e6, "M"],
     [1e3, "k"],
   ] as const) {
-    if (Math.abs(n) >= size) return `${(n / size).toPrecision(3)} ${unit}`;
+    if (Math.abs(n) >= 0.9995 * size) return `${(n / size).toPrecision(3)} ${unit}`;
   }
   return String(Math.round(n));
 }

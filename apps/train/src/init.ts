@@ -2,8 +2,9 @@ import { presets, runKinds } from "@zaya/model";
 import { type CreateEvent, type CreateOptions, createCheckpoint } from "@zaya/train";
 import { type Command, Option } from "commander";
 import { dtypeOption, given, printJson, wholeNumber } from "./commands.js";
-import { InputError, StoppedError } from "./exit.js";
+import { InputError } from "./exit.js";
 import { formatBytes, formatCount } from "./format.js";
+import { interruptible } from "./interrupt.js";
 import { createProgressLine, type ProgressLine } from "./progress.js";
 
 export function addInitCommand(program: Command): void {
@@ -11,9 +12,7 @@ export function addInitCommand(program: Command): void {
     .command("init")
     .summary("a random checkpoint of a preset")
     .description(
-      `Writes a random checkpoint, a tensor at a time, with balancing biases under which experts are evenly used: up to 5e8 parameters found by
-running the model on random tokens, above by simulating its routers on normal inputs. With --to it is written as kernels read it, to be
-memory-mapped when it is served.`,
+      "Writes a random checkpoint, a tensor at a time, with balancing biases under which experts are evenly used: up to 5e8 parameters found by running the model on random tokens, above by simulating its routers on normal inputs. With --to it is written as kernels read it, to be memory-mapped when it is served.",
     )
     .argument("[preset]", `one of ${Object.keys(presets).join(", ")}`)
     .argument("[out]", "folder of the checkpoint")
@@ -32,18 +31,16 @@ memory-mapped when it is served.`,
       const out = folder ?? words.shift();
       if (model === undefined || out === undefined || words.length > 0)
         throw new InputError("say one preset and one folder: init PRESET --out DIR, or init --preset PRESET DIR");
-      const controller = new AbortController();
-      const stop = () => controller.abort(new StoppedError("stopped; what was written is removed"));
-      process.once("SIGINT", stop);
       const progress = createProgressLine();
       try {
-        for await (const event of createCheckpoint({ ...given({ ...rest, model, out }), signal: controller.signal } as CreateOptions)) {
-          if (json) printJson(event);
-          else tell(event, progress);
-        }
+        await interruptible("stopped; what was written is removed", async (signal) => {
+          for await (const event of createCheckpoint({ ...given({ ...rest, model, out }), signal } as CreateOptions)) {
+            if (json) printJson(event);
+            else tell(event, progress);
+          }
+        });
       } finally {
         progress.end();
-        process.off("SIGINT", stop);
       }
     });
 }

@@ -23,6 +23,7 @@ beforeEach(async () => {
 });
 afterEach(() => {
   vi.restoreAllMocks();
+  vi.unstubAllEnvs();
   process.exitCode = undefined;
 });
 
@@ -61,6 +62,7 @@ test.each([
     ["tokenizer", "train", "TEXT", "--out", "OUT", "--vocab-size", "100"],
     /whole number from 262/,
   ],
+  ["a run where a file is", ["resume", "TEXT"], /there is no run\.json/],
   ["nothing to convert", ["convert", "/nowhere", "OUT"], /config\.json: no such file/],
 ])("answers %s with a clear line and exit code 2", async (_what, args, message) => {
   await writeFile(join(folder, "text.txt"), "Some text. ".repeat(100));
@@ -77,6 +79,40 @@ test("answers a locked folder with exit code 5", async () => {
   await writeFile(join(folder, "out", "lock"), JSON.stringify({ pid: 1, host: `not-${hostname()}`, started: null }));
   expect(await run("train", join(folder, "text.txt"), "--out", join(folder, "out"), "--steps", "1")).toBe(5);
   expect(errors).toMatch(/process 1 on not-/);
+});
+
+test("tells that a run is at its end, and how to go on", async () => {
+  await writeFile(join(folder, "text.txt"), "Some text. ".repeat(200));
+  const out = join(folder, "out");
+  const shape = ["--model", "zaya-tiny", "--context", "16", "--windows", "1", "--vocab-size", "270"];
+  expect(await run("train", join(folder, "text.txt"), "--out", out, "--steps", "2", ...shape)).toBe(0);
+  expect(await run("resume", out)).toBe(0);
+  expect(errors).toContain("2 steps are done already; go on with a larger --steps\n");
+});
+
+test("says that nothing was saved of a run that was stopped before its first step", async () => {
+  await writeFile(join(folder, "text.txt"), "Some text. ".repeat(200));
+  const ended = run("train", join(folder, "text.txt"), "--out", join(folder, "out"), "--model", "zaya-tiny", "--steps", "9");
+  process.emit("SIGINT");
+  expect(await ended).toBe(4);
+  expect(errors).toContain("stopped before the first step; nothing was saved\n");
+});
+
+test("removes the tokens it made for an evaluation that is stopped", async () => {
+  const places = [join(folder, "checkpoint"), join(folder, "tokenizer"), join(folder, "temporary")];
+  const [checkpoint, tokenizer, temporary] = places as [string, string, string];
+  vi.stubEnv("TMPDIR", temporary);
+  await mkdir(temporary);
+  await writeFile(join(folder, "text.txt"), "Some text. ".repeat(2000));
+  expect(await run("tokenizer", "train", join(folder, "text.txt"), "--out", tokenizer, "--vocab-size", "270")).toBe(0);
+  expect(await run("init", "zaya-tiny", checkpoint, "--tokenizer", tokenizer)).toBe(0);
+  errors = "";
+  const ended = run("eval", checkpoint, join(folder, "text.txt"), "--context", "16", "--windows", "1");
+  while (!errors.includes("tokens  loss")) await new Promise((resolve) => setImmediate(resolve));
+  expect(await readdir(temporary)).toHaveLength(1);
+  process.emit("SIGINT");
+  expect(await ended).toBe(4);
+  expect(await readdir(temporary)).toEqual([]);
 });
 
 test.each(["train", "resume", "estimate", "eval", "tokenizer", "convert", "init"])("explains %s", async (command) => {

@@ -2,11 +2,12 @@ import { loadTokenizer, saveTokenizer, trainTokenizer } from "@zaya/model";
 import { readDocuments } from "@zaya/train";
 import type { Command } from "commander";
 import { printJson, wholeNumber } from "./commands.js";
+import { interruptible } from "./interrupt.js";
 
 export function addTokenizerCommand(program: Command): void {
   program
     .command("tokenizer")
-    .summary("tokenizers")
+    .summary("make a tokenizer: tokenizer train")
     .command("train")
     .summary("train a byte-level BPE tokenizer")
     .description(
@@ -15,14 +16,15 @@ export function addTokenizerCommand(program: Command): void {
     .argument("<files...>", "text and .jsonl files")
     .requiredOption("-o, --out <dir>", "folder of the tokenizer")
     .option("--vocab-size <n>", "tokens in all", wholeNumber(262), 4096)
-    .option("--fields <names>", "comma-separated keys of a JSONL record (default text)", (text: string) => text.split(","), ["text"])
+    .option("--fields <names>", "comma-separated keys of a JSONL record (default text)", (text) => text.split(","))
     .option("--max-bytes <n>", "read about this much text at most", wholeNumber())
     .option("--json", "print the result as JSON")
-    .action(async (files: string[], { out, vocabSize, fields, maxBytes, json }) => {
+    .action(async (files: string[], { out, vocabSize, fields = ["text"], maxBytes, json }) => {
       async function* texts(): AsyncGenerator<string> {
         for await (const { text } of readDocuments(files, { fields, maxLength: 65536 })) yield text;
       }
-      await saveTokenizer(out, await trainTokenizer(texts(), { vocabSize, maxBytes }));
+      const made = await interruptible("stopped", (signal) => trainTokenizer(texts(), { vocabSize, maxBytes, signal }));
+      await saveTokenizer(out, made);
       const tokenizer = await loadTokenizer(out);
       if (json) printJson({ out, vocabSize: tokenizer.vocabSize });
       else process.stdout.write(`${out}: ${tokenizer.vocabSize} tokens\n`);

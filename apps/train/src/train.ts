@@ -84,18 +84,22 @@ function addLimitOptions(command: Command): Command {
 async function follow(start: (signal: AbortSignal) => AsyncIterable<TrainEvent>, out: string, json: boolean): Promise<void> {
   const controller = new AbortController();
   const progress = createProgressLine();
+  let started = false;
+  let steps: number | null = null;
   const interrupt = () => {
     if (controller.signal.aborted) process.exit(exitCode.partial);
-    if (!json) progress.print("stopping after this step; Ctrl-C again stops at once");
+    if (!json) progress.print(`stopping${started ? " after this step" : ""}; Ctrl-C again stops at once`);
     controller.abort(new Error("interrupted"));
   };
   process.on("SIGINT", interrupt);
   process.on("SIGTERM", interrupt);
-  let steps: number | null = null;
   try {
     if (!json) progress.update("reading and tokenising");
     for await (const event of start(controller.signal)) {
-      if (event.type === "run-start") steps = event.steps;
+      if (event.type === "run-start") {
+        started = true;
+        steps = event.steps;
+      }
       if (json) printJson(event);
       else show(event, steps, progress);
     }
@@ -106,7 +110,10 @@ async function follow(start: (signal: AbortSignal) => AsyncIterable<TrainEvent>,
     progress.end();
     if (!controller.signal.aborted || error !== controller.signal.reason) throw error;
     process.exitCode = exitCode.partial;
-    if (!json) process.stderr.write(`stopped and saved; go on with: zaya-train resume ${out}\n`);
+    if (!json)
+      process.stderr.write(
+        started ? `stopped and saved; go on with: zaya-train resume ${out}\n` : "stopped before the first step; nothing was saved\n",
+      );
   } finally {
     process.off("SIGINT", interrupt);
     process.off("SIGTERM", interrupt);
@@ -116,8 +123,10 @@ async function follow(start: (signal: AbortSignal) => AsyncIterable<TrainEvent>,
 function show(event: TrainEvent, steps: number | null, progress: ReturnType<typeof createProgressLine>): void {
   switch (event.type) {
     case "run-start": {
-      const { parameters, data, memory } = event;
-      if (event.resumedFrom !== null) progress.print(`going on from step ${event.resumedFrom}`);
+      const { parameters, data, memory, resumedFrom } = event;
+      const done = resumedFrom !== null && steps !== null && resumedFrom >= steps;
+      if (done) progress.print(`${resumedFrom} steps are done already; go on with a larger --steps`);
+      else if (resumedFrom !== null) progress.print(`going on from step ${resumedFrom}`);
       progress.print(
         `${formatCount(parameters.total)} parameters, ${formatCount(parameters.active)} active a token; vocabulary ${event.vocabSize}`,
       );

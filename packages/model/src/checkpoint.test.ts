@@ -1,5 +1,5 @@
 import { existsSync } from "node:fs";
-import { open, readFile, rename, rm, truncate, writeFile } from "node:fs/promises";
+import { mkdir, open, readFile, rename, rm, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, it } from "vitest";
@@ -185,6 +185,12 @@ describe("loadCheckpoint refuses by name", () => {
     await expect(loadCheckpoint(dir.path)).rejects.toMatchObject({
       code: "CONFIG_INVALID",
       message: `${dir.path}/config.json: no such file`,
+    });
+    await mkdir(join(dir.path, "latest"));
+    await writeFile(join(dir.path, "latest", "config.json"), "{}");
+    await expect(loadCheckpoint(dir.path)).rejects.toMatchObject({
+      code: "CONFIG_INVALID",
+      message: `${dir.path}/config.json: no such file; the checkpoint is in ${dir.path}/latest`,
     });
     await writeFile(join(dir.path, "config.json"), "{ not json");
     await expect(loadCheckpoint(dir.path)).rejects.toMatchObject({

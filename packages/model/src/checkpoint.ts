@@ -11,7 +11,7 @@ import { type CheckpointLayout, detectLayout, nameProblems, refuse, sourcesOf, t
 import { parameters } from "./parameters.js";
 import { openRunCheckpoint } from "./run_checkpoint.js";
 import { isRunLayout } from "./run_layout.js";
-import { openShards, readShardIndex } from "./shards.js";
+import { exists, openShards, readShardIndex } from "./shards.js";
 
 export interface CheckpointTensor {
   /** The type of the elements that `read` gives. */
@@ -147,9 +147,12 @@ export function expectFinite(dir: string, name: string, bytes: Uint8Array, dtype
 /** The parsed config.json of a folder. */
 export async function readConfigJson(dir: string): Promise<unknown> {
   const path = join(dir, "config.json");
-  const text = await readFile(path, "utf8").catch((cause: NodeJS.ErrnoException) =>
-    fail("CONFIG_INVALID", cause.code === "ENOENT" ? `${path}: no such file` : `${path}: ${cause.message}`, cause),
-  );
+  const text = await readFile(path, "utf8").catch(async (cause: NodeJS.ErrnoException) => {
+    if (cause.code !== "ENOENT") return fail("CONFIG_INVALID", `${path}: ${cause.message}`, cause);
+    const newest = join(dir, "latest"); // in the folder of a training run
+    const hint = (await exists(join(newest, "config.json"))) ? `; the checkpoint is in ${newest}` : "";
+    return fail("CONFIG_INVALID", `${path}: no such file${hint}`, cause);
+  });
   try {
     return JSON.parse(text) as unknown;
   } catch (cause) {

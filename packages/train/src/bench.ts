@@ -19,7 +19,7 @@ import { randomBatch } from "./create.js";
 import { fail } from "./errors.js";
 import { writeFreshWeights } from "./fresh_weights.js";
 import { expertLoad } from "./load.js";
-import { expectRoom } from "./memory.js";
+import { expectRoom, planTraining } from "./memory.js";
 import { allocateTrainingState } from "./optimizer.js";
 import { describeIssues, RunOptions } from "./options.js";
 import { resolveConfig } from "./prepare.js";
@@ -30,7 +30,7 @@ const Options = z.strictObject({
   vocabSize: z.int().min(1).optional(),
   repetitions: z.int().min(1).default(5),
   threads: z.int().min(1).optional(),
-  /** Ends after the current step. */
+  /** Aborting rejects with the signal's reason after the step in progress. */
   signal: z.instanceof(AbortSignal).optional(),
 });
 export type BenchOptions = Omit<z.input<typeof Options>, "model"> & { readonly model: PresetName | ModelConfig | (string & {}) };
@@ -89,7 +89,7 @@ export async function* bench(options: BenchOptions): AsyncGenerator<BenchEvent, 
   const { context, windows, accumulation, dtype } = step;
   const resolved = await resolveConfig({ model, from: undefined, context }, null);
   const config: ModelConfig = vocabSize === undefined ? resolved : { ...resolved, vocabSize };
-  await expectRoom(config, step);
+  expectRoom("a step", await planTraining(config, step));
 
   await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
   await using store = device.createStore();
@@ -99,7 +99,12 @@ export async function* bench(options: BenchOptions): AsyncGenerator<BenchEvent, 
     Array.from({ length: accumulation }, (_, part) => randomBatch(config.vocabSize, context, windows, number, part));
   if (config.kind === "zaya") {
     const calibration = Array.from({ length: 4 }, (_, i) => batches(1 + i)[0] ?? fail("INVALID_OPTIONS", "a step needs a microbatch"));
-    await balanceByForward(device, store, config, { batches: calibration, rounds: 24, weights: { dtype: "float32", encoding: "plain" } });
+    await balanceByForward(device, store, config, {
+      batches: calibration,
+      rounds: 24,
+      weights: { dtype: "float32", encoding: "plain" },
+      signal,
+    });
   }
   await using training = compileStep(device, store, config, step);
 
@@ -117,7 +122,10 @@ export async function* bench(options: BenchOptions): AsyncGenerator<BenchEvent, 
   const slices: MeasuredSlice[] = [];
   let load: number | null = null;
   let number = 0;
-  for (; number < warmUp; number++) await training.run(batches(100 + number), number + 1, learningRate);
+  for (; number < warmUp; number++) {
+    signal?.throwIfAborted();
+    await training.run(batches(100 + number), number + 1, learningRate);
+  }
   for (let repetition = 1; repetition <= repetitions; repetition++) {
     signal?.throwIfAborted();
     const batch = batches(100 + number++);

@@ -70,13 +70,23 @@ export function evenBiases(p: Float32Array, numExperts: number): Float32Array {
 
 /**
  * Improves the biases in a store by running the model on batches, one a round, and moving each bias against its expert's excess.
- * Returns max/mean expert load of the worst layer in the last round.
+ * Returns max/mean expert load of the worst layer in the last round. Aborting rejects with the signal's reason after the round in progress.
  */
 export async function balanceByForward(
   device: Device,
   store: Store,
   config: Zaya,
-  { batches, rounds, weights }: { readonly batches: readonly Batch[]; readonly rounds: number; readonly weights: WeightStorage },
+  {
+    batches,
+    rounds,
+    weights,
+    signal,
+  }: {
+    readonly batches: readonly Batch[];
+    readonly rounds: number;
+    readonly weights: WeightStorage;
+    readonly signal?: AbortSignal | undefined;
+  },
 ): Promise<number> {
   const graph = createGraph();
   const maxTokens = Math.max(...batches.map(({ ids }) => ids.length));
@@ -89,6 +99,7 @@ export async function balanceByForward(
   const E = config.numExperts;
   let worst = 0;
   for (let round = 0; round < rounds; round++) {
+    signal?.throwIfAborted();
     const batch = batches[round % batches.length] as Batch;
     const results = await executable.run({ inputs: { ...batchInputs(batch), labels: batch.labels } });
     const rate = (0.1 / E) * 0.05 ** (round / rounds);

@@ -80,7 +80,7 @@ export async function* createCheckpoint(options: CreateOptions): AsyncGenerator<
   const writer = await createCheckpointWriter(out, { config, types, dtype, tokenizerFiles, overwrite });
   let finished = false;
   try {
-    const { biases, method, maxMeanExpertLoad } = await balance(config, specs, seed, device, random);
+    const { biases, method, maxMeanExpertLoad } = await balance(config, specs, { seed, device, random, signal });
     yield { type: "balance-end", method, maxMeanExpertLoad };
     let doneBytes = 0;
     let written = Promise.resolve();
@@ -103,6 +103,14 @@ export async function* createCheckpoint(options: CreateOptions): AsyncGenerator<
   yield { type: "create-end", out, bytes };
 }
 
+/** What makes the random weights of a checkpoint. */
+interface Sources {
+  readonly seed: number;
+  readonly device: Device;
+  readonly random: RandomWeights;
+  readonly signal: AbortSignal | undefined;
+}
+
 type Biases = ReadonlyMap<string, Float32Array>;
 
 async function* partsOf(spec: ParameterSpec, type: TensorType, biases: Biases, random: RandomWeights) {
@@ -115,29 +123,25 @@ async function* partsOf(spec: ParameterSpec, type: TensorType, biases: Biases, r
 async function balance(
   config: ModelConfig,
   specs: readonly ParameterSpec[],
-  seed: number,
-  device: Device,
-  random: RandomWeights,
+  sources: Sources,
 ): Promise<{ biases: Biases } & Pick<Extract<CreateEvent, { type: "balance-end" }>, "method" | "maxMeanExpertLoad">> {
   const biases = new Map<string, Float32Array>();
   if (config.kind !== "zaya") return { biases, method: "none", maxMeanExpertLoad: null };
   const byName = new Map(specs.map((spec) => [spec.name, spec]));
   const router = (layer: number, name: string) =>
-    initialValues(byName.get(`model.layers.${layer}.mlp.gate.${name}`) as ParameterSpec, seed);
-  simulateRouters(config, router, seed).forEach((found, layer) => {
+    initialValues(byName.get(`model.layers.${layer}.mlp.gate.${name}`) as ParameterSpec, sources.seed);
+  simulateRouters(config, router, sources.seed).forEach((found, layer) => {
     biases.set(biasName(layer), found);
   });
   if (describe(config).parameters.total > forwardLimit) return { biases, method: "simulated-routers", maxMeanExpertLoad: null };
-  return { biases, method: "forward", maxMeanExpertLoad: await refine(config, specs, biases, seed, device, random) };
+  return { biases, method: "forward", maxMeanExpertLoad: await refine(config, specs, biases, sources) };
 }
 
 async function refine(
   config: Extract<ModelConfig, { kind: "zaya" }>,
   specs: readonly ParameterSpec[],
   biases: Map<string, Float32Array>,
-  seed: number,
-  device: Device,
-  random: RandomWeights,
+  { seed, device, random, signal }: Sources,
 ): Promise<number> {
   await using store: Store = device.createStore();
   for (const spec of specs) {
@@ -150,7 +154,7 @@ async function refine(
     }
   }
   const batches = Array.from({ length: 4 }, (_, i) => randomBatch(config.vocabSize, Math.min(128, config.maxPositions), 8, seed, i));
-  const load = await balanceByForward(device, store, config, { batches, rounds: 48, weights: storage });
+  const load = await balanceByForward(device, store, config, { batches, rounds: 48, weights: storage, signal });
   for (const name of biases.keys()) biases.set(name, store.read(name) as Float32Array);
   return load;
 }

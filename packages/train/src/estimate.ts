@@ -5,7 +5,7 @@ import { z } from "zod";
 import { randomBatch } from "./create.js";
 import { fail } from "./errors.js";
 import { writeFreshWeights } from "./fresh_weights.js";
-import { planMemory, type TrainingMemory } from "./memory.js";
+import { type PlannedMemory, planTraining } from "./memory.js";
 import { allocateTrainingState } from "./optimizer.js";
 import { describeIssues, RunOptions } from "./options.js";
 import { resolveConfig } from "./prepare.js";
@@ -43,7 +43,7 @@ export interface TrainEstimate {
   readonly description: Description;
   readonly parametersByKind: Readonly<Partial<Record<ParameterKind, number>>>;
   readonly tokensPerStep: number;
-  readonly memory: TrainingMemory & { readonly freeBytes: number };
+  readonly memory: PlannedMemory & { readonly freeBytes: number };
   readonly flopsPerStep: number;
   /** FLOP/s of this machine now, both in the computing type; null where no device can be opened. */
   readonly peakFlops: number | null;
@@ -70,7 +70,7 @@ export async function estimate(options: EstimateOptions): Promise<TrainEstimate>
   const byKind: Partial<Record<ParameterKind, number>> = {};
   for (const { kind, shape } of parameters(config)) byKind[kind] = (byKind[kind] ?? 0) + shape.reduce((product, n) => product * n, 1);
 
-  const memory = { ...(await planMemory(config, parsed.data)), freeBytes: freemem() };
+  const memory = { ...(await planTraining(config, parsed.data)), freeBytes: freemem() };
   const device = await openDevice("cpu", threads === undefined ? {} : { threads }).catch((error: unknown) => {
     if (isZayaError(error) && error.code === "NATIVE_UNAVAILABLE") return null;
     throw error;

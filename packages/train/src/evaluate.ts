@@ -9,6 +9,8 @@ import {
   loadTokenizer,
   loadWeights,
   type ModelConfig,
+  parameters,
+  storedType,
   type TokenizerFiles,
   type WeightStorage,
 } from "@zaya/model";
@@ -17,6 +19,7 @@ import { type Corpus, openCorpus } from "./corpus.js";
 import { fail } from "./errors.js";
 import type { EvaluationEnd } from "./events.js";
 import { expertLoad } from "./load.js";
+import { expectRoom, type PlannedMemory, planMemory } from "./memory.js";
 import { describeIssues } from "./options.js";
 import { batchInputs } from "./step.js";
 import { tokenizerOf } from "./tokenizer_files.js";
@@ -118,6 +121,9 @@ export async function* evaluate(options: EvaluateOptions): AsyncGenerator<Evalua
   const { checkpoint: dir, data, fields, context, windows: each, dtype, threads, cache, signal } = parsed.data;
   await using checkpoint = await loadCheckpoint(dir);
   const tokenizerFiles = await tokenizerOf(dir);
+  const weights: WeightStorage = { dtype, encoding: "panels" };
+  const shape = { context, windows: each, weights, dtype };
+  expectRoom("an evaluation", await planEvaluation(checkpoint.config, shape));
   await using folder = cache === undefined ? await temporaryFolder() : { path: cache, [Symbol.asyncDispose]: async () => {} };
   await using corpus = await tokeniseFor(checkpoint.config, {
     tokenizerFiles,
@@ -134,9 +140,8 @@ export async function* evaluate(options: EvaluateOptions): AsyncGenerator<Evalua
   );
   await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
   await using store = device.createStore();
-  const weights: WeightStorage = { dtype, encoding: "panels" };
   await loadWeights(store, checkpoint, { ...weights, ...(signal ? { signal } : {}) });
-  await using evaluator = compileEvaluator(device, store, checkpoint.config, { context, windows: each, weights, dtype });
+  await using evaluator = compileEvaluator(device, store, checkpoint.config, shape);
   let sums: LossSums = { lossSum: 0, labels: 0, counts: [] };
   for await (sums of evaluator.run(windows, signal)) {
     yield { type: "batch-end", tokens: sums.labels, totalTokens: windows.numPairs, loss: sums.lossSum / sums.labels };
@@ -148,6 +153,13 @@ export async function* evaluate(options: EvaluateOptions): AsyncGenerator<Evalua
     bytes: windows.numBytes,
     ...expertLoad(sums.counts),
   };
+}
+
+function planEvaluation(config: ModelConfig, options: EvaluatorOptions): Promise<PlannedMemory> {
+  return planMemory((device, store) => {
+    for (const spec of parameters(config)) store.allocate(spec.name, storedType(spec, options.weights));
+    return compileEvaluator(device, store, config, options);
+  });
 }
 
 async function temporaryFolder(): Promise<{ readonly path: string } & AsyncDisposable> {

@@ -2,7 +2,7 @@ import { openDevice } from "@zaya/kernels";
 import { presets } from "@zaya/model";
 import { expect, test } from "vitest";
 import { writeFreshWeights } from "./fresh_weights.js";
-import { expectRoom, planMemory } from "./memory.js";
+import { expectRoom, planTraining } from "./memory.js";
 import { allocateTrainingState } from "./optimizer.js";
 import { parseOptions } from "./options.js";
 import { compileStep } from "./step.js";
@@ -12,7 +12,7 @@ const base = parseOptions({ model: "zaya-tiny", data: ["none"], out: "none", ste
 
 test.each([1, 2, 3])("plans what a step of %i microbatches takes, but for kernels' workspaces", async (accumulation) => {
   const options = { ...base, accumulation };
-  const planned = await planMemory(config, options);
+  const planned = await planTraining(config, options);
   await using device = await openDevice("cpu", { threads: 1 });
   const before = device.memory().currentBytes;
   await using store = device.createStore();
@@ -26,8 +26,9 @@ test.each([1, 2, 3])("plans what a step of %i microbatches takes, but for kernel
 });
 
 test("has room for a small step, and refuses one of a billion tokens with both figures", async () => {
-  await expectRoom(config, base);
-  const refused = expectRoom(config, { ...base, context: 1e6, windows: 1e3 });
-  await expect(refused).rejects.toThrow(/takes \d+\.\d GB of memory, .* and there are \d+\.\d GB/);
-  await expect(refused).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
+  expectRoom("a step", await planTraining(config, base));
+  const large = await planTraining(config, { ...base, context: 1e6, windows: 1e3 });
+  const refused = () => expectRoom("a step", large);
+  expect(refused).toThrow(/^a step takes \d+\.\d GB of memory, .* and there are \d+\.\d GB/);
+  expect(refused).toThrow(expect.objectContaining({ code: "INVALID_OPTIONS" }));
 });

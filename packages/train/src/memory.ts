@@ -1,38 +1,44 @@
-// The memory of a training step, planned on the null device: known before any of it is taken.
-import { memoryLimit, openDevice, tensor } from "@zaya/kernels";
+// Memory, planned on the null device: known before any of it is taken.
+import { type Device, memoryLimit, openDevice, type Store, tensor } from "@zaya/kernels";
 import { type ModelConfig, parameters } from "@zaya/model";
 import { fail } from "./errors.js";
 import { allocateTrainingState } from "./optimizer.js";
 import { compileStep, type StepOptions } from "./step.js";
 
-export interface TrainingMemory {
-  /** Float32 weights and the optimizer's tensors, and sums of gradients where a step has several microbatches. */
+/** Bytes of tensors that stay, and of the arenas of all executables, without kernels' workspaces. */
+export interface PlannedMemory {
   readonly storeBytes: number;
-  /** Activations and gradients: the arenas of all executables of a step, without kernels' workspaces. */
   readonly arenaBytes: number;
 }
 
-export async function planMemory(config: ModelConfig, options: StepOptions): Promise<TrainingMemory> {
+/** What a training step takes: weights, moments and sums of gradients stay; activations and gradients are in arenas. */
+export function planTraining(config: ModelConfig, options: StepOptions): Promise<PlannedMemory> {
+  return planMemory((device, store) => {
+    for (const { name, shape } of parameters(config)) store.allocate(name, tensor("float32", shape));
+    allocateTrainingState(store, config, options);
+    return compileStep(device, store, config, options);
+  });
+}
+
+/** What comes of filling a store and compiling for it. */
+export async function planMemory(compile: (device: Device, store: Store) => { readonly arenaBytes: number }): Promise<PlannedMemory> {
   await using device = await openDevice("null");
   await using store = device.createStore();
-  for (const { name, shape } of parameters(config)) store.allocate(name, tensor("float32", shape));
-  allocateTrainingState(store, config, options);
-  await using step = compileStep(device, store, config, options);
-  return { storeBytes: store.bytes(), arenaBytes: step.arenaBytes };
+  const { arenaBytes } = compile(device, store);
+  return { storeBytes: store.bytes(), arenaBytes };
 }
 
 /**
- * Refuses a step that needs more memory than there is: the system would end the process in the middle of it without a word.
+ * Refuses what needs more memory than there is: the system would end the process in the middle of it without a word.
  *
  * @throws INVALID_OPTIONS with the bytes that are needed and those that there are
  */
-export async function expectRoom(config: ModelConfig, options: StepOptions): Promise<void> {
-  const { storeBytes, arenaBytes } = await planMemory(config, options);
+export function expectRoom(what: string, { storeBytes, arenaBytes }: PlannedMemory): void {
   const limit = memoryLimit();
   if (storeBytes + arenaBytes <= limit) return;
   const giga = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
   fail(
     "INVALID_OPTIONS",
-    `a step takes ${giga(storeBytes + arenaBytes)} of memory, ${giga(storeBytes)} for weights and moments and ${giga(arenaBytes)} for activations, and there are ${giga(limit)}; take less context, fewer windows or a smaller model`,
+    `${what} takes ${giga(storeBytes + arenaBytes)} of memory, ${giga(storeBytes)} to hold the model and ${giga(arenaBytes)} for activations, and there are ${giga(limit)}; take less context, fewer windows or a smaller model`,
   );
 }

@@ -15,7 +15,7 @@ import { readDocuments } from "./documents.js";
 import { fail } from "./errors.js";
 import { documentLength, tokeniseFor } from "./evaluate.js";
 import { runPaths, writeAtomically } from "./files.js";
-import { expectRoom } from "./memory.js";
+import { expectRoom, planTraining } from "./memory.js";
 import type { ParsedOptions } from "./options.js";
 import { tokenizerOf } from "./tokenizer_files.js";
 import { cutWindows, splitDocuments, type Windows } from "./windows.js";
@@ -56,14 +56,18 @@ export async function resolveConfig(
   };
 }
 
-/** @throws INVALID_OPTIONS, INVALID_DATA */
-export async function prepare(options: ParsedOptions): Promise<Prepared> {
+/**
+ * Prepares a new run, or one that has begun: that keeps its tokenizer.
+ *
+ * @throws INVALID_OPTIONS, INVALID_DATA
+ */
+export async function prepare(options: ParsedOptions, { begun }: { readonly begun: boolean }): Promise<Prepared> {
   const { out, context, heldOut: fraction, evaluateTokens, signal } = options;
   for (const file of options.data) await stat(file).catch((cause) => fail("INVALID_DATA", `${file}: no such file`, cause));
   await resolveConfig(options, null);
-  const tokenizerFiles = await prepareTokenizer(options);
+  const tokenizerFiles = await prepareTokenizer(options, begun);
   const config = await resolveConfig(options, tokenizerFiles);
-  await expectRoom(config, options);
+  expectRoom("a step", await planTraining(config, options));
   const corpus = await tokeniseFor(config, {
     tokenizerFiles,
     files: options.data,
@@ -103,22 +107,15 @@ export async function prepare(options: ParsedOptions): Promise<Prepared> {
   };
 }
 
-async function prepareTokenizer({
-  tokenizer,
-  from,
-  out,
-  vocabSize,
-  data,
-  fields,
-  context,
-  signal,
-}: ParsedOptions): Promise<TokenizerFiles> {
+async function prepareTokenizer(options: ParsedOptions, begun: boolean): Promise<TokenizerFiles> {
+  const { tokenizer, from, out, vocabSize, data, fields, context, signal } = options;
   const given = tokenizer ?? from;
   if (given !== undefined) {
     return await tokenizerOf(given, given === tokenizer ? "" : "; name its folder with the option tokenizer");
   }
   const folder = runPaths(out).tokenizer;
-  const made = await readTokenizerFiles(folder);
+  // What a call that failed before its run began has left may be of other texts.
+  const made = begun ? await readTokenizerFiles(folder) : {};
   if (made["tokenizer.json"] !== undefined) return made;
   async function* texts(): AsyncGenerator<string> {
     for await (const { text } of readDocuments(data, { fields, maxLength: documentLength(context) })) yield text;

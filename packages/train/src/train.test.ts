@@ -71,6 +71,26 @@ test("trains, evaluates, saves a loadable checkpoint and says so in order", asyn
   }
 });
 
+test("a call that failed before its run began leaves nothing to the next", async () => {
+  const empty = join(await mkdtemp(join(tmpdir(), "train-")), "empty.txt");
+  await writeFile(empty, "");
+  await expect(collect(train(options({ data: [empty] })))).rejects.toMatchObject({ code: "INVALID_DATA" });
+  const [start] = await collect(train(options({ steps: 1 })));
+  expect(start).toMatchObject({ type: "run-start", vocabSize: 270 });
+});
+
+test("refuses to evaluate windows that do not fit into memory", async () => {
+  await collect(train(options({ steps: 1 })));
+  const events = evaluate({ checkpoint: join(out, "latest"), data: [data], context: 1e10 });
+  await expect(events.next()).rejects.toThrow(/^an evaluation takes \d+\.\d GB of memory/);
+});
+
+test("names the checkpoint below the folder of a run that is given to start from", async () => {
+  await collect(train(options({ steps: 1 })));
+  const again = train({ ...options({ steps: 1 }), model: undefined, from: out, out: `${out}-again` });
+  await expect(collect(again)).rejects.toThrow(`the checkpoint is in ${join(out, "latest")}`);
+});
+
 test("an interrupted and resumed run equals an uninterrupted one, on other threads", async () => {
   const whole = options({ saveEvery: 4, evaluateEvery: 2, accumulation: 2 });
   await collect(train(whole));

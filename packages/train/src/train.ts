@@ -40,7 +40,7 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent> 
   });
   const saved = await readRun(parsed.out);
   if (saved) checkSame(parsed, saved.run);
-  await using prepared = await prepare(parsed);
+  await using prepared = await prepare(parsed, { begun: saved !== null });
   // Only now, so that options or data that cannot be used leave nothing that looks like a run.
   if (prepared.heldOut && !saved) await writeAtomically(runPaths(parsed.out).heldOut, await prepared.heldOutText());
   await writeRun(parsed);
@@ -175,7 +175,7 @@ async function* runSteps(options: ParsedOptions, prepared: Prepared): AsyncGener
     if (!Number.isFinite(ended.loss) || !Number.isFinite(ended.gradNorm)) {
       fail(
         "LOSS_NOT_FINITE",
-        `step ${number}: loss ${ended.loss}, gradient norm ${ended.gradNorm}; ${lastSaved(savedAt)}. Try a lower learning rate`,
+        `step ${number}: loss ${ended.loss}, gradient norm ${ended.gradNorm}; ${lastSaved(savedAt)}. Start a run with a lower learning rate`,
       );
     }
     loss = ended.loss;
