@@ -1,4 +1,5 @@
-export { type BenchDetails, type BenchEvent, type BenchOptions, type BenchResult, bench } from "./bench/bench.js";
+export { type BenchEvent, type BenchOptions, type BenchResult, bench } from "./bench/bench.js";
+export type { BenchDetails } from "./bench/inspect.js";
 export { createEngine, type EngineOptions, type EngineSource } from "./create_engine.js";
 export {
   assembleEngine,

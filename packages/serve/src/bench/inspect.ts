@@ -1,0 +1,47 @@
+import type { Limits } from "@zaya/kernels";
+import { describe, type ParameterSpec, storedType } from "@zaya/model";
+import { chunkTokens, type Test } from "./bench_tests.js";
+import { type ExpertUse, expertUse } from "./routing.js";
+import { stepBatch } from "./steps.js";
+import { mainProduct, type Subject } from "./subject.js";
+import { decodeStepBytes, type StepBytes } from "./work.js";
+
+/** What is behind a result. */
+export interface BenchDetails {
+  /** The limit that bounds it. */
+  readonly limitedBy: keyof Limits;
+  /** Bytes of one step; null for a prompt. */
+  readonly bytes: StepBytes | null;
+  /** Time that each kind of operation takes in one step (of a prompt: up to 512 of its tokens), the longest first. */
+  readonly operations: readonly { readonly name: string; readonly milliseconds: number }[];
+  /** Null in a dense model. */
+  readonly experts: ExpertUse | null;
+}
+
+/** Steps that are looked into for the time of operations and the experts in use. */
+const inspectedSteps = 8;
+
+/** Looks into a few steps, which also warm up. */
+export async function inspect(
+  { runner, draw, cacheDtype, config, signal }: Subject,
+  { kind, tokens, batch, depth }: Test,
+): Promise<BenchDetails> {
+  const nanoseconds = new Map<string, number>();
+  const routing: (readonly Int32Array[])[] = [];
+  const steps = kind === "pp" ? 2 : Math.min(inspectedSteps, tokens);
+  for (let step = 0; step < steps; step++) {
+    signal?.throwIfAborted();
+    const rows = kind === "pp" ? Math.min(chunkTokens, tokens) : 1;
+    const seen = await runner.inspect(stepBatch(runner.limits, batch, depth + (kind === "pp" ? 0 : step), rows, draw));
+    for (const [name, each] of seen.nanoseconds) nanoseconds.set(name, (nanoseconds.get(name) ?? 0) + each);
+    routing.push(seen.experts);
+  }
+  const operations = [...nanoseconds]
+    .map(([name, all]) => ({ name, milliseconds: all / steps / 1e6 }))
+    .sort((a, b) => b.milliseconds - a.milliseconds);
+  const experts = config.kind === "zaya" ? expertUse(routing, config.numExperts) : null;
+  if (kind === "pp") return { limitedBy: mainProduct(runner).operands, bytes: null, operations, experts };
+  const typeOf = (spec: ParameterSpec) => storedType(spec, runner.weights);
+  const description = describe(config, { typeOf, cacheDtype, context: Math.round(depth + (tokens + 1) / 2) });
+  return { limitedBy: "read", bytes: decodeStepBytes(description, batch, experts?.distinct ?? 1), operations, experts };
+}
