@@ -6,7 +6,7 @@ import { formatBytes } from "./format.js";
 import { findModelFolder } from "./model_folder.js";
 import type { DeviceFlags } from "./options.js";
 import { createProgressLine } from "./progress.js";
-import { describeMemory } from "./report.js";
+import { describeMemory, describeProducts } from "./report.js";
 
 export interface BenchFlags extends DeviceFlags {
   readonly prompt: number[];
@@ -61,10 +61,11 @@ export async function bench(model: string, { json, revision, ...options }: Bench
   return controller.signal.aborted ? exitCodes.partial : exitCodes.done;
 }
 
-function describeStart({ machine, memory }: Extract<BenchEvent, { type: "bench-start" }>): string {
+function describeStart({ machine, products, memory }: Extract<BenchEvent, { type: "bench-start" }>): string {
   const { processor, threads, isa, memoryBytes, system, node } = machine;
   return [
     `${processor}, ${threads} thread${threads === 1 ? "" : "s"}, ${isa}, ${formatBytes(memoryBytes)} · ${system}, Node ${node}`,
+    ...describeProducts(products),
     describeMemory(memory),
     "",
     pc.bold(columns(["test", "batch", "depth", "tokens/s", "of the limit"])),

@@ -33,7 +33,7 @@ function createProgram(onExit: (code: number) => void): Command {
   const program = new Command("zaya-serve")
     .description("Serves ZAYA checkpoints over the OpenAI API, and completes and chats in the terminal. CPU only, nothing to set up.")
     .version((JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8")) as { version: string }).version)
-    .showHelpAfterError("(zaya-serve --help tells the options)")
+    .showHelpAfterError("(--help tells the options)")
     .exitOverride();
 
   const serveCommand = program
@@ -92,8 +92,8 @@ Examples:
     .command("bench")
     .description("how fast a checkpoint reads and generates, as shares of what this machine can do");
   addDeviceOptions(benchCommand.argument("<model>", modelArgument))
-    .option("-p, --prompt <tokens,...>", "lengths of prompts", wholeNumbers(1), [512])
-    .option("-n, --generate <tokens,...>", "numbers of tokens to generate", wholeNumbers(1), [128])
+    .option("-p, --prompt <tokens,...>", "lengths of prompts; 0 for none", wholeNumbers(0), [512])
+    .option("-n, --generate <tokens,...>", "numbers of tokens to generate; 0 for none", wholeNumbers(0), [128])
     .option("-d, --depths <tokens,...>", "tokens in the cache before", wholeNumbers(0), [0])
     .option("-b, --batches <n,...>", "sequences that generate at once", wholeNumbers(1, 1024), [1, 8])
     .option("-r, --repetitions <n>", "repetitions, of which mean and standard deviation are told", wholeNumber(1), 5)
@@ -106,7 +106,7 @@ the steps, in the same seconds. Ctrl-C ends it after the current step and tells 
 
 Examples:
   zaya-serve bench checkpoints/zaya1-8b-q4
-  zaya-serve bench checkpoints/zaya1-8b-q4 -p 512 -n 128 -d 0,4096,16384 -b 1`,
+  zaya-serve bench checkpoints/zaya1-8b-q4 -p 0 -n 128 -d 0,4096,16384 -b 1`,
     )
     .action(async (model: string, flags: BenchFlags) => onExit(await (await import("./bench.js")).bench(model, flags)));
 

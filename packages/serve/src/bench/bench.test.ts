@@ -45,7 +45,7 @@ test("a row for every prompt and number of tokens at every depth, and every batc
 });
 
 test("tells the bytes of a step, the time of operations and the experts in use", async () => {
-  const events = await eventsOf({ prompt: [], generate: [4], batches: [1, 8], repetitions: 1, threads: 1 });
+  const events = await eventsOf({ prompt: [0], generate: [4, 0], batches: [1, 8], repetitions: 1, threads: 1 });
   const [alone, eight] = events.filter((event) => event.type === "result");
   if (!alone || !eight) throw new Error("two results");
   const { bytes, operations, experts } = alone.details;
@@ -76,6 +76,8 @@ test.each([
   [{ depths: [-1] }, "depths must be whole numbers ≥ 0, received -1"],
   [{ batches: [0] }, "batches must be whole numbers ≥ 1, received 0"],
   [{ prompt: [], generate: [] }, "there is nothing to measure"],
+  [{ prompt: [0], generate: [0] }, "there is nothing to measure"],
+  [{ prompt: [-1] }, "prompt must be whole numbers ≥ 0, received -1"],
   [{ depths: [1e9] }, "is longer than the"],
 ])("refuses %o", async (options, message) => {
   await expect(eventsOf(options)).rejects.toThrow(message);

@@ -40,7 +40,13 @@ export interface BenchResult {
 }
 
 export type BenchEvent =
-  | { readonly type: "bench-start"; readonly machine: Machine; readonly config: ModelConfig; readonly memory: ModelRunner["memory"] }
+  | {
+      readonly type: "bench-start";
+      readonly machine: Machine;
+      readonly config: ModelConfig;
+      readonly products: ModelRunner["products"];
+      readonly memory: ModelRunner["memory"];
+    }
   | { readonly type: "fill"; readonly tokens: number; readonly of: number }
   | {
       readonly type: "repetition-end";
@@ -79,7 +85,7 @@ async function* benchCheckpoint(checkpoint: Checkpoint, options: BenchOptions): 
   const machine = describeMachine(runner.device);
   const meter = createLimitMeter(runner.device);
   const subject: Subject = { runner, meter, draw: drawTokens(config.vocabSize, 1), cacheDtype, config, signal };
-  yield { type: "bench-start", machine, config, memory: runner.memory };
+  yield { type: "bench-start", machine, config, products: runner.products, memory: runner.memory };
 
   await runPrompt(subject, 0, Math.min(chunkTokens, limits.pagesPerSequence * pageTokens)); // touches every weight and buffer once
   const results: BenchResult[] = [];

@@ -3,9 +3,9 @@ import { pageTokens, type RunnerLimits } from "../runner.js";
 
 /** What is to be measured: every prompt, and every number of tokens with every batch, at every depth. */
 export interface TestOptions {
-  /** Lengths of prompts. Default [512]. */
+  /** Lengths of prompts; 0 is none. Default [512]. */
   readonly prompt?: readonly number[];
-  /** Numbers of tokens to generate. Default [128]. */
+  /** Numbers of tokens to generate; 0 is none. Default [128]. */
   readonly generate?: readonly number[];
   /** Tokens in the cache before. Default [0]. */
   readonly depths?: readonly number[];
@@ -36,8 +36,8 @@ export function planTests(
   maxPositions: number,
 ): Test[] {
   for (const [name, values, min] of [
-    ["prompt", prompt, 1],
-    ["generate", generate, 1],
+    ["prompt", prompt, 0],
+    ["generate", generate, 0],
     ["depths", depths, 0],
     ["batches", batches, 1],
     ["repetitions", [repetitions], 1],
@@ -50,7 +50,8 @@ export function planTests(
     .flatMap((depth): Test[] => [
       ...prompt.map((tokens): Test => ({ kind: "pp", tokens, batch: 1, depth })),
       ...generate.flatMap((tokens) => batches.map((batch): Test => ({ kind: "tg", tokens, batch, depth }))),
-    ]);
+    ])
+    .filter(({ tokens }) => tokens > 0);
   if (tests.length === 0)
     throw new ZayaError("INVALID_ARGUMENT", "there is nothing to measure: give the length of a prompt or of what to generate");
   for (const { kind, tokens, depth } of tests) {
