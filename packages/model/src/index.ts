@@ -4,6 +4,7 @@ export { configJson } from "./config_json.js";
 export { type ConversionEstimate, type ConvertEvent, type ConvertOptions, convertCheckpoint, estimateConversion } from "./convert.js";
 export { type DescribeOptions, type Description, describe } from "./describe.js";
 export { parseConfig } from "./dialects.js";
+export { expectDiskRoom } from "./disk_room.js";
 export type { ModelErrorCode } from "./errors.js";
 export { formatDescription } from "./format_description.js";
 export { type Compute, type Forward, type ForwardOptions, forward } from "./graph/forward.js";

@@ -1,4 +1,4 @@
-import { readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { openSafetensors } from "./safetensors.js";
@@ -123,6 +123,17 @@ describe("createSafetensors", () => {
       metadata: { total_size: 18 },
       weight_map: { a: "model-00001-of-00002.safetensors", b: "model-00001-of-00002.safetensors", c: "model-00002-of-00002.safetensors" },
     });
+  });
+
+  it("refuses at once what the disk has no room for", async () => {
+    await using dir = await temporaryFolder();
+    await expect(createSafetensors(dir.path, [{ name: "huge", dtype: "U8", shape: [1e15] }])).rejects.toMatchObject({
+      code: "DISK_FULL",
+      message: expect.stringMatching(
+        /^the checkpoint needs 1\.00e\+6 GB more, and the disk of \S+ has [\d.]+ GB left; free some, or choose/,
+      ),
+    });
+    expect(await readdir(dir.path)).toEqual([]);
   });
 
   it("refuses an unknown name, a name twice, a wrong size and a missing tensor", async () => {

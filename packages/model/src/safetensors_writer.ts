@@ -1,14 +1,16 @@
-import { type FileHandle, mkdir, open, rename, rm, writeFile } from "node:fs/promises";
+import { type FileHandle, mkdir, open, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { expectDiskRoom } from "./disk_room.js";
 import { fail } from "./errors.js";
 import { readExactly, type SafetensorsEntry, safetensorsTypes } from "./safetensors.js";
 
 /**
  * Writes tensors as `model.safetensors`, or, above `shardBytes`, as `model-00001-of-0000n.safetensors` with
  * `model.safetensors.index.json`. Headers come first, so every tensor's place is known and tensors may arrive in any order.
- * Files grow under a `.partial` name; `finish` syncs them to the disk and only then gives them their names, the index last.
+ * Files grow under a `.partial` name; `finish` syncs them to the disk and only then gives them their names, the index last. Disposing leaves
+ * partial files as they are, for a later writer to resume.
  */
-export interface SafetensorsWriter {
+export interface SafetensorsWriter extends AsyncDisposable {
   readonly files: readonly ShardFile[];
   /** @throws INVALID_ARGUMENT for an unknown name, a second time, or another number of bytes than the entry has */
   write(name: string, bytes: Uint8Array): Promise<void>;
@@ -25,8 +27,6 @@ export interface SafetensorsWriter {
   readPart(name: string, offset: number, into: Uint8Array): Promise<Uint8Array>;
   /** Counts a part as written that is there from an earlier writer. */
   keepPart(name: string, offset: number, bytes: number): void;
-  /** Leaves the partial files as they are, for a later writer to resume. */
-  close(): Promise<void>;
   /** Removes what was written so far. */
   abort(): Promise<void>;
 }
@@ -48,6 +48,8 @@ export interface ShardFile {
 /** Hugging Face's habit. */
 const defaultShardBytes = 5e9;
 const maxWriteBytes = 1 << 30;
+/** What the system counts the room of a file in. */
+const blockBytes = 512;
 /** The elements of a file start at a multiple of this: a cache line, and no vector is longer. */
 const alignment = 64;
 
@@ -74,7 +76,10 @@ export function shardFiles(
   });
 }
 
-/** Starts writing into a folder, which is made if needed. */
+/**
+ * Starts writing into a folder, which is made if needed.
+ * @throws INVALID_ARGUMENT where two entries have one name, DISK_FULL where the disk has no room for all of them
+ */
 export async function createSafetensors(
   dir: string,
   entries: readonly SafetensorsEntry[],
@@ -95,6 +100,9 @@ export async function createSafetensors(
     await closeAll();
     for (const file of files) await rm(partial(file), { force: true });
   };
+  const there = await Promise.all(files.map(async (file) => (await stat(partial(file)).catch(() => null))?.blocks ?? 0));
+  const bytes = files.reduce((sum, file, i) => sum + file.bytes - blockBytes * (there[i] as number), 0);
+  await expectDiskRoom(dir, bytes, { what: "the checkpoint", otherwise: "choose a folder on another disk" });
   let resumed = options.resume === true;
   for (const file of files) resumed &&= await beginsWith(partial(file), headerOf(file.tensors, options.metadata ?? {}));
   try {
@@ -102,7 +110,9 @@ export async function createSafetensors(
       const handle = await open(partial(file), resumed ? "r+" : "w+");
       handles.push(handle);
       const header = headerOf(file.tensors, options.metadata ?? {});
-      if (!resumed) await writeAll(handle, header, 0);
+      if (resumed)
+        await handle.truncate(file.bytes); // what a power failure took away is zeros then, and not its owner's
+      else await writeAll(handle, header, 0);
       let offset = header.length;
       for (const entry of file.tensors) {
         const bytes = entryBytes(entry);
@@ -111,7 +121,8 @@ export async function createSafetensors(
       }
     }
   } catch (error) {
-    await abort();
+    if (resumed) await closeAll();
+    else await abort();
     throw error;
   }
 
@@ -139,7 +150,6 @@ export async function createSafetensors(
       await readExactly(place.handle, name, into, place.offset + offset);
       return into;
     },
-    close: closeAll,
     async write(name, bytes) {
       const place = placeOf(name);
       if (missing.has(name) && bytes.length !== place.bytes)
@@ -158,6 +168,7 @@ export async function createSafetensors(
       await syncFolder(dir);
     },
     abort,
+    [Symbol.asyncDispose]: closeAll,
   };
 }
 

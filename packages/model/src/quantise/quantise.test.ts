@@ -92,6 +92,9 @@ describe("quantiseCheckpoint", () => {
     await quantise({ from: half, out: a, to: "q4" });
     await quantise({ from: join(dir.path, "source"), out: b, to: "q4" });
     expect(await readFile(join(a, "model.safetensors"))).toEqual(await readFile(join(b, "model.safetensors")));
+    const [, written] = await quantise({ from: half, out: join(dir.path, "c"), to: "q4", dryRun: true });
+    const [again] = await quantise({ from: a, out: join(dir.path, "c"), to: "q8", dryRun: true });
+    expect(again?.type === "quantise-start" && again.bytesBefore).toBe(written?.type === "quantise-end" && written.bytes);
     expect((await weightErrors(original, direct)).get("expert")).toBeLessThan(0.1);
   });
 
@@ -121,6 +124,7 @@ describe("quantiseCheckpoint", () => {
     expect(end).toMatchObject({ type: "quantise-end", dryRun: true });
     expect(existsSync(out)).toBe(false);
     await quantise({ from, out, to: "q4" });
+    await expect(quantise({ from, out, to: "q4", dryRun: true })).rejects.toMatchObject({ code: "CHECKPOINT_EXISTS" });
     const { size } = await stat(join(out, "model.safetensors"));
     expect(start?.type === "quantise-start" && size - start.bytesAfter).toBeGreaterThan(0);
     expect(start?.type === "quantise-start" && size - start.bytesAfter).toBeLessThan(20_000); // the header
@@ -152,6 +156,7 @@ describe("quantiseCheckpoint", () => {
     const [from, out] = [await source(dir.path), join(dir.path, "out")];
     await expect(quantise({ from: join(dir.path, "nowhere"), out, to: "q4" })).rejects.toMatchObject({ code: "CONFIG_INVALID" });
     await expect(quantise({ from, out, to: "q4", calibrate: join(dir.path, "nothing") })).rejects.toThrow("nothing: no such file");
+    expect(existsSync(out)).toBe(false);
     await truncate(join(from, "model.safetensors"), 100_000);
     await expect(quantise({ from, out, to: "q4" })).rejects.toMatchObject({ code: "CHECKPOINT_INVALID" });
     expect(existsSync(join(out, "config.json"))).toBe(false);
@@ -192,6 +197,12 @@ describe("an interrupted run", () => {
     await writeFile(partial, bytes);
     await quantise({ from, out, to: "q4" });
     expect(await readFile(join(out, "model.safetensors"))).toEqual(await readFile(join(whole, "model.safetensors")));
+
+    const short = join(dir.path, "short");
+    for await (const { type } of quantiseCheckpoint({ from, out: short, to: "q4" })) if (type === "tensor-end") break;
+    await truncate(join(short, "model.safetensors.partial"), bytes.length - 1000);
+    await quantise({ from, out: short, to: "q4" });
+    expect(await readFile(join(short, "model.safetensors"))).toEqual(await readFile(join(whole, "model.safetensors")));
 
     const other = join(dir.path, "other");
     for await (const { type } of quantiseCheckpoint({ from, out: other, to: "q8" })) if (type === "tensor-end") break;

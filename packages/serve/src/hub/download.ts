@@ -1,7 +1,8 @@
-import { mkdir, readFile, statfs } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ZayaError } from "@zaya/kernels";
+import { expectDiskRoom } from "@zaya/model";
 import { bytesOf, openModelCache } from "./cache.js";
 import { fetchFile } from "./fetch_file.js";
 import { createHubFetch, findModel, type RemoteFile, type RemoteModel } from "./hub.js";
@@ -96,7 +97,7 @@ export async function* downloadModel(model: string, options: DownloadOptions): A
     if (doneBytes < totalBytes) {
       lock ??= cache.lock();
       await lock;
-      await checkSpace(model, cacheDir, totalBytes - doneBytes);
+      await expectDiskRoom(cacheDir, totalBytes - doneBytes, { what: model, otherwise: "set HF_HUB_CACHE to a folder on another disk" });
     }
     yield { type: "download-start", commit, files: files.length, totalBytes, doneBytes };
     const queue = files.values();
@@ -157,18 +158,6 @@ async function bytesThere(file: RemoteFile, path: string, blob: string): Promise
   for (const place of [path, blob]) if ((await bytesOf(place)) === file.bytes) return file.bytes;
   const part = await bytesOf(`${blob}.incomplete`);
   return part > file.bytes ? 0 : Math.max(0, part);
-}
-
-/** @throws DISK_FULL when the disk has less room than is needed */
-async function checkSpace(model: string, cacheDir: string, neededBytes: number): Promise<void> {
-  await mkdir(cacheDir, { recursive: true });
-  const { bavail, bsize } = await statfs(cacheDir);
-  if (neededBytes <= bavail * bsize) return;
-  const giga = (bytes: number) => `${(bytes / 1e9).toPrecision(3)} GB`;
-  throw new ZayaError(
-    "DISK_FULL",
-    `${model} needs ${giga(neededBytes)} more, and the disk of ${cacheDir} has ${giga(bavail * bsize)} left; free some, or set HF_HUB_CACHE to a folder on another disk`,
-  );
 }
 
 function sum(numbers: readonly number[]): number {

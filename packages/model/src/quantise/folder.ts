@@ -1,0 +1,41 @@
+import { readdir, rename, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { fail } from "../errors.js";
+import { exists } from "../shards.js";
+
+/** What an interrupted run left in its folder; "all" where only the journal was still to be removed. */
+export type Left = "nothing" | "parts" | "all";
+
+/**
+ * Makes sure that no checkpoint is there, and that what an interrupted run left can be continued: also one that was stopped between giving the
+ * weights their name and writing config.json. A dry run only looks.
+ *
+ * @throws CHECKPOINT_EXISTS
+ */
+export async function prepareFolder(out: string, journal: string, dryRun: boolean): Promise<Left> {
+  const files = await readdir(out).catch(() => [] as string[]);
+  const resumes = await exists(journal);
+  const there = files.find((name) => name === "config.json") ?? files.find((name) => /^model.*\.safetensors(\.index\.json)?$/.test(name));
+  if (there !== undefined) {
+    if (!resumes || !["config.json", "model.safetensors"].includes(there)) holdsCheckpoint(out, there);
+    if (there === "config.json") return "all";
+    if (!dryRun) await rename(join(out, there), join(out, `${there}.partial`));
+  }
+  return resumes ? "parts" : "nothing";
+}
+
+/** @throws CHECKPOINT_EXISTS */
+export function holdsCheckpoint(out: string, file: string): never {
+  fail("CHECKPOINT_EXISTS", `${out} holds a checkpoint already (${file}); choose another folder`);
+}
+
+/** Names, sizes and times of what a checkpoint consists of. */
+export async function sourceFiles(dir: string): Promise<readonly unknown[]> {
+  const names = (await readdir(dir)).filter((name) => name === "config.json" || name.endsWith(".safetensors")).sort();
+  return await Promise.all(
+    names.map(async (name) => {
+      const { size, mtimeMs } = await stat(join(dir, name));
+      return [name, size, mtimeMs];
+    }),
+  );
+}
