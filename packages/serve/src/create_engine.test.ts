@@ -148,7 +148,7 @@ test.each([
   [{ maxSequences: 0 }, "maxSequences must be a whole number ≥ 1"],
   [{ contextTokens: 4096 }, "the model was made for 2048"],
   [{ cacheTokens: 64 }, "one context of 2048 tokens must fit"],
-  [{ maxSequences: 1e6 }, "GB do not fit into"],
+  [{ maxSequences: 1e6 }, "GB of memory; quantise the checkpoint, or take less context"],
 ])("refuses %j", async (options, message) => {
   await expect(createEngine(join(dir, "tiny"), options)).rejects.toMatchObject({
     code: "INVALID_ARGUMENT",

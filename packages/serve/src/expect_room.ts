@@ -24,8 +24,12 @@ export function expectRoom(
   const there = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
   if (weightBytes + cacheBytes <= there) return;
   const giga = (bytes: number) => `${(bytes / 1e9).toPrecision(3)} GB`;
+  const cache = `a cache of ${giga(cacheBytes)}`;
+  const [what, quantise] = checkpoint.weights
+    ? [cache, ""]
+    : [`weights of ${giga(weightBytes)} and ${cache}`, "quantise the checkpoint, or "];
   throw new ZayaError(
     "INVALID_ARGUMENT",
-    `weights of ${giga(weightBytes)} and a cache of ${giga(cacheBytes)} do not fit into ${giga(there)} of memory; quantise the checkpoint, or take less context or fewer sequences`,
+    `there is no room for ${what} in ${giga(there)} of memory; ${quantise}take less context or fewer sequences`,
   );
 }
