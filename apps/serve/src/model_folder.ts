@@ -33,6 +33,8 @@ export async function findModelFolder(given: string, { revision }: RevisionFlags
   const entry = await stat(given).catch(() => null);
   if (entry?.isDirectory()) {
     if (revision !== undefined) throw new InputError(`--revision is of models on the hub, and ${given} is a folder`);
+    if (await isUnfinished(given))
+      throw new InputError(`${given} is what an interrupted zaya-serve quantize left; the same command continues it`);
     return { dir: given, hubName: null };
   }
   if (entry) throw new InputError(`${given} is a file; give the folder of a checkpoint`);
@@ -55,6 +57,16 @@ export async function findModelFolder(given: string, { revision }: RevisionFlags
     if (isZayaError(error) && error.code === "MODEL_NOT_FOUND") throw new InputError(`there is no folder ${given}, and ${error.message}`);
     throw error;
   }
+}
+
+/** Whether `quantize` has begun a folder and not finished it. */
+async function isUnfinished(dir: string): Promise<boolean> {
+  const there = (name: string) =>
+    stat(join(dir, name)).then(
+      () => true,
+      () => false,
+    );
+  return !(await there("config.json")) && (await there("quantise.journal"));
 }
 
 /** Where the hub and its cache are, by the variables that all its tools read. */

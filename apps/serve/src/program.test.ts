@@ -170,6 +170,28 @@ test("quantizes, tells how near the result is, and serves it", async () => {
   expect(output.stderr).toContain("holds a checkpoint already (config.json)");
 });
 
+test("says what to do with what an interrupted quantize left", async () => {
+  const out = join(dir, "stopped");
+  const text = join(dir, "few");
+  await writeFile(text, "the quick brown fox jumps over the lazy dog\n".repeat(20));
+  const words = ["quantize", checkpoint, "--to", "q8", "--out", out, "--evaluate", text];
+  const begun = runProgram(words);
+  await until(() => output.stdout.includes(" → "));
+  process.emit("SIGINT");
+  expect(await begun).toBe(4);
+  expect(output.stderr).toContain(`zaya-serve: stopped; the same command continues ${out}\n`);
+  expect(await runProgram([out])).toBe(2);
+  expect(output.stderr).toContain(`${out} is what an interrupted zaya-serve quantize left; the same command continues it\n`);
+  output.stdout = "";
+  const continued = runProgram(words);
+  await until(() => / in \d+ s/.test(output.stdout));
+  expect(output.stdout).toContain("; what an interrupted run of the same job left is kept\n");
+  process.emit("SIGINT");
+  expect(await continued).toBe(4);
+  expect(output.stderr).toContain(`zaya-serve: stopped; ${out} is whole: zaya-serve compare tells how near it is\n`);
+  expect(await runProgram(["compare", checkpoint, out, "--text", text])).toBe(0);
+});
+
 test.each([
   { words: ["quantize", "x", "--to", "q2", "--out", "y"], line: "q8, q4, bf16" },
   { words: ["quantize", "x", "--to", "q4"], line: "required option '-o, --out <dir>'" },

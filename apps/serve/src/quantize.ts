@@ -66,7 +66,13 @@ async function quantize(model: string, flags: QuantizeFlags): Promise<number> {
   const { dir } = await findModelFolder(model, flags);
   const { quantiseCheckpoint } = await import("@zaya/model");
   const controller = new AbortController();
-  const stop = () => controller.abort(new StoppedError(`stopped; the same command continues ${out}`));
+  let whole = false;
+  const stop = () =>
+    controller.abort(
+      new StoppedError(
+        whole ? `stopped; ${out} is whole: zaya-serve compare tells how near it is` : `stopped; the same command continues ${out}`,
+      ),
+    );
   process.once("SIGINT", stop);
   const progress = createProgressLine();
   const begin = performance.now();
@@ -84,6 +90,7 @@ async function quantize(model: string, flags: QuantizeFlags): Promise<number> {
       onProgress: (done, total) => progress.update(`loading ${formatBytes(done)} of ${formatBytes(total)}`),
       signal: controller.signal,
     })) {
+      whole = event.type === "quantise-end";
       if (json) process.stdout.write(`${JSON.stringify(event)}\n`);
       else tell(event, progress, (performance.now() - begin) / 1000);
     }
@@ -100,7 +107,7 @@ function tell(event: QuantiseEvent, progress: ReturnType<typeof createProgressLi
   if (event.type === "quantise-start") {
     const { parameters, bytesBefore, bytesAfter, resumes } = event;
     const sizes = `${formatCount(parameters)} parameters, ${formatBytes(bytesBefore)} → ${formatBytes(bytesAfter)}`;
-    process.stdout.write(`${sizes}${resumes ? "; continuing an interrupted run" : ""}\n`);
+    process.stdout.write(`${sizes}${resumes ? "; what an interrupted run of the same job left is kept" : ""}\n`);
   } else if (event.type === "calibrate-window") {
     progress.update(`calibrating: window ${event.done} of ${event.total}`);
   } else if (event.type === "tensor-end") {
