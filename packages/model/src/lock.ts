@@ -57,6 +57,9 @@ async function writeNew(path: string, content: string): Promise<void> {
   const handle = await open(path, "wx");
   try {
     await handle.writeFile(content);
+  } catch (cause) {
+    await rm(path, { force: true }); // as on a full disk: an empty one would hold others up
+    throw cause;
   } finally {
     await handle.close();
   }
