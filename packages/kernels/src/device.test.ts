@@ -136,6 +136,20 @@ describe("a device", () => {
     expect(() => device.compile(graph)).toThrow("the device was disposed");
   });
 
+  it.each([0, 1])("finishes %i runs in progress when it is disposed, and refuses another", async (runs) => {
+    const device = await openDevice("cpu");
+    const graph = createGraph();
+    const x = graph.input("x", rows);
+    graph.output("y", ops.add(x, x));
+    const executable = device.compile(graph);
+    const run = () => executable.run({ inputs: { x: Float32Array.of(1, 2, 3, 4) } });
+    const running = Array.from({ length: runs }, run);
+    const closing = [device[Symbol.asyncDispose](), device[Symbol.asyncDispose]()];
+    await expect(run()).rejects.toMatchObject({ code: "DISPOSED" });
+    for (const results of await Promise.all(running)) expect(results.y).toEqual(Float32Array.of(2, 4, 6, 8));
+    await Promise.all(closing);
+  });
+
   it("names the tensor of the store that a graph wants and that is missing or of another type", async () => {
     await using device = await openDevice("null");
     const store = device.createStore();

@@ -66,13 +66,15 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
   const guardBytes = guard ? 64 : 0;
   let last: Promise<unknown> = Promise.resolve();
   let active = 0;
-  let disposed = false;
+  let closing: Promise<void> | undefined;
+  let closed = false;
   const expectOpen = () => {
-    if (disposed) fail("DISPOSED", "the device was disposed");
+    if (closing) fail("DISPOSED", "the device was disposed");
   };
 
   /** Runs jobs one after the other; the first of an idle device starts at once. */
   function enqueue<T>(job: () => Promise<T>): Promise<T> {
+    if (closing) return Promise.reject(new ZayaError("DISPOSED", "the device was disposed"));
     const result = active++ === 0 ? job() : last.then(job);
     const settled = result.then(
       () => {},
@@ -87,13 +89,8 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
   const backend: StoreBackend = {
     add: (bytes) => callNative(() => native.add(bytes)),
     map: (path, offset, bytes) => callNative(() => native.map(path, offset, bytes)),
-    prefetch: (slot) => {
-      expectOpen();
-      return enqueue(async () => void (await callNative(() => native.prefetch(slot))));
-    },
-    remove: (slot) => {
-      if (!disposed) native.remove(slot);
-    },
+    prefetch: (slot) => enqueue(async () => void (await callNative(() => native.prefetch(slot)))),
+    remove: (slot) => native.remove(slot),
     write: (slot, offset, data) => callNative(() => native.write(slot, offset, data)),
     read: (slot, offset, into) => callNative(() => native.read(slot, offset, into)),
     async encode(store, name, type, data) {
@@ -117,10 +114,7 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
     memory: () => addon.memory(),
     resetPeak: () => addon.resetPeak(),
     createStore: () => openStore(backend),
-    measure(what, milliseconds = 20) {
-      expectOpen();
-      return enqueue(async () => callNative(() => native.measure(what, milliseconds)));
-    },
+    measure: (what, milliseconds = 20) => enqueue(async () => callNative(() => native.measure(what, milliseconds))),
     compile(original, store) {
       expectOpen();
       const graph = lower(original, (name) => operations.has(name));
@@ -150,7 +144,7 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
       };
 
       async function start(options: RunOptions, timing: boolean): Promise<Record<string, TensorData>> {
-        if (dropped || disposed) fail("DISPOSED", "the executable was disposed");
+        if (dropped) fail("DISPOSED", "the executable was disposed");
         const { signal, inputs: data = {} } = options;
         signal?.throwIfAborted();
         const bound = bindSizes(sizes, inputs, options);
@@ -177,7 +171,7 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
         products: matrixProducts(plan.steps, instructions),
         run: (options = {}) => counted(enqueue(() => start(options, false))),
         read(output, begin, end) {
-          if (dropped || disposed) fail("DISPOSED", "the executable was disposed");
+          if (dropped || closed) fail("DISPOSED", "the executable was disposed");
           if (runs > 0) fail("INVALID_ARGUMENT", `cannot read output ${output} while a run of it is in progress; await that first`);
           const index = outputIndex(output);
           const { dtype } = (outputs[index] as (typeof outputs)[number])[1].type;
@@ -196,15 +190,16 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
           if (dropped) return;
           dropped = true;
           await last;
-          if (!disposed) native.drop(id);
+          if (!closed) native.drop(id);
         },
       };
     },
-    async [Symbol.asyncDispose]() {
-      if (disposed) return;
-      await last;
-      disposed = true;
-      native.close();
+    [Symbol.asyncDispose]() {
+      closing ??= last.then(() => {
+        closed = true;
+        native.close();
+      });
+      return closing;
     },
   };
   return device;
