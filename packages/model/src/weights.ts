@@ -47,10 +47,11 @@ export async function loadWeights(store: Store, checkpoint: Checkpoint, options:
 /** The storage in which a checkpoint loses nothing: its own in the run layout, else panels of bfloat16, or of float32 where it holds more. */
 export function exactStorage(checkpoint: Checkpoint): WeightStorage {
   if (checkpoint.weights) return checkpoint.weights;
-  const half = parameters(checkpoint.config).every(
-    ({ kind, name }) => !["embedding", "head", "matrix", "expert"].includes(kind) || checkpoint.tensors.get(name)?.dtype === "BF16",
+  const half: WeightStorage = { dtype: "bfloat16", encoding: "panels" };
+  const fits = parameters(checkpoint.config).every(
+    (spec) => storedType(spec, half).dtype !== "bfloat16" || checkpoint.tensors.get(spec.name)?.dtype === "BF16",
   );
-  return { dtype: half ? "bfloat16" : "float32", encoding: "panels" };
+  return fits ? half : { ...half, dtype: "float32" };
 }
 
 /** Bytes of the largest tensor of a checkpoint: a buffer that all can be read into, one after the other. */
