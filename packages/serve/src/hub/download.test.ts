@@ -130,6 +130,24 @@ test("loses nothing when it is stopped", async () => {
   expect(hub.requests.filter(({ path }) => path === shard).map(({ range }) => range)).toEqual([`bytes=${kept}-`]);
 });
 
+test("a model without its tokenizer is not in the cache yet, whatever else came", async () => {
+  hub.faults.set("tokenizer.json", [{ hangAfter: 10 }]);
+  const controller = new AbortController();
+  const weights = [shard, "model-00002-of-00002.safetensors"].map((name) =>
+    join(cacheDir, "models--org--tiny", "snapshots", hub.commit, name),
+  );
+  const running = (async () => {
+    for await (const event of downloadModel(model, { cacheDir, endpoint: hub.endpoint, signal: controller.signal })) {
+      const there = await Promise.all(weights.map((path) => stat(path).catch(() => null)));
+      if (event.type === "download-progress" && there.every((each) => each !== null)) controller.abort(new Error("interrupted"));
+    }
+  })();
+  await expect(running).rejects.toThrow("interrupted");
+  expect(await cachedModel(model, { cacheDir, revision: hub.commit })).toBeNull();
+  await download();
+  expect(await cachedModel(model, { cacheDir, revision: hub.commit })).toBe(await expectWhole());
+});
+
 test("stops when its loop is left", async () => {
   hub.faults.set(shard, [{ hangAfter: 10 }]);
   for await (const event of downloadModel(model, { cacheDir, endpoint: hub.endpoint })) if (event.type === "download-progress") break;

@@ -40,8 +40,8 @@ const progressMilliseconds = 200;
 
 /**
  * Downloads a model of a Hugging Face hub into the shared cache: the configuration, the weights and the tokenizer's files, four at a time. What is
- * there is not asked for again, what is there in part is gone on with, and every byte is held against the hub's hash. Leaving the loop or aborting
- * stops it; what came stays.
+ * there is not asked for again, what is there in part is gone on with, and every byte is held against the hub's hash. config.json comes last: a
+ * folder that has one is complete. Leaving the loop or aborting stops it; what came stays.
  *
  * This lives in `@zaya/serve` because it speaks HTTP, which `@zaya/model` does not, and under a path of its own because an engine does not need it.
  *
@@ -100,11 +100,14 @@ export async function* downloadModel(model: string, options: DownloadOptions): A
       await expectDiskRoom(cacheDir, totalBytes - doneBytes, { what: model, otherwise: "set HF_HUB_CACHE to a folder on another disk" });
     }
     yield { type: "download-start", commit, files: files.length, totalBytes, doneBytes };
-    const queue = files.values();
+    const [config, ...others] = files;
+    const queue = others.values();
     let ended = false;
-    all = Promise.all(Array.from({ length: filesAtOnce }, () => work(queue))).then(() => {
-      ended = true;
-    });
+    all = Promise.all(Array.from({ length: filesAtOnce }, () => work(queue)))
+      .then(() => (failures.length > 0 ? undefined : work([config as RemoteFile])))
+      .then(() => {
+        ended = true;
+      });
     while (!ended) {
       await Promise.race([all, sleep(progressMilliseconds)]);
       if (!ended) yield { type: "download-progress", doneBytes, totalBytes };
@@ -138,7 +141,7 @@ export async function cachedModel(
   return weights.length > 0 && sizes.every((bytes) => bytes >= 0) ? dir : null;
 }
 
-/** The files of a model that loading it reads; of the weights those that its index names. */
+/** The files of a model that loading it reads, config.json first; of the weights those that its index names. */
 async function neededFiles(model: string, { files }: RemoteModel, read: (file: RemoteFile) => Promise<string>): Promise<RemoteFile[]> {
   const index = files.get(weightIndex);
   const weights = files.has(singleWeights) ? [singleWeights] : index ? indexedFiles(await read(index)) : [];
