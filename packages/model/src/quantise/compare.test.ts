@@ -70,6 +70,9 @@ it("refuses models of other shapes, and a text without tokens", async () => {
   const other = { ...config, expertSize: config.expertSize * 2 };
   await saveCheckpoint(candidate, { config: other, tensors: initialise(other, 1) });
   await expect(compare({ reference, candidate, text })).rejects.toThrow("that of the reference");
+  const deeper = { ...config, numLayers: config.numLayers + 1, layerTypes: [...config.layerTypes, "full" as const] };
+  await saveCheckpoint(join(dir.path, "c"), { config: deeper, tensors: initialise(deeper, 1) });
+  await expect(compare({ reference, candidate: join(dir.path, "c"), text })).rejects.toThrow("the reference has no tensor model.layers.");
   await expect(compare({ reference, candidate: reference, text: "" })).rejects.toThrow("no two tokens");
   await writeFile(join(reference, "tokenizer.json"), "");
   await expect(compare({ reference, candidate: reference, text })).rejects.toMatchObject({ code: "TOKENIZER_INVALID" });

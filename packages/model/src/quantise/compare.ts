@@ -100,6 +100,8 @@ function expectSame(reference: Checkpoint, candidate: Checkpoint, dir: string): 
         `${dir}: tensor ${name} is [${other?.join(", ") ?? "not there"}], that of the reference [${shape.join(", ")}]`,
       );
   }
+  for (const name of candidate.tensors.keys())
+    if (!reference.tensors.has(name)) fail("INVALID_ARGUMENT", `${dir}: the reference has no tensor ${name}`);
 }
 
 interface Model extends AsyncDisposable {
