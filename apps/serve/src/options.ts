@@ -53,7 +53,11 @@ export function numberWithin(min: number, max: number): (text: string) => number
 
 export function addDeviceOptions(command: Command): Command {
   return addRevisionOption(command)
-    .addOption(new Option("--dtype <type>", "type of the weights").choices(["float32", "bfloat16"]).default("bfloat16"))
+    .addOption(
+      new Option("--dtype <type>", "type of weights that are not packed yet (quantize)")
+        .choices(["float32", "bfloat16"])
+        .default("bfloat16"),
+    )
     .addOption(
       new Option("--cache-dtype <type>", "type of cached keys and values (default: that of the weights)").choices([
         "float32",

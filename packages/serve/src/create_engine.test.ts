@@ -2,7 +2,7 @@ import { cp, mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openDevice } from "@zaya/kernels";
-import { initialise, presets, saveCheckpoint, trainTokenizer } from "@zaya/model";
+import { initialise, presets, quantiseCheckpoint, saveCheckpoint, trainTokenizer } from "@zaya/model";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createEngine, type EngineOptions } from "./create_engine.js";
 import type { Engine } from "./engine.js";
@@ -153,6 +153,19 @@ test.each([
   await expect(createEngine(join(dir, "tiny"), options)).rejects.toMatchObject({
     code: "INVALID_ARGUMENT",
     message: expect.stringContaining(message),
+  });
+});
+
+test("takes the types of packed weights from their file, and refuses another", async () => {
+  const packed = join(dir, "q4");
+  for await (const _ of quantiseCheckpoint({ from: join(dir, "tiny"), out: packed, to: "q4" }));
+  await using engine = await createEngine(packed);
+  const { dtype, cacheDtype, typesReason, products } = engine.model;
+  expect([dtype, cacheDtype, typesReason]).toEqual(["bfloat16", "bfloat16", "the checkpoint's own"]);
+  expect(products.find(({ weights }) => weights === "experts")).toMatchObject({ stored: "int4", operands: "int8" });
+  await expect(createEngine(packed, { dtype: "float32" })).rejects.toMatchObject({
+    code: "INVALID_ARGUMENT",
+    message: expect.stringContaining(`the weights of ${packed} are packed already`),
   });
 });
 

@@ -18,7 +18,7 @@ import { pageTokens } from "./runner.js";
 export interface EngineOptions {
   /** The name the model is served under. Default: the folder's name. */
   readonly name?: string;
-  /** Type of the matrices; sums are always float32. Default float32. */
+  /** Type of the matrices; sums are always float32. Default float32; the run layout has types of its own, which go with bfloat16. */
   readonly dtype?: "float32" | "bfloat16";
   /** Type of cached keys and values; int8 has a step for each key and each value. Default: that of the matrices. */
   readonly cacheDtype?: CacheDtype;
@@ -59,7 +59,7 @@ export async function createEngine(source: string | EngineSource, options: Engin
   try {
     const checkpoint = ownCheckpoint ?? (source as EngineSource).checkpoint;
     const { config } = checkpoint;
-    const { dtype = "float32", cacheDtype = dtype, threads, device, onProgress, signal } = options;
+    const { dtype = checkpoint.weights ? "bfloat16" : "float32", cacheDtype = dtype, threads, device, onProgress, signal } = options;
     const { contextTokens, limits } = planLimits(options, config.maxPositions, config.vocabSize);
     // Native threads read weights while the tokenizer is opened here.
     const opening = openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads, device, onProgress, signal });

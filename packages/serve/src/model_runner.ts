@@ -1,4 +1,4 @@
-import { type Device, type Executable, maxBytes, openDevice, type TensorData } from "@zaya/kernels";
+import { type Device, type Executable, maxBytes, openDevice, type TensorData, ZayaError } from "@zaya/kernels";
 import { allocateCache, type Checkpoint, generationGraph, loadWeights, parameters, storedType, type WeightStorage } from "@zaya/model";
 import { expectRoom } from "./expect_room.js";
 import { type WeightProducts, weightProducts } from "./products.js";
@@ -9,7 +9,7 @@ export type CacheDtype = "float32" | "bfloat16" | "int8";
 
 export interface ModelRunnerOptions {
   readonly limits: Omit<RunnerLimits, "vocabSize">;
-  /** Type of the matrices and of the operands of matrix products; sums are always float32. */
+  /** Type of the matrices and of the operands of matrix products; sums are always float32. bfloat16 for the run layout, which has types of its own. */
   readonly dtype: "float32" | "bfloat16";
   /** Type of cached keys and values. Default: `dtype`. */
   readonly cacheDtype?: CacheDtype | undefined;
@@ -44,10 +44,15 @@ export interface ModelRunner extends StepRunner {
 
 /**
  * Loads a checkpoint's weights and compiles the step. What was made is freed again where a part of it fails.
- * @throws INVALID_ARGUMENT where they cannot fit into memory, what `loadWeights` throws, or the signal's reason
+ * @throws INVALID_ARGUMENT where they cannot fit into memory, or float32 is wanted of packed ones, what `loadWeights` throws, or the signal's reason
  */
 export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunnerOptions): Promise<ModelRunner> {
   const { limits, dtype, cacheDtype = dtype, threads, device: given, onProgress, signal } = options;
+  if (checkpoint.weights && dtype !== checkpoint.weights.dtype)
+    throw new ZayaError(
+      "INVALID_ARGUMENT",
+      `dtype is ${dtype}, but the weights of ${checkpoint.dir} are packed already, in types of their own; leave it out (cacheDtype is that of keys and values)`,
+    );
   const made: AsyncDisposable[] = [];
   const own = <T extends AsyncDisposable>(resource: T): T => {
     made.push(resource);
