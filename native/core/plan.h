@@ -16,7 +16,7 @@
 
 namespace zaya {
 
-constexpr int plan_version = 1;
+constexpr int plan_version = 2;
 constexpr uint8_t poison = 0xA5;
 
 struct Mapping;  // a whole file, read-only; shared by the tensors that lie in it

@@ -8,8 +8,9 @@ namespace zaya {
 // int6 and int4 exist in panels only.
 enum class DType : int32_t { float32 = 0, bfloat16 = 1, float64 = 2, int32 = 3, int8 = 4, int6 = 5, int4 = 6 };
 
-// plain: row-major. panels: the GEMM's packed weight layout, described in cpu/gemm.h, and for integers in cpu/quantised.h.
-enum class Encoding : int32_t { plain = 0, panels = 1 };
+// plain: row-major. panels: the GEMM's packed weight layout, described in cpu/gemm.h, and for integers in cpu/quantised.h. rows: an activation as int8
+// rows with their scales, described there too.
+enum class Encoding : int32_t { plain = 0, panels = 1, rows = 2 };
 
 constexpr int max_rank = 6;
 

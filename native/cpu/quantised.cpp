@@ -181,47 +181,28 @@ template <class T> void dequantise_row(const QuantisedWeight& w, int64_t row, T*
 template void dequantise_row<float>(const QuantisedWeight&, int64_t, float*);
 template void dequantise_row<double>(const QuantisedWeight&, int64_t, double*);
 
-size_t QuantisedRows::bytes(int64_t rows, int64_t k) {
-  return align64(static_cast<size_t>(rows * (quantised_columns(k) + 8 * blocks_of(k) + quantised_columns(k) / quantised_group * 4)));
-}
-
-QuantisedRows::QuantisedRows(void* workspace, int64_t rows, int64_t k) : k(k), rows_(rows) {
-  words_ = static_cast<int32_t*>(workspace);
-  scales_ = reinterpret_cast<float*>(words_ + rows * quantised_columns(k) / 4);
-  starts_ = reinterpret_cast<int32_t*>(scales_ + rows * blocks_of(k));
-  sums_ = reinterpret_cast<float*>(starts_ + rows * blocks_of(k));
-}
-
-void QuantisedRows::fill(int64_t first, int64_t rows, const float* x, int64_t stride, const int32_t* index) const {
-  auto row_of = [&](int64_t r) { return x + (index != nullptr ? index[r] : r) * stride; };
-  for (int64_t b = 0; b < blocks_of(k); b++) {
-    const int64_t begin = b * quantised_block, columns = block_columns(k, b), valid = std::min(columns, k - begin);
-    for (int64_t r = 0; r < rows; r++) {
-      const float *row = row_of(r) + begin, *next = r + 1 < rows ? row_of(r + 1) + begin : row_of(0) + begin + quantised_block;
-      for (int64_t i = 0; i < quantised_block; i += lanes) __builtin_prefetch(next + i);
-      const float most = largest_magnitude(row, valid), inverse = most > 0 ? largest / most : 0.0f;
-      scales(first, b)[r] = most / largest;
-      int32_t start = 0;
-      for (int64_t i = 0; i < columns; i += quantised_group) {
-        LanesOf<float>::mask total = {};
-        for (int64_t j = i; j < i + quantised_group; j += lanes) {
-          const int64_t left = valid - j;
-          const Lanes<float> part = left >= lanes ? load<float>(row + j) : load_first<float>(row + j, std::max<int64_t>(0, left));
-          const auto n = nearest(part * inverse);
-          typedef int8_t Bytes __attribute__((vector_size(16)));
-          const Bytes bytes = __builtin_convertvector(n, Bytes);
-          int32_t word[4];
-          std::memcpy(word, &bytes, sizeof word);
-          int32_t* to = words(first, b) + j / 4 * rows + r;
-          for (int i4 = 0; i4 < 4; i4++) to[i4 * rows] = word[i4];
-          total += n << 24 >> 24;  // of the bytes: a NaN makes n too large to add up
-        }
-        const int32_t sum = fold(total, std::plus{});
-        sums(first, b)[i / quantised_group * rows + r] = static_cast<float>(sum);
-        start -= 128 * sum;
+void QuantisedRows::fill(int64_t row, const float* x) const {
+  for (int64_t b = 0; b < blocks_of(k); b++, x += quantised_block) {
+    const int64_t columns = block_columns(k, b), valid = std::min(columns, k - b * quantised_block);
+    const float most = largest_magnitude(x, valid), inverse = most > 0 ? largest / most : 0.0f;
+    *scales(row, b) = most / largest;
+    int32_t start = 0;
+    for (int64_t i = 0; i < columns; i += quantised_group) {
+      LanesOf<float>::mask total = {};
+      for (int64_t j = i; j < i + quantised_group; j += lanes) {
+        const int64_t left = valid - j;
+        const Lanes<float> part = left >= lanes ? load<float>(x + j) : load_first<float>(x + j, std::max<int64_t>(0, left));
+        const auto n = nearest(part * inverse);
+        typedef int8_t Bytes __attribute__((vector_size(16)));
+        const Bytes bytes = __builtin_convertvector(n, Bytes);
+        std::memcpy(values(row, b) + j, &bytes, sizeof bytes);
+        total += n << 24 >> 24;  // of the bytes: a NaN makes n too large to add up
       }
-      starts(first, b)[r] = start;
+      const int32_t sum = fold(total, std::plus{});
+      sums(row, b)[i / quantised_group] = static_cast<float>(sum);
+      start -= 128 * sum;
     }
+    *starts(row, b) = start;
   }
 }
 
@@ -257,12 +238,15 @@ void multiply_strips(const QuantisedRows& x, const QuantisedPiece& piece, const 
     for (int64_t strip = piece.strip0; strip < piece.strip1; strip++) {
       const int64_t row = strip_begin(m, strip), first = piece.product->first + row;
       t.rows = static_cast<int>(strip_begin(m, strip + 1) - row);
-      t.words = x.words(first, b);
+      t.x = x.values(first, b);
       t.x_scales = x.scales(first, b);
       t.starts = x.starts(first, b);
       t.sums = x.sums(first, b);
+      t.x_stride = x.stride;
       t.c = tile + (row - piece.begin()) * quantised_rows;
       if (last) before(row, t.rows);
+      // The rows of the next strip lie in as many places.
+      for (int i = 0; i < t.rows && strip + 1 < piece.strip1; i++) __builtin_prefetch(t.of_row(t.x, t.rows + i));
       multiply_tile(t);
       if (last) after(row, t.rows, t.c);
       t.ahead += fetched / strips;
@@ -285,23 +269,18 @@ void fetch_panel(const QuantisedWeight& w, int64_t panel) {
   for (int64_t line = 0; line < block_bytes(w.dtype, block_columns(w.k, 0)); line += 64) __builtin_prefetch(block + line);
 }
 
-void quantise_rows(Pool& pool, const QuantisedRows& out, const QuantisedProduct* products, int64_t count, const float* x, int64_t stride,
-                   const int32_t* index) {
-  constexpr int64_t little = 1 << 14;  // elements that one thread does quicker than two
-  int64_t strips = 0, rows = 0;
-  for (int64_t i = 0; i < count; i++) strips += strips_of(products[i].m), rows += products[i].m;
-  auto fill = [&](int64_t begin, int64_t end, int) {
-    for (const QuantisedProduct* p = products; p < products + count; p++) {
-      const int64_t own = strips_of(p->m);
-      for (int64_t strip = std::max<int64_t>(0, begin); strip < std::min(own, end); strip++) {
-        const int64_t row = strip_begin(p->m, strip), first = p->first + row;
-        out.fill(first, strip_begin(p->m, strip + 1) - row, index != nullptr ? x : x + first * stride, stride, index != nullptr ? index + first : nullptr);
-      }
-      begin -= own, end -= own;
+QuantisedRows quantise_rows(Pool& pool, const Tensor& x, int64_t first, int64_t rows, void* workspace, const int32_t* index) {
+  const QuantisedRows given(x.data, x.columns()), made(workspace, x.columns());
+  const bool integers = x.encoding == Encoding::rows;
+  if (integers && (index == nullptr || rows == 1)) return {given.values(index != nullptr ? index[0] : first, 0), given.k};
+  for_rows(pool, rows, given.k, [&](int64_t begin, int64_t end, int) {
+    for (int64_t row = begin; row < end; row++) {
+      const int64_t from = index != nullptr ? index[row] : first + row;
+      if (integers) std::memcpy(made.values(row, 0), given.values(from, 0), static_cast<size_t>(given.stride));
+      else made.fill(row, x.as<float>() + from * given.k);
     }
-  };
-  if (rows * out.k <= little) return fill(0, strips, 0);
-  pool.run_ranges(strips, (strips + 4 * pool.threads() - 1) / (4 * pool.threads()), fill);
+  });
+  return made;
 }
 
 namespace {

@@ -67,32 +67,30 @@ constexpr int64_t strip_rows = 12;
 inline int64_t strips_of(int64_t rows) { return (rows + strip_rows - 1) / strip_rows; }
 inline int64_t strip_begin(int64_t rows, int64_t strip) { return rows * strip / strips_of(rows); }
 
-// The rows of x as integers. Block after block lie all strips, so that a kernel that goes through the strips of a block reads memory in
-// order. Within a strip and block
-//   words [columns/4][rows] of four xq;  scales, starts [rows]: d, and −128 · sum of xq;  sums [columns/32][rows]: sum of xq, as float.
+// Rows of x as integers, row after row; a tensor of the encoding `rows` is such:
+//   values [columns]: xq;  scales, starts [blocks]: d, and −128 · sum of xq;  sums [columns/32]: sum of xq, as float
 class QuantisedRows {
  public:
-  static size_t bytes(int64_t rows, int64_t k);  // of the workspace
-  QuantisedRows(void* workspace, int64_t rows, int64_t k);
+  static int64_t row_bytes(int64_t k) {
+    return static_cast<int64_t>(align64(static_cast<size_t>(quantised_columns(k) + 8 * blocks_of(k) + quantised_columns(k) / quantised_group * 4)));
+  }
+  static size_t bytes(int64_t rows, int64_t k) { return static_cast<size_t>(rows * row_bytes(k)); }  // of the workspace
+  QuantisedRows(void* rows, int64_t k) : k(k), stride(row_bytes(k)), rows_(static_cast<uint8_t*>(rows)) {}
 
-  // Quantises `rows` rows of x into the strip whose first row is `first`; row i is x[index[i]] where an index is given.
-  void fill(int64_t first, int64_t rows, const float* x, int64_t stride, const int32_t* index = nullptr) const;
+  // Quantises one row.
+  void fill(int64_t row, const float* x) const;
 
-  int64_t k;
-  // Of the strip that begins with row `first`.
-  int32_t* words(int64_t first, int64_t block) const { return words_ + block * rows_ * (quantised_block / 4) + first * block_columns(k, block) / 4; }
-  float* scales(int64_t first, int64_t block) const { return scales_ + block * rows_ + first; }
-  int32_t* starts(int64_t first, int64_t block) const { return starts_ + block * rows_ + first; }
-  float* sums(int64_t first, int64_t block) const {
-    return sums_ + block * rows_ * (quantised_block / quantised_group) + first * block_columns(k, block) / quantised_group;
+  int64_t k, stride;  // bytes from row to row
+  // Of a row from a block on.
+  int8_t* values(int64_t row, int64_t block) const { return reinterpret_cast<int8_t*>(rows_ + row * stride) + block * quantised_block; }
+  float* scales(int64_t row, int64_t block) const { return reinterpret_cast<float*>(values(row, 0) + quantised_columns(k)) + block; }
+  int32_t* starts(int64_t row, int64_t block) const { return reinterpret_cast<int32_t*>(scales(row, blocks_of(k))) + block; }
+  float* sums(int64_t row, int64_t block) const {
+    return reinterpret_cast<float*>(starts(row, blocks_of(k))) + block * (quantised_block / quantised_group);
   }
 
  private:
-  int64_t rows_;
-  int32_t* words_;
-  float* scales_;
-  int32_t* starts_;
-  float* sums_;
+  uint8_t* rows_;
 };
 
 // A product of a list: rows first … first + m of x (quantised beforehand) times w, to c [m, n].
@@ -179,9 +177,9 @@ template <class F> void for_runs(Pool& pool, const QuantisedProduct* products, i
   });
 }
 
-// Quantises the rows of x that the products name, the strips of each beginning at its `first`; row i is x[index[i]] where an index is given.
-void quantise_rows(Pool& pool, const QuantisedRows& out, const QuantisedProduct* products, int64_t count, const float* x, int64_t stride,
-                   const int32_t* index = nullptr);
+// Rows first … first + rows of x [.., K] as integers, or x[index[0 … rows]] where an index is given: as they lie where that is what they are, else made in
+// `workspace`, of QuantisedRows::bytes.
+QuantisedRows quantise_rows(Pool& pool, const Tensor& x, int64_t first, int64_t rows, void* workspace, const int32_t* index = nullptr);
 
 // Runs a list of products of equal k, with scratch for each thread.
 void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count, QuantisedScratch* scratch);

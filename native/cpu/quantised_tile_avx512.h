@@ -25,7 +25,7 @@ template <_mm_hint cache> inline void fetch(const uint8_t* at, int64_t bytes) {
 
 // c += sum · (scale · d) for one row.
 inline void add_block(const QuantisedTile& t, int row, __m512 low, __m512 high) {
-  const __m512 d = _mm512_set1_ps(t.x_scales[row]);
+  const __m512 d = _mm512_set1_ps(t.x_scale(row));
   float* c = t.c + row * quantised_rows;
   const __m512 c0 = t.accumulate ? _mm512_loadu_ps(c) : _mm512_setzero_ps(), c1 = t.accumulate ? _mm512_loadu_ps(c + 16) : _mm512_setzero_ps();
   _mm512_storeu_ps(c, _mm512_fmadd_ps(low, _mm512_mul_ps(_mm512_loadu_ps(t.scales), d), c0));
@@ -35,9 +35,9 @@ inline void add_block(const QuantisedTile& t, int row, __m512 low, __m512 high) 
 template <int R> void vnni_tile(const QuantisedTile& t) {
   __m512i sum[R][2];
 #pragma GCC unroll 12
-  for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_set1_epi32(t.starts[i]);
+  for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_set1_epi32(t.start(i));
   const uint8_t* b = t.block.values;
-  const int32_t* a = t.words;
+  Words<R> x(t);
   const int64_t quads = t.k / 4, pace = R == 1 ? 64 : t.pace;
   const uint8_t* ahead = R == 1 && quads > far_quads ? b + 128 * far_quads : t.ahead;
   for (int64_t left = quads; left > 0; left--) {
@@ -49,11 +49,11 @@ template <int R> void vnni_tile(const QuantisedTile& t) {
     const __m512i b0 = _mm512_loadu_si512(b), b1 = _mm512_loadu_si512(b + 64);
 #pragma GCC unroll 12
     for (int i = 0; i < R; i++) {
-      const __m512i x = _mm512_set1_epi32(a[i]);
-      sum[i][0] = dot(sum[i][0], b0, x);
-      sum[i][1] = dot(sum[i][1], b1, x);
+      const __m512i word = _mm512_set1_epi32(x.at(i));
+      sum[i][0] = dot(sum[i][0], b0, word);
+      sum[i][1] = dot(sum[i][1], b1, word);
     }
-    a += R;
+    x.advance(1);
     b += 128;
   }
 #pragma GCC unroll 12
@@ -78,7 +78,7 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
 #pragma GCC unroll 4
   for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
   const uint8_t* at = t.block.values;
-  const int32_t* words = t.words;
+  Words<R> x(t);
   const float* sums = t.sums;
   const uint8_t* ahead = t.ahead;
   for (int64_t left = t.k / quantised_group; left > 0; left--, at += group_bytes(packed), ahead += group_bytes(packed)) {
@@ -92,9 +92,9 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
       load_quad<packed>(at, j, low, high);
 #pragma GCC unroll 4
       for (int i = 0; i < R; i++) {
-        const __m512i x = _mm512_set1_epi32(words[j * R + i]);
-        part[i][0] = dot(part[i][0], low, x);
-        part[i][1] = dot(part[i][1], high, x);
+        const __m512i word = _mm512_set1_epi32(x.at(i, j));
+        part[i][0] = dot(part[i][0], low, word);
+        part[i][1] = dot(part[i][1], high, word);
       }
     }
 #pragma GCC unroll 2
@@ -104,12 +104,12 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
       const __m512 offset = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(parameters + 2)));
 #pragma GCC unroll 4
       for (int i = 0; i < R; i++) {
-        sum[i][half] = _mm512_fmadd_ps(offset, _mm512_set1_ps(sums[i]), sum[i][half]);
+        sum[i][half] = _mm512_fmadd_ps(offset, _mm512_set1_ps(*t.of_row(sums, i)), sum[i][half]);
         sum[i][half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[i][half]), step, sum[i][half]);
       }
     }
-    words += quantised_group / 4 * R;
-    sums += R;
+    x.advance(quantised_group / 4);
+    sums++;
   }
 #pragma GCC unroll 4
   for (int i = 0; i < R; i++) add_block(t, i, sum[i][0], sum[i][1]);

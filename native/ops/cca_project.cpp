@@ -1,7 +1,8 @@
 // cca_project(x [T,D], q_w [NH,D], k_w [KH,D], current_w [W,D], delayed_w [W,D]){compute} -> z [T,(N+K)·H], current [T,W], delayed [T,W]
 //   z = concat(x · q_wᵀ, x · k_wᵀ), current = x · current_wᵀ, delayed = x · delayed_wᵀ: the projections of compressed convolutional attention,
 //   for generation. Each is the `linear` of its weight (linear.cpp), bit for bit.
-// Weights in quantised panels share one quantised x, and their panels are one list of tasks; so are those of others where rows are few.
+// Weights in quantised panels share one quantised x (which may be given so), and their panels are one list of tasks; so are those of others where
+// rows are few.
 #include <algorithm>
 #include <span>
 
@@ -84,8 +85,7 @@ Status cca_project(const Arguments& a) {
     p.c_stride = projection.stride;
   }
   if (count == 0) return {};
-  const QuantisedRows rows(a.workspace + quantised_scratch(*a.pool), x.rows(), x.columns());
-  quantise_rows(*a.pool, rows, quantised, 1, x.as<float>(), x.columns());
+  const QuantisedRows rows = quantise_rows(*a.pool, x, 0, x.rows(), a.workspace + quantised_scratch(*a.pool));
   multiply(*a.pool, rows, quantised, count, reinterpret_cast<QuantisedScratch*>(a.workspace));
   return {};
 }

@@ -1,4 +1,4 @@
-// experts(x [T,D], index int32 [T], prob [T], gate_up [E,2F,D], down [E,D,F]){compute} -> y [T,D]
+// experts(x [T,D] or int8 rows, index int32 [T], prob [T], gate_up [E,2F,D], down [E,D,F]){compute} -> y [T,D]
 //   y[t] = prob[t] · down[e] (silu(gate[e] x[t]) · (up[e] x[t])), e = index[t];  0 where e = E (skip).
 //   A composite: expert_sort, gather_rows, grouped_linear, swiglu, grouped_linear, combine, with their arithmetic and hence their bits.
 //   Two lists of tasks over all experts. In quantised panels a task makes 32 columns of gate and of up and activates them while they are in
@@ -145,9 +145,8 @@ Status quantised_experts(const Arguments& a) {
   int64_t routed = 0;
   if (Status status = sort_tokens<float>(a, s, p.sorted, &routed); !status.ok()) return status;
   const int32_t* order = p.sorted.order;
-  const QuantisedRows x(p.x, s.tokens, s.model), h(p.h, s.tokens, s.inner);
+  const QuantisedRows x = quantise_rows(*a.pool, a.in[0], 0, routed, p.x, order);
   int64_t count = list_experts(a.in[3], p.sorted.offsets, p.list);
-  quantise_rows(*a.pool, x, p.list, count, a.in[0].as<float>(), s.model, order);
   if (QuantisedPieces::aligned(s)) {
     const int64_t inner_panels = s.inner / quantised_rows;
     for (int64_t i = 0; i < count; i++) p.list[i].panels = inner_panels;
@@ -179,7 +178,7 @@ Status quantised_experts(const Arguments& a) {
   }
 
   count = list_experts(a.in[4], p.sorted.offsets, p.list);
-  quantise_rows(*a.pool, h, p.list, count, p.inner, s.inner);
+  const QuantisedRows h = quantise_rows(*a.pool, Tensor{p.inner, DType::float32, Encoding::plain, 2, {routed, s.inner}}, 0, routed, p.h);
   for (int64_t i = 0; i < count; i++) {
     QuantisedProduct& product = p.list[i];
     product.c = a.out[0].as<float>(), product.c_stride = s.model;

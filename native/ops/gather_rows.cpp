@@ -1,8 +1,9 @@
-// gather_rows(x [T,D], rows int32 [R]) -> [R,D]: out[i] = x[rows[i]].
+// gather_rows(x [T,D] or int8 rows, rows int32 [R]) -> [R,D]: out[i] = x[rows[i]].
 // scatter_rows(dy [R,D], rows int32 [R], x [T,D]) -> [T,D]: out[t] = sum of dy[i] over the i with rows[i] = t, in the order of i; rows
 //   named by none are 0. x gives the shape only. It is the gradient of gather_rows: the indices are sorted first (counting sort,
 //   stable), so each row of the result has one writer.
 // An index outside [0, T) is an error.
+#include "cpu/quantised.h"
 #include "cpu/rows.h"
 
 namespace zaya::ZAYA_ISA {
@@ -20,7 +21,7 @@ Status check_rows(const char* name, const Tensor& rows, int64_t count) {
 Status gather_rows(const Arguments& a) {
   const Tensor &x = a.in[0], &rows = a.in[1];
   if (Status status = check_rows("gather_rows", rows, x.shape[0]); !status.ok()) return status;
-  const size_t bytes = static_cast<size_t>(x.columns()) * size_of(x.dtype);
+  const size_t bytes = x.encoding == Encoding::rows ? QuantisedRows::bytes(1, x.columns()) : static_cast<size_t>(x.columns()) * size_of(x.dtype);
   for_rows(*a.pool, rows.size(), x.columns(), [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; i++)
       std::memcpy(a.out[0].as<uint8_t>() + static_cast<size_t>(i) * bytes, x.as<uint8_t>() + static_cast<size_t>(rows.as<int32_t>()[i]) * bytes, bytes);

@@ -77,7 +77,7 @@ size_t quantised_list_bytes(int64_t experts) { return align64(static_cast<size_t
 Status quantised_grouped_linear(const Arguments& a) {
   const Tensor &x = a.in[0], &w = a.in[1], &y = a.out[0];
   const int32_t* offsets = a.in[2].as<int32_t>();
-  const int64_t experts = w.shape[0], n = w.shape[1], k = w.shape[2], rows = x.rows();
+  const int64_t experts = w.shape[0], n = w.shape[1], rows = x.rows();
   if (Status status = check_offsets("grouped_linear", offsets, a.in[2].size(), experts, rows); !status.ok()) return status;
   std::fill_n(y.as<float>(), offsets[0] * n, 0.0f);
   std::fill_n(y.as<float>() + offsets[experts] * n, (rows - offsets[experts]) * n, 0.0f);
@@ -85,8 +85,7 @@ Status quantised_grouped_linear(const Arguments& a) {
   auto* scratch = reinterpret_cast<QuantisedScratch*>(a.workspace + quantised_list_bytes(experts));
   const int64_t count = list_experts(w, offsets, list);
   for (int64_t i = 0; i < count; i++) list[i].c = y.as<float>() + list[i].first * n, list[i].c_stride = n;
-  const QuantisedRows quantised(scratch + a.pool->threads(), rows, k);
-  quantise_rows(*a.pool, quantised, list, count, x.as<float>(), k);
+  const QuantisedRows quantised = quantise_rows(*a.pool, x, 0, rows, scratch + a.pool->threads());
   multiply(*a.pool, quantised, list, count, scratch);
   return {};
 }

@@ -3,7 +3,7 @@
 // linear_weight_grad(dy [T,N], x [T,K]){compute} -> dw [N,K]: dw[n,k] = sum_t dy[t,n] · x[t,k], t ascending.
 // compute: 0 float32, 1 operands rounded to bfloat16; the sums are float32 (float64 when the activations are). w plain or panels.
 // Sums as told in cpu/gemm.h: one chain each, so y[t] does not depend on the other rows.
-// linear with w in quantised panels multiplies 8-bit integers, whatever compute says: cpu/quantised.h.
+// linear with w in quantised panels multiplies 8-bit integers, whatever compute says, and takes x as int8 rows too: cpu/quantised.h.
 #include "cpu/gemm.h"
 #include "cpu/quantised.h"
 
@@ -26,8 +26,7 @@ Status quantised_linear(const Arguments& a) {
   for (int64_t row = 0; row < x.rows(); row += quantised_step) {
     p.m = std::min(quantised_step, x.rows() - row);
     p.c = y.as<float>() + row * p.w.n;
-    const QuantisedRows rows(a.workspace + quantised_scratch(*a.pool), p.m, p.w.k);
-    quantise_rows(*a.pool, rows, &p, 1, x.as<float>() + row * p.w.k, p.w.k);
+    const QuantisedRows rows = quantise_rows(*a.pool, x, row, p.m, a.workspace + quantised_scratch(*a.pool));
     multiply(*a.pool, rows, &p, 1, reinterpret_cast<QuantisedScratch*>(a.workspace));
   }
   return {};

@@ -7,8 +7,8 @@ export type Place = { readonly kind: "arena"; readonly offset: number } | { read
 
 export interface Layout {
   readonly places: ReadonlyMap<Value, Place>;
-  /** Offset of each step's workspace. */
-  readonly workspaces: readonly number[];
+  /** Offset of the workspace. */
+  readonly workspace: number;
   readonly arenaBytes: number;
 }
 
@@ -24,7 +24,8 @@ const always = Number.MAX_SAFE_INTEGER;
 
 /**
  * Gives every value of a scheduled graph its memory, at the maxima of all sizes. Buffers whose lives do not overlap share bytes;
- * the larger are placed first, each at the lowest offset where it fits.
+ * the larger are placed first, each at the lowest offset where it fits. All steps have their workspace at one place, which is thus in the
+ * caches: where threads have none in common, memory that another thread used last is slow to write.
  *
  * @param workspaceBytes of each step
  * @param guardBytes kept free behind each buffer
@@ -54,13 +55,13 @@ export function layOut(graph: Graph, { steps, updates, copies }: Schedule, works
     }
   }
   reuseInPlace();
-  const workspaces = workspaceBytes.map((bytes, i) => (bytes > 0 ? newBuffer(bytes, i, i) : null));
+  const workspace = newBuffer(Math.max(0, ...workspaceBytes), -1, always);
   const arenaBytes = placeBuffers(all.filter((buffer) => buffer.bytes > 0));
 
   const places = new Map<Value, Place>();
   for (const [value, name] of stored) places.set(value, { kind: "store", name });
   for (const [value, buffer] of buffers) places.set(value, { kind: "arena", offset: buffer.offset });
-  return { places, workspaces: workspaces.map((buffer) => buffer?.offset ?? 0), arenaBytes };
+  return { places, workspace: workspace.offset, arenaBytes };
 
   /** Lets an output take over the buffer of an input that dies at the same step, where the operation allows it. */
   function reuseInPlace(): void {

@@ -1,11 +1,12 @@
 import type { Graph, Value } from "./graph.js";
 import type { Layout } from "./layout.js";
 import type { Schedule } from "./schedule.js";
-import { type Dimension, type DType, maxBytes, type Size, type TensorType } from "./types.js";
+import { type Dimension, type DType, type Encoding, maxBytes, type Size, type TensorType } from "./types.js";
 
 /** Must equal plan_version in native/core/plan.h, where the format is described. */
-export const planVersion = 1;
+export const planVersion = 2;
 
+const encodingNumbers: Readonly<Record<Encoding, number>> = { plain: 0, panels: 1, rows: 2 };
 const dtypeNumbers: Readonly<Record<DType, number>> = { float32: 0, bfloat16: 1, float64: 2, int32: 3, int8: 4, int6: 5, int4: 6 };
 
 export interface PlanSource {
@@ -40,7 +41,7 @@ export function writePlan(source: PlanSource, layout: Layout | null, workspaceBy
     const shape = type.shape.flatMap((dimension) => dimensionRule(dimension, sizeIndex));
     tensors.push(
       dtypeNumbers[type.dtype],
-      type.encoding === "panels" ? 1 : 0,
+      encodingNumbers[type.encoding],
       slot === null ? 0 : 1,
       slot ?? offset,
       maxBytes(type),
@@ -54,7 +55,7 @@ export function writePlan(source: PlanSource, layout: Layout | null, workspaceBy
     return [
       operations.get(node.name) ?? -1,
       i >= schedule.tail ? 1 : 0,
-      layout?.workspaces[i] ?? 0,
+      layout?.workspace ?? 0,
       workspaceBytes[i] ?? 0,
       node.inputs.length,
       ...node.inputs.map((input) => (input ? tensorOf(input) : -1)),

@@ -7,10 +7,11 @@ import { fail } from "./errors.js";
 export type DType = "float32" | "bfloat16" | "float64" | "int32" | "int8" | "int6" | "int4";
 
 /**
- * How the elements lie: row by row, or in the packed panels that the matrix kernels read (native/cpu/gemm.h; for integers, which
- * carry their scales with them, native/cpu/quantised.h).
+ * How the elements lie. "plain": row by row. "panels": a weight as the matrix kernels read it (native/cpu/gemm.h; for integers, which carry their
+ * scales with them, native/cpu/quantised.h). "rows": an activation as int8 with a scale for each row and 256 columns, for products with
+ * quantised weights (native/cpu/quantised.h).
  */
-export type Encoding = "plain" | "panels";
+export type Encoding = "plain" | "panels" | "rows";
 
 /**
  * A size known to the host when a step starts, `times * value + plus`, where `value` is bound at `run` and never above `max`.
@@ -90,12 +91,16 @@ export function maxBytes(type: TensorType): number {
 
 /**
  * Bytes of a tensor of this type and (bound) shape. Panels hold 32 rows; columns are rounded up to an even number (native/cpu/gemm.h),
- * in quantised panels to 32 (native/cpu/quantised.h).
+ * in quantised panels and int8 rows to 32 (native/cpu/quantised.h).
  */
 export function bytesOf(type: Pick<TensorType, "dtype" | "encoding">, shape: readonly number[]): number {
   const bits = bitsPerElement[type.dtype];
   if (type.encoding === "plain") return shape.reduce((n, d) => n * d, bits / 8);
   const [columns = 1, rows = 1, ...outer] = shape.toReversed();
+  if (type.encoding === "rows") {
+    const rowBytes = Math.ceil(columns / 32) * 36 + Math.ceil(columns / 256) * 8; // values and their sums; a scale and a start each block
+    return outer.reduce((n, d) => n * d, rows) * Math.ceil(rowBytes / 64) * 64;
+  }
   const panels = outer.reduce((n, d) => n * d, 1) * Math.ceil(rows / 32);
   if (!isQuantised(type)) return (panels * 32 * Math.ceil(columns / 2) * 2 * bits) / 8;
   const groupBytes = (32 * 32 * bits) / 8 + (type.dtype === "int8" ? 0 : 64); // values; step and offset of each row

@@ -1,4 +1,4 @@
-import { elements } from "../activation.js";
+import { elements, expectRows } from "../activation.js";
 import { computed, expectFixed, expectRank, expectShape } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
@@ -8,13 +8,14 @@ import { computeAttribute, type LinearOptions, linear } from "./linear.js";
 
 /**
  * The projections of compressed convolutional attention, for generation: x [T,D], q_w [NH,D], k_w [KH,D], current_w, delayed_w [W,D]
- * → z [T,(N+K)H] = concat(x q_wᵀ, x k_wᵀ), current [T,W] = x current_wᵀ, delayed [T,W] = x delayed_wᵀ. compute as in linear.
+ * → z [T,(N+K)H] = concat(x q_wᵀ, x k_wᵀ), current [T,W] = x current_wᵀ, delayed [T,W] = x delayed_wᵀ. compute as in linear; where all weights are in quantised
+ * panels x may be int8 rows.
  */
 export const ccaProjectOperation: Operation = {
   name: "cca_project",
   attributes: ["compute"],
   infer: ([x, qW, kW, currentW, delayedW]) => {
-    const [T, D] = expectRank("cca_project", "x", x, 2).shape as [Dimension, Dimension];
+    const [T, D] = expectRows("cca_project", "x", x, [qW, kW, currentW, delayedW]).shape as [Dimension, Dimension];
     const rows = (what: string, w: TensorType | null | undefined) =>
       expectFixed("cca_project", `rows of ${what}`, expectRank("cca_project", what, w, 2).shape[0]);
     for (const [name, w] of Object.entries({ q_w: qW, k_w: kW, current_w: currentW, delayed_w: delayedW }))

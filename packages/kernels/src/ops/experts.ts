@@ -1,5 +1,5 @@
-import { expectActivation } from "../activation.js";
-import { expectRank, expectShape } from "../check.js";
+import { expectRows } from "../activation.js";
+import { computed, expectRank, expectShape } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 import type { Dimension } from "../types.js";
@@ -13,12 +13,13 @@ import { swiglu } from "./swiglu.js";
 /**
  * The experts of a layer, each token by its own:  x [T,D], index int32 [T] (E = skip), prob [T], gate_up [E,2F,D], down [E,D,F] → y [T,D],
  * y = prob · down_e (silu(gate_e x) · up_e x), 0 for a token that skips. A composite; attributes as linear.
+ * For weights in quantised panels x may be int8 rows.
  */
 export const expertsOperation: Operation = {
   name: "experts",
   attributes: ["compute"],
   infer: ([x, index, prob, gateUp, down]) => {
-    const type = expectRank("experts", "x", expectActivation("experts", "x", x), 2);
+    const type = computed(expectRows("experts", "x", x, [gateUp, down]));
     const [T, D] = type.shape as [Dimension, Dimension];
     expectShape("experts", "index", expectRank("experts", "index", index, 1, ["int32"]), [T]);
     expectShape("experts", "prob", expectRank("experts", "prob", prob, 1, [type.dtype]), [T]);

@@ -5,13 +5,13 @@ import type { Operation } from "../operation.js";
 import { type Dimension, tensor } from "../types.js";
 import { scatterRows } from "./scatter_rows.js";
 
-/** y[i] = x[rows[i]]: x [T,D], rows int32 [R] → [R,D]. */
+/** y[i] = x[rows[i]]: x [T,D], plain or int8 rows, rows int32 [R] → [R,D]. */
 export const gatherRowsOperation: Operation = {
   name: "gather_rows",
   infer: ([x, rows]) => {
-    const { dtype, shape } = expectRank("gather_rows", "x", x, 2);
+    const { dtype, shape, encoding } = expectRank("gather_rows", "x", x, 2);
     const { shape: wanted } = expectRank("gather_rows", "rows", rows, 1, ["int32"]);
-    return [tensor(dtype, [wanted[0] as Dimension, shape[1] as Dimension])];
+    return [tensor(dtype, [wanted[0] as Dimension, shape[1] as Dimension], encoding)];
   },
   gradient: ({ inputs: [x, rows], gradients: [dy] }) => [x && rows && dy ? scatterRows(dy, rows, x) : null, null],
   bytes: ({ outputs: [y] }) => 8 * elements(y),

@@ -1,3 +1,4 @@
+import { expectRows } from "../activation.js";
 import { computed, expectRank, expectShape, expectUnquantised } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
@@ -13,7 +14,7 @@ export const groupedLinearOperation: Operation = {
   attributes: ["compute"],
   infer: ([x, w, offsets]) => {
     const [E, N, K] = expectRank("grouped_linear", "w", w, 3).shape as [Dimension, Dimension, Dimension];
-    const [T] = expectRank("grouped_linear", "x", x, 2).shape as [Dimension];
+    const [T] = expectRows("grouped_linear", "x", x, [w]).shape as [Dimension];
     expectShape("grouped_linear", "x", x, [T, K]);
     expectShape("grouped_linear", "offsets", offsets, [plus(E, 2)]);
     return [computed(x as TensorType, [T, N])];

@@ -25,10 +25,11 @@ export { linearCrossEntropy, linearCrossEntropySum } from "./linear_cross_entrop
 export { multiply } from "./multiply.js";
 export { muon } from "./muon.js";
 export { kvAppend, kvPages, pagedAttention } from "./paged_attention.js";
+export { quantise } from "./quantise.js";
 export { randomSample } from "./random_sample.js";
 export { reshape } from "./reshape.js";
 export { residualMerge } from "./residual_merge.js";
-export { residualRmsNorm } from "./residual_rms_norm.js";
+export { type RowForm, residualRmsNorm } from "./residual_rms_norm.js";
 export { rmsNorm } from "./rms_norm.js";
 export { rope } from "./rope.js";
 export { type RouterWeights, router } from "./router.js";

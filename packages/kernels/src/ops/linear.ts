@@ -1,3 +1,4 @@
+import { expectRows } from "../activation.js";
 import { computed, expectRank, expectShape, expectUnquantised } from "../check.js";
 import { fail } from "../errors.js";
 import { apply, type Value } from "../graph.js";
@@ -9,14 +10,14 @@ import { columnSum } from "./column_sum.js";
  * y = x wᵀ + bias:  x [T,K], w [N,K], bias [N] → y [T,N], float32 (float64 for float64).
  *
  * compute 0: operands as they are, float32 accumulation. compute 1: both operands rounded to bfloat16, float32 accumulation. One
- * accumulation chain an output element, over k in order, whatever T is. w is plain or in panels. gradient_compute is the compute of the
+ * accumulation chain an output element, over k in order, whatever T is. w is plain or in panels; for quantised panels x may be int8 rows. gradient_compute is the compute of the
  * gradients.
  */
 export const linearOperation: Operation = {
   name: "linear",
   attributes: ["compute", "gradient_compute"],
   infer: ([x, w, bias]) => {
-    const { shape } = expectRank("linear", "x", x, 2);
+    const { shape } = expectRows("linear", "x", x, [w]);
     const [N, K] = expectRank("linear", "w", w, 2).shape as [Dimension, Dimension];
     if (!sameDimension(shape[1] as Dimension, K)) expectShape("linear", "x", x, [shape[0] as Dimension, K]);
     if (bias) expectShape("linear", "bias", bias, [N]);

@@ -26,6 +26,7 @@ import { linearCrossEntropyGradOperation, linearCrossEntropyOperation, linearCro
 import { multiplyOperation } from "./multiply.js";
 import { muonOperation } from "./muon.js";
 import { kvAppendOperation, pagedAttentionOperation } from "./paged_attention.js";
+import { quantiseOperation } from "./quantise.js";
 import { randomSampleOperation } from "./random_sample.js";
 import { residualMergeGradOperation, residualMergeOperation } from "./residual_merge.js";
 import { residualRmsNormOperation } from "./residual_rms_norm.js";
@@ -87,6 +88,7 @@ export const registry: readonly Operation[] = [
   muonOperation,
   kvAppendOperation,
   pagedAttentionOperation,
+  quantiseOperation,
   randomSampleOperation,
   residualMergeGradOperation,
   residualMergeOperation,

@@ -1,8 +1,16 @@
-import { type Graph, ops, type Value } from "@zaya/kernels";
+import { type Graph, isQuantised, ops, type Value } from "@zaya/kernels";
 import type { ZayaConfig } from "../config.js";
 import { cachedAttention } from "./cached_attention.js";
 import type { Compute } from "./forward.js";
 import { cacheTensors, type RaggedInputs } from "./inputs.js";
+
+const projections = ["q_proj", "k_proj", "v_proj_current", "v_proj_delayed"] as const;
+const projectionName = (layer: number, name: (typeof projections)[number]) => `model.layers.${layer}.self_attn.qkv_proj.${name}.weight`;
+
+/** The form of the rows that {@link cca} takes: int8 where all its projections are quantised. */
+export function ccaForm(layer: number, weight: (name: string) => Value): ops.RowForm {
+  return projections.every((name) => isQuantised(weight(projectionName(layer, name)).type)) ? "int8" : "float32";
+}
 
 /**
  * Compressed convolutional attention of one layer, x [T,D] → [T,D] before the residual merge (docs: zaya.md section 3).
@@ -22,13 +30,12 @@ export function cca(
   const { numQueryHeads: N, numKeyValueHeads: K, headDim: H } = config;
   const { cuSeqlens, positions, cache } = inputs;
   const attention = `model.layers.${layer}.self_attn`;
-  const project = (name: string) => weight(`${attention}.qkv_proj.${name}.weight`);
   const conv = (part: string) => weight(`${attention}.qkv_proj.conv_qk_${part}`);
   const sliding = config.layerTypes[layer] === "sliding";
   const { theta, rotaryDim: rotary } = sliding ? config.rope.sliding : config.rope.full;
   const state = cache && cacheTensors(config, cache)[layer];
 
-  const [q, k, current, delayed] = [project("q_proj"), project("k_proj"), project("v_proj_current"), project("v_proj_delayed")];
+  const [q, k, current, delayed] = projections.map((name) => weight(projectionName(layer, name))) as [Value, Value, Value, Value];
   const convolutions = {
     depthwiseWeight: conv("depthwise.weight"),
     depthwiseBias: conv("depthwise.bias"),

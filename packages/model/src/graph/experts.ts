@@ -1,4 +1,4 @@
-import { ops, type Value } from "@zaya/kernels";
+import { isQuantised, ops, type Value } from "@zaya/kernels";
 import type { ZayaConfig } from "../config.js";
 import type { Compute } from "./forward.js";
 
@@ -12,8 +12,16 @@ export interface Routing {
   readonly counts: Value;
 }
 
+const expertName = (layer: number, name: "gate_up_proj" | "down_proj") => `model.layers.${layer}.mlp.experts.${name}`;
+
+/** The forms of the rows that {@link experts} takes: float32 for the router, int8 too where the experts are quantised. */
+export function expertsForm(layer: number, weight: (name: string) => Value): ops.RowForm {
+  return isQuantised(weight(expertName(layer, "gate_up_proj")).type) ? "both" : "float32";
+}
+
 /**
- * Router and experts of one layer (docs: zaya.md section 4): x [T,D] → y [T,D], and the router state r [T,R] for the next layer.
+ * Router and experts of one layer (docs: zaya.md section 4): x [T,D] → y [T,D], and the router state r [T,R] for the next layer. The router takes x as
+ * `normed`, the experts as `rows`.
  *
  *   r = x W_down + b + r_previous · scale;   p = softmax(W3 gelu(W2 gelu(W1 norm(r) + b1) + b2)), always in float32
  *   e = argmax(p + balancing bias);          y = p[e] · swiglu_e(x), and 0 for the skip class
@@ -21,7 +29,7 @@ export interface Routing {
 export function experts(
   config: ZayaConfig,
   layer: number,
-  x_TD: Value,
+  { normed, rows }: { readonly normed: Value; readonly rows: Value },
   previous_TR: Value | null,
   weight: (name: string) => Value,
   compute: Compute,
@@ -30,17 +38,17 @@ export function experts(
   const mlp = `model.layers.${layer}.mlp`;
   const gate = (name: string) => weight(`${mlp}.gate.${name}`);
   const { r, index, prob } = generating
-    ? ops.router(x_TD, previous_TR && { r: previous_TR, scale: gate("router_states_scale") }, routerWeights(gate), {
+    ? ops.router(normed, previous_TR && { r: previous_TR, scale: gate("router_states_scale") }, routerWeights(gate), {
         eps: config.rmsNormEps,
       })
-    : route(config, x_TD, previous_TR, gate, compute);
+    : route(config, normed, previous_TR, gate, compute);
 
   const { order, offsets, counts } = ops.expertSort(index, { numExperts: config.numExperts, dtype: prob.type.dtype });
   const routing = { index, prob, counts };
-  const [gateUp, down] = [weight(`${mlp}.experts.gate_up_proj`), weight(`${mlp}.experts.down_proj`)];
+  const [gateUp, down] = [weight(expertName(layer, "gate_up_proj")), weight(expertName(layer, "down_proj"))];
   // Generation needs no gradient, and takes the composite.
-  if (generating) return { y: ops.experts(x_TD, index, prob, gateUp, down, { compute }), r, routing };
-  const sorted_TD = ops.gatherRows(x_TD, order);
+  if (generating) return { y: ops.experts(rows, index, prob, gateUp, down, { compute }), r, routing };
+  const sorted_TD = ops.gatherRows(rows, order);
   const inner = ops.swiglu(ops.groupedLinear(sorted_TD, gateUp, offsets, { compute }));
   const out_TD = ops.groupedLinear(inner, down, offsets, { compute });
   return { y: ops.combine(out_TD, order, prob), r, routing };

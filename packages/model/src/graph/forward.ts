@@ -1,8 +1,8 @@
 import { type Graph, ops, type Value } from "@zaya/kernels";
 import type { ModelConfig, ZayaConfig } from "../config.js";
-import { cca } from "./cca.js";
+import { cca, ccaForm } from "./cca.js";
 import { denseForward } from "./dense.js";
-import { experts, type Routing } from "./experts.js";
+import { experts, expertsForm, type Routing } from "./experts.js";
 import type { RaggedInputs } from "./inputs.js";
 import { type WeightStorage, weightReader } from "./weights.js";
 
@@ -54,13 +54,15 @@ function zayaForward(
   const eps = config.rmsNormEps;
   const normWeight = (layer: number) =>
     weight(layer < config.numLayers ? `model.layers.${layer}.input_layernorm.weight` : "model.norm.weight");
-  const merge = (y: Value, h: Value, name: string, norm: Value) =>
+  const formOf = (layer: number) => (layer < config.numLayers ? ccaForm(layer, weight) : "float32");
+  const merge = (y: Value, h: Value, name: string, norm: Value, form: ops.RowForm) =>
     ops.residualRmsNorm(y, h, norm, {
       yScale: weight(`${name}.hidden_states_scale`),
       yBias: weight(`${name}.hidden_states_bias`),
       hScale: weight(`${name}.residual_scale`),
       hBias: weight(`${name}.residual_bias`),
       eps,
+      form,
     });
 
   const embedded_TD = ops.embedding(weight("model.embed_tokens.weight"), inputs.ids);
@@ -68,16 +70,23 @@ function zayaForward(
     yScale: weight("model.input_hidden_states_scale"),
     yBias: weight("model.input_hidden_states_bias"),
     eps,
+    form: formOf(0),
   });
   let router_TR: Value | null = null;
   const layers: { hidden: Value; routing: Routing }[] = [];
   for (let layer = 0; layer < config.numLayers; layer++) {
     const block = `model.layers.${layer}`;
     const a_TD = cca(graph, config, layer, x_TD, weight, inputs, compute);
-    const middle = merge(a_TD, h_TD, `${block}.post_attention_residual_scale`, weight(`${block}.post_attention_layernorm.weight`));
-    const { y, r, routing } = experts(config, layer, middle.normed, router_TR, weight, compute, inputs.cache !== undefined);
+    const middle = merge(
+      a_TD,
+      h_TD,
+      `${block}.post_attention_residual_scale`,
+      weight(`${block}.post_attention_layernorm.weight`),
+      expertsForm(layer, weight),
+    );
+    const { y, r, routing } = experts(config, layer, middle, router_TR, weight, compute, inputs.cache !== undefined);
     router_TR = r;
-    ({ h: h_TD, normed: x_TD } = merge(y, middle.h, `${block}.post_mlp_residual_scale`, normWeight(layer + 1)));
+    ({ h: h_TD, normed: x_TD } = merge(y, middle.h, `${block}.post_mlp_residual_scale`, normWeight(layer + 1), formOf(layer + 1)));
     layers.push({ hidden: h_TD, routing });
   }
   return { hidden: x_TD, layers };
