@@ -32,6 +32,7 @@ it("brings back a graph that runs to the same bits", async () => {
   expect(await run(again)).toEqual(await run(graph));
 });
 
-it("refuses another format version", () => {
+it("refuses another format version, and bytes that are no graph", () => {
+  expect(() => decodeGraph(Uint8Array.of(0xff, 0xff))).toThrow(expect.objectContaining({ code: "FORMAT_UNSUPPORTED" }));
   expect(() => decodeGraph(Uint8Array.of(0x08, 99))).toThrow("format version 99; this package reads 1");
 });

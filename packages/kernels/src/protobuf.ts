@@ -93,10 +93,10 @@ export function encodeGraph(graph: Graph): Uint8Array {
 
 /**
  * Rebuilds a graph from its protobuf, ready to be compiled.
- * @throws FORMAT_UNSUPPORTED for another version or an operation this package does not have
+ * @throws FORMAT_UNSUPPORTED for bytes that are no graph, another version or an operation this package does not have
  */
 export function decodeGraph(bytes: Uint8Array): Graph {
-  const message = schema.toObject(schema.decode(bytes), { longs: Number, defaults: true }) as GraphMessage;
+  const message = readMessage(bytes);
   if (message.formatVersion !== graphFormatVersion) {
     fail("FORMAT_UNSUPPORTED", `the graph has format version ${message.formatVersion}; this package reads ${graphFormatVersion}`);
   }
@@ -120,6 +120,14 @@ export function decodeGraph(bytes: Uint8Array): Graph {
   for (const { name, value } of message.outputs) graph.output(name, valueOf(value) as Value);
   for (const { name, value } of message.assigns) graph.assign(name, valueOf(value) as Value);
   return graph;
+}
+
+function readMessage(bytes: Uint8Array): GraphMessage {
+  try {
+    return schema.toObject(schema.decode(bytes), { longs: Number, defaults: true }) as GraphMessage;
+  } catch (cause) {
+    return fail("FORMAT_UNSUPPORTED", "the bytes are no graph", cause);
+  }
 }
 
 function typeMessage({ dtype, encoding, shape }: TensorType): TypeMessage {

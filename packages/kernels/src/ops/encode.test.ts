@@ -46,8 +46,9 @@ describe("encode", () => {
     const expected = throughBfloat16(w.data);
     expect(y).toEqual(Float32Array.of(...expected.slice(36 * 11), ...expected.slice(0, 11)));
   });
-  test("refuses a vector and what is packed already", () => {
+  test("refuses a vector, what is packed already, and a type that is not packed", () => {
     const graph = createGraph();
+    expect(() => encode(graph.input("w", tensor("float32", [4, 4])), "int32")).toThrow("[encode] packs to float32, bfloat16");
     expect(() => encode(graph.input("v", tensor("float32", [4])), "float32")).toThrow(
       "[encode] expected a plain tensor of at least 2 dimensions",
     );

@@ -18,8 +18,9 @@ export const encodeOperation: Operation = {
     const { shape, encoding } = w as TensorType;
     if (encoding !== "plain" || shape.length < 2)
       fail("SHAPE_MISMATCH", `[encode] expected a plain tensor of at least 2 dimensions, received ${encoding} of ${shape.length}`);
+    const target = targets[dtype ?? 0] ?? fail("INVALID_ARGUMENT", `[encode] packs to ${targets.join(", ")}, received another type`);
     if (importance) expectShape("encode", "importance", importance, [...shape.slice(0, -2), shape.at(-1) as Dimension]);
-    return [tensor(targets[dtype ?? 0] as DType, shape, "panels")];
+    return [tensor(target, shape, "panels")];
   },
 };
 
@@ -27,6 +28,8 @@ export const encodeOperation: Operation = {
  * The same weight [..,N,K] in the encoding "panels", in element type `dtype`. Integers carry a float32 scale for each row and 256
  * columns, int6 and int4 also a step and an offset for each row and 32 columns, chosen for the least squared error, column k weighted by
  * importance [..,K].
+ *
+ * @throws SHAPE_MISMATCH, INVALID_ARGUMENT
  */
 export function encode(w: Value, dtype: DType, importance: Value | null = null): Value {
   return apply(encodeOperation, [w, importance], { dtype: targets.indexOf(dtype) })[0] as Value;
