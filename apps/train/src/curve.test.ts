@@ -30,6 +30,12 @@ test("draws a picture without NaN, also of one point", () => {
   expect(drawSvg([{ step: 1, loss: 2 }], [])).not.toContain("NaN");
 });
 
+test("draws a run of more steps than a call takes arguments", () => {
+  const long = Array.from({ length: 300_000 }, (_, i) => ({ step: i + 1, loss: 3 }));
+  expect(drawSvg(long, [])).toContain("step 300000");
+  expect(drawChart(long)).toContain("3.000");
+});
+
 test("reads both curves from the metrics", async () => {
   const folder = await mkdtemp(join(tmpdir(), "curve-"));
   await writeFile(join(folder, "metrics.jsonl"), '{"step":1,"loss":2}\n{"step":1,"evaluationLoss":2.5}\n');

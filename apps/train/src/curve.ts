@@ -50,9 +50,9 @@ export function drawChart(points: readonly Point[], { columns = 60, rows = 8 } =
 export function drawSvg(training: readonly Point[], heldOut: readonly Point[]): string {
   const [width, height, left, bottom] = [800, 400, 60, 40];
   const all = [...training, ...heldOut];
-  const steps = Math.max(1, ...all.map(({ step }) => step));
-  const high = Math.max(...all.map(({ loss }) => loss), 1);
-  const low = Math.min(...all.map(({ loss }) => loss), high);
+  let [steps, high, low] = [1, 1, Number.POSITIVE_INFINITY];
+  for (const { step, loss } of all) [steps, high, low] = [Math.max(steps, step), Math.max(high, loss), Math.min(low, loss)];
+  low = Math.min(low, high);
   const x = (step: number) => left + ((width - left - 10) * step) / steps;
   const y = (loss: number) => 10 + ((height - bottom - 10) * (high - loss)) / (high - low || 1);
   const at = ({ step, loss }: Point) => `${x(step).toFixed(1)},${y(loss).toFixed(1)}`;

@@ -51,7 +51,7 @@ export function schedule(graph: Graph): Schedule {
   }
   return {
     steps,
-    tail: order.length === 0 ? 0 : steps.findIndex((node) => inTail.has(node)) < 0 ? steps.length : steps.length - inTail.size,
+    tail: steps.length - inTail.size,
     updates,
     copies,
   };

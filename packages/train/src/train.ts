@@ -138,7 +138,7 @@ async function* runSteps(options: ParsedOptions, prepared: Prepared): AsyncGener
   let savedAt = latest ? number : -1;
   let checkpoint = latest?.path ?? "";
   let loss: number | null = null;
-  let evaluatedAt = Math.max(-1, ...metrics.kept.flatMap((line) => (line.evaluationLoss === undefined ? [] : [Number(line.step)])));
+  let evaluatedAt = metrics.kept.findLast((line) => line.evaluationLoss !== undefined)?.step ?? -1;
 
   async function* save(): AsyncGenerator<TrainEvent> {
     if (savedAt === number) return;
