@@ -1,6 +1,9 @@
-import { expect, test } from "vitest";
+import { totalmem } from "node:os";
+import { afterEach, expect, test, vi } from "vitest";
 import { openDevice } from "./device.js";
-import { createLimitMeter, describeMachine, shareOfLimit } from "./machine.js";
+import { createLimitMeter, describeMachine, memoryLimit, shareOfLimit } from "./machine.js";
+
+afterEach(() => vi.restoreAllMocks());
 
 test("a meter gives what it measures, and the medians of each limit", async () => {
   await using device = await openDevice("cpu", { threads: 1 });
@@ -13,6 +16,15 @@ test("a meter gives what it measures, and the medians of each limit", async () =
 test("tells the processor and what of it is used", async () => {
   await using device = await openDevice("cpu", { threads: 1, isa: "portable" });
   expect(describeMachine(device)).toMatchObject({ threads: 1, isa: "portable", node: process.version });
+});
+
+test.each([
+  ["no limit", 0, totalmem()],
+  ["a limit beyond the machine", 2 ** 63, totalmem()],
+  ["a limit", 1e8, 1e8],
+])("the memory of a process whose control group has %s", (_what, limit, expected) => {
+  vi.spyOn(process, "constrainedMemory").mockReturnValue(limit);
+  expect(memoryLimit()).toBe(expected);
 });
 
 test("the share of a limit leaves out slices during which the machine changed its speed", () => {

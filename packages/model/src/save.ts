@@ -36,7 +36,7 @@ interface SavedTensor {
 /** What is known of a checkpoint before its first tensor. */
 export interface CheckpointWriterOptions {
   readonly config: ModelConfig;
-  /** How every parameter lies in the file: the run layout (`runType`). Default: the transformers layout. */
+  /** How every parameter lies in the file: the run layout (`runTypes`). Default: the transformers layout. */
   readonly types?: ReadonlyMap<string, TensorType> | undefined;
   readonly dtype?: SaveOptions["dtype"];
   readonly tokenizerFiles?: TokenizerFiles | undefined;

@@ -35,7 +35,7 @@ export interface LossSums {
 
 export interface Evaluator extends AsyncDisposable {
   readonly arenaBytes: number;
-  /** Yields the sums so far after every microbatch; at least once. */
+  /** Yields the sums so far after every microbatch. Aborting rejects with the signal's reason. */
   run(windows: Windows, signal?: AbortSignal): AsyncGenerator<LossSums>;
 }
 
@@ -138,6 +138,7 @@ export async function* evaluate(options: EvaluateOptions): AsyncGenerator<Evalua
     Array.from({ length: corpus.numDocuments }, (_, d) => d),
     context,
   );
+  if (windows.numPairs === 0) fail("INVALID_DATA", `${data.join(", ")}: there is no token to predict`);
   await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
   await using store = device.createStore();
   await loadWeights(store, checkpoint, { ...weights, ...(signal ? { signal } : {}) });

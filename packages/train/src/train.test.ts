@@ -85,6 +85,20 @@ test("refuses to evaluate windows that do not fit into memory", async () => {
   await expect(events.next()).rejects.toThrow(/^an evaluation takes \d+\.\d GB of memory/);
 });
 
+test("refuses to evaluate a text of one token", async () => {
+  await collect(train(options({ steps: 1 })));
+  const checkpoint = join(out, "latest");
+  const config = join(checkpoint, "tokenizer_config.json");
+  const { bos_token: _bos, eos_token: _eos, ...rest } = JSON.parse(await readFile(config, "utf8"));
+  await writeFile(config, JSON.stringify(rest));
+  const text = join(await mkdtemp(join(tmpdir(), "train-")), "one.txt");
+  await writeFile(text, "x");
+  await expect(evaluate({ checkpoint, data: [text] }).next()).rejects.toMatchObject({
+    code: "INVALID_DATA",
+    message: `${text}: there is no token to predict`,
+  });
+});
+
 test("names the checkpoint below the folder of a run that is given to start from", async () => {
   await collect(train(options({ steps: 1 })));
   const again = train({ ...options({ steps: 1 }), model: undefined, from: out, out: `${out}-again` });
