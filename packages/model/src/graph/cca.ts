@@ -13,7 +13,7 @@ export function ccaForm(layer: number, weight: (name: string) => Value): ops.Row
 }
 
 /**
- * Compressed convolutional attention of one layer, x [T,D] → [T,D] before the residual merge (docs: zaya.md section 3).
+ * Compressed convolutional attention of one layer, x [T,D] → [T,D] before the residual merge (arXiv 2510.04476).
  *
  *   z = concat(x Wq, x Wk); q, k = qk_mean_and_norm(z, conv(conv(z)));  v = concat(x[t] Wv_current, x[t−1] Wv_delayed)
  *   y = attention(rope(q), rope(k), v) Wo

@@ -20,7 +20,7 @@ export function expertsForm(layer: number, weight: (name: string) => Value): ops
 }
 
 /**
- * Router and experts of one layer (docs: zaya.md section 4): x [T,D] → y [T,D], and the router state r [T,R] for the next layer. The router takes x as
+ * Router and experts of one layer (ZAYA1 report, arXiv 2511.17127): x [T,D] → y [T,D], and the router state r [T,R] for the next layer. The router takes x as
  * `normed`, the experts as `rows`.
  *
  *   r = x W_down + b + r_previous · scale;   p = softmax(W3 gelu(W2 gelu(W1 norm(r) + b1) + b2)), always in float32

@@ -12,7 +12,7 @@ export interface WeightStorage {
   readonly types?: ReadonlyMap<string, TensorType>;
 }
 
-/** Matrices that run in the computing type; everything else keeps full precision (docs: numerical traps of the router). */
+/** Matrices that run in the computing type; everything else keeps full precision: a rounded router chooses other experts. */
 const computed = new Set<ParameterSpec["kind"]>(["embedding", "head", "matrix", "expert"]);
 
 /** The type under which a parameter is stored: the one rule that loading and the graph share. */
