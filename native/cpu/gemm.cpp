@@ -17,8 +17,11 @@ constexpr size_t b_limit = size_t(16) << 20;       // packed B beyond this is pa
 constexpr size_t block_bytes = size_t(480) << 10;  // of packed A that a task keeps in the second-level cache
 constexpr int64_t block_panels = 20;               // 240 rows of C a task at most …
 constexpr int64_t group_panels = 16;               // … by 512 columns
-constexpr int64_t least_own_panels = 6;            // rows that are worth packing by the task that multiplies them
-constexpr int64_t tasks_each = 12;             // of them a thread, so that none waits long for another at the end
+constexpr int64_t least_own_panels = 6;            // of rows that are worth packing by the task that multiplies them
+constexpr int64_t own_columns_rows = 80;           // row panels of a product at most, for tasks to pack their own columns,
+constexpr int64_t own_bytes = 256 << 10;           // which are so many packed,
+constexpr int64_t most_own_columns = 4;            // and so many panels, at most
+constexpr int64_t tasks_each = 12;                 // of tasks that pack a thread has, so that none waits long for another at the end
 constexpr int64_t inline_elements = 1 << 15;       // less is packed without waking anybody
 
 struct Formats {
@@ -66,6 +69,21 @@ Cut choose_cut(const MatrixProduct* products, int64_t count, int64_t panels, int
     else break;
   }
   return cut;
+}
+
+// Column panels of a task that packs its own columns of B: where every product has a B of its own and few rows, B comes from memory while other threads
+// multiply, and is in the cache of the core that needs it. 0: B is packed for all tasks, before them.
+int64_t choose_own_columns(const MatrixProduct* products, int64_t count, const Formats& formats, int threads, size_t workspace_bytes) {
+  int64_t longest = 1, rows = 0;
+  size_t bytes = 0;
+  for (int64_t i = 0; i < count; i++) {
+    longest = std::max(longest, products[i].k), rows = std::max(rows, row_panels_of(products[i].m));
+    bytes += align64(static_cast<size_t>(products[i].m * even(products[i].k)) * size_of(formats.a));
+  }
+  const int64_t panels = panels_of(products[0].n), panel_bytes = panel_elements(longest) * static_cast<int64_t>(size_of(formats.b));
+  const int64_t columns = std::clamp<int64_t>(own_bytes / panel_bytes, 1, std::clamp<int64_t>(panels, 1, most_own_columns));
+  const bool fit = bytes + static_cast<size_t>(threads * columns * panel_bytes) <= workspace_bytes;
+  return count > 1 && rows <= own_columns_rows && count * ceiling(panels, columns) >= tasks_each * threads && fit ? columns : 0;
 }
 
 // Row panels of a task that packs its own rows of A, just before it multiplies them by all columns: they are then in its cache, and nobody
@@ -191,6 +209,32 @@ template <class F> void run_tasks(Pool& pool, int64_t tasks, bool little, F&& fn
     pool.run(tasks, fn);
 }
 
+// Products of which every task packs `columns` column panels of B and multiplies them with all rows. A is packed; `packed` is room for such columns a thread.
+void multiply_own_columns(Pool& pool, const Formats& formats, const MatrixProduct* products, int64_t count, int64_t columns, uint8_t* packed) {
+  const int64_t panels = panels_of(products[0].n), groups = ceiling(panels, columns), b_size = static_cast<int64_t>(size_of(formats.b));
+  int64_t longest = 1;
+  for (int64_t i = 0; i < count; i++) longest = std::max(longest, products[i].k);
+  pool.run(count * groups, [&](int64_t task, int thread) {
+    const MatrixProduct& p = products[task / groups];
+    uint8_t* own = packed + thread * columns * panel_elements(longest) * b_size;
+    Block block;
+    block.product = &p;
+    block.formats = formats;
+    block.packs = false;
+    block.panel0 = task % groups * columns;
+    block.panels = std::min(columns, panels - block.panel0);
+    block.b = own;
+    pack_run(p.b, p.n, p.k, panel_columns, true, formats.b, false, own - block.panel0 * panel_elements(p.k) * b_size, block.panel0,
+             block.panel0 + block.panels, 0, even(p.k));
+    const int64_t row_panels = row_panels_of(p.m), row_blocks = ceiling(row_panels, block_panels);
+    for (int64_t r = 0; r < row_blocks; r++) {
+      block.row_panel0 = row_panels * r / row_blocks;
+      block.row_panels = row_panels * (r + 1) / row_blocks - block.row_panel0;
+      multiply_block(block);
+    }
+  });
+}
+
 // Few rows times weights that are read in place: bringing the weights is the work, so the column panels of all products are one line of runs.
 void multiply_few_rows(Pool& pool, const Formats& formats, MatrixProduct* products, int64_t count, uint8_t* workspace) {
   int64_t panels = 0;
@@ -273,7 +317,8 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
   const int64_t a_size = static_cast<int64_t>(size_of(formats.a)), b_size = static_cast<int64_t>(size_of(formats.b));
 
   // A: at the front of the workspace.
-  const int64_t own_rows = choose_own_rows(products, count, pool.threads());
+  const int64_t own_columns = in_place ? 0 : choose_own_columns(products, count, formats, pool.threads(), workspace_bytes);
+  const int64_t own_rows = own_columns > 0 ? 0 : choose_own_rows(products, count, pool.threads());
   uint8_t* next = workspace;
   int64_t a_tasks = 0, a_elements = 0, longest = 0;
   const int64_t a_length = pack_length(products[0].a.layout);
@@ -299,6 +344,11 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
     pack_run(p.a, p.m, p.k, tile_height, false, formats.a, formats.round_a, static_cast<uint8_t*>(p.a_packed), panel,
              std::min(row_panels_of(p.m), panel + block_panels), k0, std::min(even(p.k), k0 + a_length));
   };
+
+  if (own_columns > 0) {
+    run_tasks(pool, a_tasks, a_elements < inline_elements, [&](int64_t task, int) { pack_a(task); });
+    return multiply_own_columns(pool, formats, products, count, own_columns, next);
+  }
 
   Cut cut = own_rows > 0 ? Cut{own_rows, std::min(group_panels, std::max<int64_t>(1, panels))} : choose_cut(products, count, panels, pool.threads());
   const int64_t longest_panel = panel_columns * even(longest) * b_size;

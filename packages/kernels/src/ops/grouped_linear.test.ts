@@ -34,6 +34,7 @@ const cases: readonly (Sizes & { readonly what: string })[] = [
   { what: "everything in the last group", T: 30, N: 33, K: 2, offsets: [0, 0, 0, 30, 30] },
   { what: "a row a group", T: 4, N: 34, K: 65, offsets: [0, 1, 2, 3, 4, 4] },
   { what: "no tokens", T: 0, N: 3, K: 4, offsets: [0, 0, 0, 0] },
+  { what: "tasks that pack their own columns", T: 280, N: 321, K: 330, offsets: [0, 250, 251, 251, 264, 275, 278, 280] },
   { what: "one group of many rows", T: 300, N: 17, K: 19, offsets: [0, 290, 300] },
 ];
 
