@@ -1,4 +1,6 @@
+import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { initialise, presets, saveCheckpoint, trainTokenizer } from "@zaya/model";
@@ -227,9 +229,18 @@ test("refuses a prompt that does not fit, by exit code 2", async () => {
   expect(output.stderr).toContain("the context is 64 tokens");
 });
 
+test("refuses a port that is taken before it loads anything", async () => {
+  const other = createServer().listen(0, "127.0.0.1");
+  await once(other, "listening");
+  const { port } = other.address() as AddressInfo;
+  expect(await runProgram(["serve", "no/such-model", "--port", String(port)])).toBe(2);
+  expect(output.stderr).toContain(`EADDRINUSE: address already in use 127.0.0.1:${port}`);
+  other.close();
+});
+
 test("explains itself with examples", async () => {
   expect(await runProgram(["--help"])).toBe(0);
-  expect(output.stdout).toContain("zaya-serve complete runs/first");
+  expect(output.stdout).toContain("zaya-serve complete runs/first/latest");
   output.stdout = "";
   expect(await runProgram(["serve", "--help"])).toBe(0);
   expect(output.stdout).toContain("--max-sequences");

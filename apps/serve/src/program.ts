@@ -56,10 +56,10 @@ function createProgram(onExit: (code: number) => void): Command {
       "after",
       `
 Examples:
-  zaya-serve runs/first                       serve it on http://127.0.0.1:8000 with a page to try it
+  zaya-serve runs/first/latest                serve it on http://127.0.0.1:8000 with a page to try it
   zaya-serve Zyphra/ZAYA1-8B                  download it from the hub first, or go on where a download ended
-  zaya-serve runs/first --port 9000 --dtype float32 --threads 2
-  zaya-serve serve runs/first --host 0.0.0.0 --max-sequences 32 --context 2048`,
+  zaya-serve runs/first/latest --port 9000 --dtype float32 --threads 2
+  zaya-serve serve runs/first/latest --host 0.0.0.0 --max-sequences 32 --context 2048`,
     )
     .action(async (model: string, flags: ServeFlags) => onExit(await (await import("./serve.js")).serve(model, flags)));
 
@@ -75,8 +75,8 @@ Examples:
       "after",
       `
 Examples:
-  zaya-serve complete runs/first "Once upon a time" --max-tokens 100
-  zaya-serve complete runs/first --temperature 0 --json < prompt.txt`,
+  zaya-serve complete runs/first/latest "Once upon a time" --max-tokens 100
+  zaya-serve complete runs/first/latest --temperature 0 --json < prompt.txt`,
     )
     .action(async (model: string, prompt: string[], flags: CompleteFlags) =>
       onExit(await (await import("./complete.js")).complete(model, prompt, flags)),
@@ -117,9 +117,9 @@ Examples:
     "after",
     `
 Examples:
-  zaya-serve runs/first
-  zaya-serve complete runs/first "Once upon a time"
-  zaya-serve chat runs/first
+  zaya-serve runs/first/latest
+  zaya-serve complete runs/first/latest "Once upon a time"
+  zaya-serve chat runs/first/latest
   zaya-serve Zyphra/ZAYA1-8B --revision main
 
 A folder goes before a name on the hub. Read from the environment: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, HF_HUB_OFFLINE.

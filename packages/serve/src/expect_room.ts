@@ -1,5 +1,4 @@
-import { totalmem } from "node:os";
-import { ZayaError } from "@zaya/kernels";
+import { memoryLimit, ZayaError } from "@zaya/kernels";
 import { type Checkpoint, describe, storedType, type WeightStorage } from "@zaya/model";
 import type { CacheDtype } from "./model_runner.js";
 import { pageTokens, type RunnerLimits } from "./runner.js";
@@ -21,7 +20,7 @@ export function expectRoom(
   const { parts } = describe(checkpoint.config, { typeOf, cacheDtype, sequences: numSlots, context }).memoryToServe;
   const weightBytes = checkpoint.weights ? 0 : (parts.weights as number);
   const cacheBytes = parts.state as number;
-  const there = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);
+  const there = memoryLimit();
   if (weightBytes + cacheBytes <= there) return;
   const giga = (bytes: number) => `${(bytes / 1e9).toPrecision(3)} GB`;
   const cache = `a cache of ${giga(cacheBytes)}`;
