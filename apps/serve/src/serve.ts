@@ -1,5 +1,4 @@
 import { once } from "node:events";
-import { createServer as createProbe } from "node:net";
 import { setFlagsFromString } from "node:v8";
 import { createServer } from "@zaya/serve/http";
 import pc from "picocolors";
@@ -22,7 +21,6 @@ export interface ServeFlags extends LoadFlags {
 
 /** Serves a checkpoint until SIGINT or SIGTERM; then finishes what runs, at most `drainSeconds` long. A second signal ends at once. */
 export async function serve(model: string, flags: ServeFlags): Promise<number> {
-  await expectFreePort(flags);
   if (!flags.json) process.stderr.write(`loading ${model} …\n`);
   await using engine = await openEngine(model, flags, {
     measure: true,
@@ -63,13 +61,6 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
   await server.close();
   if (flags.json) process.stdout.write(`${JSON.stringify({ event: "stopped", outcome })}\n`);
   return outcome === "drained" ? exitCodes.done : exitCodes.partial;
-}
-
-/** Fails as the server would where the address cannot be listened on: before a download and minutes of loading, not after them. */
-async function expectFreePort({ host, port }: Pick<ServeFlags, "host" | "port">): Promise<void> {
-  const probe = createProbe().listen({ host, port });
-  await once(probe, "listening");
-  await new Promise((closed) => probe.close(closed));
 }
 
 function curlLine(url: string): string {
