@@ -40,7 +40,7 @@ Pool::~Pool() {
 
 void Pool::take(int thread) {
   for (int i = 0; i < threads_; i++) {
-    Share& share = shares_[static_cast<size_t>((thread + i) % threads_)];
+    Share& share = share_of((thread + i) % threads_);
     while (share.next.load(std::memory_order_relaxed) < share.end) {
       const int64_t task = share.next.fetch_add(1, std::memory_order_relaxed);
       if (task < share.end) call_(body_, task, thread);
@@ -52,10 +52,12 @@ void Pool::work(int thread) {
   int32_t seen = 0;
   for (;;) {
     for (int i = 0; i < spins && generation_.load(std::memory_order_acquire) == seen; i++) pause();
-    // Counted before the word is looked at again, so that either the caller sees a sleeper or the sleeper sees the new word.
-    sleepers_.fetch_add(1);
-    while (generation_.load() == seen) futex_wait(generation_, seen);
-    sleepers_.fetch_sub(1);
+    if (generation_.load(std::memory_order_acquire) == seen) {
+      // Counted before the word is looked at again, so that either the caller sees a sleeper or the sleeper sees the new word.
+      sleepers_.fetch_add(1);
+      while (generation_.load() == seen) futex_wait(generation_, seen);
+      sleepers_.fetch_sub(1);
+    }
     seen = generation_.load(std::memory_order_acquire);
     if (stop_.load()) return;
     take(thread);
@@ -68,7 +70,7 @@ void Pool::run_erased(int64_t tasks, Call call, void* body) {
   call_ = call;
   body_ = body;
   for (int i = 0; i < threads_; i++) {
-    Share& share = shares_[static_cast<size_t>(i)];
+    Share& share = share_of(i);
     share.next.store(tasks * i / threads_, std::memory_order_relaxed);
     share.end = tasks * (i + 1) / threads_;
   }

@@ -36,26 +36,64 @@ class Pool {
     });
   }
 
-  // Runs fn(begin, end, thread) over [0, n) in runs that are long at first, for a stream of memory that stops and starts again loses time, and short at
-  // the end, for threads to end together. whole(end) moves the end of a run up to where one may lie; whole(n) is n.
-  template <class Whole, class F> void run_guided(int64_t n, Whole&& whole, F&& fn) {
-    std::atomic<int64_t> next{0};
-    run(std::min<int64_t>(threads_, n), [&](int64_t, int thread) {
-      for (int64_t begin = next.load(std::memory_order_relaxed); begin < n;) {
-        const int64_t end = whole(begin + std::max<int64_t>(1, 3 * (n - begin) / (4 * threads_)));
-        if (!next.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
-        fn(begin, end, thread);
-        begin = next.load(std::memory_order_relaxed);
-      }
+  // Runs fn(begin, end, thread) over [0, n), n < 2³², for threads that each read a stream of memory: one that stops and starts elsewhere loses time. A thread
+  // goes through a range of its own in runs, long ones first, and when it is done takes over half of what is left of another's. whole(end) moves the end of a
+  // run up to where one may lie; whole(n) is n.
+  template <class Whole, class F> void run_streams(int64_t n, Whole&& whole, F&& fn) {
+    const int64_t count = std::min<int64_t>(threads_, n);
+    for (int64_t i = 0, begin = 0; i < count; i++) {
+      const int64_t end = whole(n * (i + 1) / count);
+      share_of(i).left.store(Range::of(begin, end), std::memory_order_relaxed);
+      begin = end;
+    }
+    run(count, [&](int64_t own, int thread) {
+      do {
+        for (Range run = take_front(own, whole); run.begin < run.end; run = take_front(own, whole))
+          fn(static_cast<int64_t>(run.begin), static_cast<int64_t>(run.end), thread);
+      } while (take_over(own, count, whole));
     });
   }
 
  private:
   using Call = void (*)(void* body, int64_t task, int thread);
+  struct alignas(8) Range {
+    uint32_t begin = 0, end = 0;
+    static Range of(int64_t begin, int64_t end) { return {static_cast<uint32_t>(begin), static_cast<uint32_t>(end)}; }
+  };
   struct alignas(64) Share {
     std::atomic<int64_t> next{0};
     int64_t end = 0;
+    std::atomic<Range> left{Range{}};
   };
+  Share& share_of(int64_t i) { return shares_[static_cast<size_t>(i)]; }
+
+  // Three quarters of what is left of a share; empty when nothing is.
+  template <class Whole> Range take_front(int64_t i, Whole&& whole) {
+    std::atomic<Range>& left = share_of(i).left;
+    Range range = left.load(std::memory_order_relaxed);
+    while (range.begin < range.end) {
+      const int64_t length = int64_t(range.end) - range.begin, end = std::min<int64_t>(range.end, whole(range.begin + std::max<int64_t>(1, 3 * length / 4)));
+      if (left.compare_exchange_weak(range, Range::of(end, range.end), std::memory_order_relaxed)) return Range::of(range.begin, end);
+    }
+    return {};
+  }
+
+  // Moves the second half of what is left of another share to share i, which is empty. False where no other has more than one run.
+  template <class Whole> bool take_over(int64_t i, int64_t count, Whole&& whole) {
+    for (int64_t other = (i + 1) % count; other != i; other = (other + 1) % count) {
+      std::atomic<Range>& left = share_of(other).left;
+      Range range = left.load(std::memory_order_relaxed);
+      while (range.begin < range.end) {
+        const int64_t middle = whole((int64_t(range.begin) + range.end) / 2);
+        if (middle >= range.end) break;
+        if (!left.compare_exchange_weak(range, Range::of(range.begin, middle), std::memory_order_relaxed)) continue;
+        share_of(i).left.store(Range::of(middle, range.end), std::memory_order_relaxed);
+        return true;
+      }
+    }
+    return false;
+  }
+
   void run_erased(int64_t tasks, Call call, void* body);
   void work(int thread);
   void take(int thread);
@@ -63,12 +101,13 @@ class Pool {
   int threads_;
   std::vector<Share> shares_;
   std::vector<std::thread> workers_;
+  // What a thread that waits looks at, in one line; what is written while others wait lies in lines of its own.
   alignas(64) std::atomic<int32_t> generation_{0};
-  alignas(64) std::atomic<int32_t> busy_{0};
-  std::atomic<int32_t> sleepers_{0};
   std::atomic<bool> stop_{false};
   Call call_ = nullptr;
   void* body_ = nullptr;
+  alignas(64) std::atomic<int32_t> busy_{0};
+  alignas(64) std::atomic<int32_t> sleepers_{0};
 };
 
 }  // namespace zaya

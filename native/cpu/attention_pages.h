@@ -87,8 +87,7 @@ template <class P> struct Queries {
   template <class T> void set(int64_t row, const T* x, int64_t head) const {
     auto* to = rows + row * (head / unit);
     if constexpr (std::is_same_v<P, bfloat16>) {
-      auto* numbers = reinterpret_cast<bfloat16*>(to);
-      for (int64_t h = 0; h < head; h++) numbers[h] = to_bfloat16(x[h]);
+      round_row(x, head, reinterpret_cast<bfloat16*>(to));
     } else if constexpr (std::is_same_v<P, int8_t>) {
       const Quantised quantised(x, head);
       step[row] = quantised.step;

@@ -54,6 +54,12 @@ inline void round_lanes(Lanes<float> x, bfloat16* to) {
 #endif
 }
 
+inline void round_row(const float* x, int64_t n, bfloat16* to) {
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) round_lanes(load(x + i), to + i);
+  for (; i < n; i++) to[i] = to_bfloat16(x[i]);
+}
+
 // exp for what softmax asks: arguments that are at most about 0, or −inf, or NaN. Error below 2 ulp; 0 below −87.3, as in lanes.h.
 template <class T> inline Lanes<T> softmax_exponential(Lanes<T> x) { return exponential(x); }
 

@@ -183,7 +183,7 @@ void multiply_few_rows(Pool& pool, const Formats& formats, MatrixProduct* produc
     });
     return end;
   };
-  pool.run_guided(panels, whole_tile, [&](int64_t begin, int64_t end, int) {
+  pool.run_streams(panels, whole_tile, [&](int64_t begin, int64_t end, int) {
     each_product([&](const MatrixProduct& p, int64_t before, int64_t own) {
       Block block;
       block.product = &p;

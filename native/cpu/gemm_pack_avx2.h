@@ -84,8 +84,43 @@ inline void store_words(uint32_t* out, __m256i words, int64_t height, int64_t g,
   }
 }
 
+// 8 words of a row, of which n elements are left, zeros behind.
+template <class D, class S> inline __m256i read_words(const PanelPack& p, const S* x, int64_t n) {
+  if constexpr (std::is_same_v<D, float>) return p.round ? rounded_alone(load_words(x, n)) : load_words(x, n);
+  else if constexpr (std::is_same_v<S, D>) return load_words(x, n);
+  else return round_pairs(load_words(x, n), load_words(x + 8, n - 8));
+}
+
+// The first n words.
+inline void store_first(uint32_t* out, __m256i words, int64_t n) {
+  if (n >= 8) return _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), words);
+  const __m256i index = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
+  _mm256_maskstore_epi32(reinterpret_cast<int*>(out), _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(std::max<int64_t>(0, n))), index), words);
+}
+
+// A panel of one or two rows along k: its words are those of the row, or of the two in turn.
+template <class S, class D> void pack_one_or_two(const PanelPack& p, int64_t k0, int64_t k1) {
+  constexpr int64_t per_word = 4 / sizeof(D);
+  const S* first = static_cast<const S*>(p.source.data) + p.first * p.source.stride;
+  const int64_t valid = p.rows - p.first;
+  for (int64_t k = k0; k < k1; k += 8 * per_word) {
+    const int64_t words = (k1 - k) / per_word;
+    uint32_t* out = static_cast<uint32_t*>(p.panel) + k / per_word * p.height;
+    const __m256i a = valid > 0 ? read_words<D>(p, first + k, p.k - k) : _mm256_setzero_si256();
+    if (p.height == 1) {
+      store_first(out, a, words);
+      continue;
+    }
+    const __m256i b = valid > 1 ? read_words<D>(p, first + p.source.stride + k, p.k - k) : _mm256_setzero_si256();
+    const __m256i low = _mm256_unpacklo_epi32(a, b), high = _mm256_unpackhi_epi32(a, b);
+    store_first(out, _mm256_permute2x128_si256(low, high, 0x20), 2 * words);
+    store_first(out + 8, _mm256_permute2x128_si256(low, high, 0x31), 2 * words - 8);
+  }
+}
+
 // Rows along k: 8 rows by 8 words at a time are transposed.
 template <class S, class D> void pack_rows(const PanelPack& p, int64_t k0, int64_t k1) {
+  if (p.height <= 2) return pack_one_or_two<S, D>(p, k0, k1);
   constexpr int64_t per_word = 4 / sizeof(D);
   const S* source = static_cast<const S*>(p.source.data) + p.first * p.source.stride;
   for (int64_t g = 0; g < p.height; g += 8) {
@@ -93,17 +128,8 @@ template <class S, class D> void pack_rows(const PanelPack& p, int64_t k0, int64
     for (int64_t k = k0; k < k1; k += 8 * per_word) {
       const int64_t left = p.k - k;
       __m256i r[8];
-      for (int64_t i = 0; i < 8; i++) {
-        const S* row = source + (g + i) * p.source.stride + k;
-        if (i >= valid)
-          r[i] = _mm256_setzero_si256();
-        else if constexpr (std::is_same_v<D, float>)
-          r[i] = p.round ? rounded_alone(load_words(row, left)) : load_words(row, left);
-        else if constexpr (std::is_same_v<S, D>)
-          r[i] = load_words(row, left);
-        else
-          r[i] = round_pairs(load_words(row, left), load_words(row + 8, left - 8));
-      }
+      for (int64_t i = 0; i < 8; i++)
+        r[i] = i < valid ? read_words<D>(p, source + (g + i) * p.source.stride + k, left) : _mm256_setzero_si256();
       transpose(r);
       uint32_t* out = static_cast<uint32_t*>(p.panel) + k / per_word * p.height + g;
       const int64_t lines = (k1 - k) / per_word;

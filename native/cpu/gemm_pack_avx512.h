@@ -59,12 +59,41 @@ template <class S> inline void fetch_ahead(const S* x, int64_t n) {
   for (int64_t i = 0; i < n; i += 64 / static_cast<int64_t>(sizeof(S))) _mm_prefetch(reinterpret_cast<const char*>(x + i), _MM_HINT_T1);
 }
 
+// 16 words of a row, of which n elements are left, zeros behind.
+template <class D, class S> inline __m512i read_words(const S* x, int64_t n) {
+  if constexpr (std::is_same_v<D, float>) return _mm512_castps_si512(_mm512_maskz_loadu_ps(mask16(n), x));
+  else if constexpr (std::is_same_v<S, float>)
+    return (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(mask16(n - 16), x + 16), _mm512_maskz_loadu_ps(mask16(n), x));
+  else return _mm512_maskz_loadu_epi16(mask32(n), x);
+}
+
+// A panel of one or two rows along k: its words are those of the row, or of the two in turn.
+template <class S, class D> void pack_one_or_two(const PanelPack& p, int64_t k0, int64_t k1) {
+  constexpr int64_t per_word = 4 / sizeof(D);
+  const __m512i order = _mm512_set_epi32(23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0), behind = _mm512_set1_epi32(8);
+  const S* first = static_cast<const S*>(p.source.data) + p.first * p.source.stride;
+  const int64_t valid = p.rows - p.first;
+  for (int64_t k = k0; k < k1; k += 16 * per_word) {
+    const int64_t words = (k1 - k) / per_word;
+    uint32_t* out = static_cast<uint32_t*>(p.panel) + k / per_word * p.height;
+    const __m512i a = read_words<D>(first + k, valid > 0 ? p.k - k : 0);
+    if (p.height == 1) {
+      _mm512_mask_storeu_epi32(out, mask16(words), a);
+      continue;
+    }
+    const __m512i b = read_words<D>(first + (valid > 1 ? p.source.stride : 0) + k, valid > 1 ? p.k - k : 0);
+    _mm512_mask_storeu_epi32(out, mask16(2 * words), _mm512_permutex2var_epi32(a, order, b));
+    _mm512_mask_storeu_epi32(out + 16, mask16(2 * words - 16), _mm512_permutex2var_epi32(a, _mm512_add_epi32(order, behind), b));
+  }
+}
+
 // Words of a row, or of a line of panels, that packing keeps in the first-level cache at a time.
 constexpr int64_t block_words = 256, block_columns = 512, block_lines = 8;
 
 // Rows along k, 16 at a time: each is read from front to back and converted into a block; then 16 rows by 16 words of the block at a time are
 // transposed, and meanwhile the rows that come next are fetched.
 template <class S, class D> void pack_rows(const PanelPack& p, int64_t k0, int64_t k1) {
+  if (p.height <= 2) return pack_one_or_two<S, D>(p, k0, k1);
   constexpr int64_t per_word = 4 / sizeof(D), turn = 16 * per_word, run = block_words * per_word;
   alignas(64) uint32_t block[16][block_words + 16];  // rows apart by an odd number of cache lines
   const S* source = static_cast<const S*>(p.source.data) + p.first * p.source.stride;
@@ -74,17 +103,7 @@ template <class S, class D> void pack_rows(const PanelPack& p, int64_t k0, int64
       const int64_t end = std::min(k1, begin + run);
       for (int64_t i = 0; i < valid; i++) {
         const S* row = source + (g + i) * p.source.stride;
-        for (int64_t k = begin; k < end; k += turn) {
-          const int64_t left = p.k - k;
-          __m512i words;
-          if constexpr (std::is_same_v<D, float>)
-            words = _mm512_castps_si512(_mm512_maskz_loadu_ps(mask16(left), row + k));
-          else if constexpr (std::is_same_v<S, float>)
-            words = (__m512i)_mm512_cvtne2ps_pbh(_mm512_maskz_loadu_ps(mask16(left - 16), row + k + 16), _mm512_maskz_loadu_ps(mask16(left), row + k));
-          else
-            words = _mm512_maskz_loadu_epi16(mask32(left), row + k);
-          _mm512_store_si512(&block[i][(k - begin) / per_word], words);
-        }
+        for (int64_t k = begin; k < end; k += turn) _mm512_store_si512(&block[i][(k - begin) / per_word], read_words<D>(row + k, p.k - k));
       }
       // Half a row each turn: of the rest of these rows, or of the next ones.
       const int64_t half = (end - begin) / 2, next_k = end < k1 ? end : k0;

@@ -263,8 +263,8 @@ void multiply_panels(const QuantisedRows& x, const QuantisedPiece& piece, const 
     multiply_strips(x, piece, w, panel, panel + 1 < end ? w.panel(panel + 1) : next, tiles, scratch, [](auto...) {}, [](auto...) {});
 }
 
-void fetch_panel(const QuantisedWeight& w, int64_t panel) {
-  if (blocks_of(w.k) == 0) return;
+void fetch_panel(const QuantisedWeight& w, int64_t panel, int64_t rows) {
+  if (blocks_of(w.k) == 0 || rows == 1) return;
   const uint8_t* block = w.panel(panel);
   for (int64_t line = 0; line < block_bytes(w.dtype, block_columns(w.k, 0)); line += 64) __builtin_prefetch(block + line);
 }
@@ -303,12 +303,12 @@ void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* produc
   const bool past_caches = streams(products, count);
   for_runs(pool, products, count, [&](const QuantisedPiece& piece, int64_t panel, int64_t end, int thread) {
     const QuantisedProduct& p = *piece.product;
-    fetch_panel(p.w, panel);
+    fetch_panel(p.w, panel, piece.rows());
     for (; panel < end; panel++) {
       const int64_t column = panel * quantised_rows, columns = std::min(quantised_rows, p.w.n - column);
       auto place = [&](int64_t row) { return p.c + (p.index != nullptr ? p.index[row] : row) * p.c_stride + column; };
       multiply_strips(
-          x, piece, p.w, panel, panel + 1 < end ? p.w.panel(panel + 1) : nullptr, scratch[thread].tile, scratch[thread].block,
+          x, piece, p.w, panel, panel + 1 < p.panels ? p.w.panel(panel + 1) : nullptr, scratch[thread].tile, scratch[thread].block,
           [&](int64_t row, int64_t rows) {
             for (int64_t i = row; i < row + rows && !past_caches; i++)
               for (int64_t line = 0; line < quantised_rows; line += lanes) __builtin_prefetch(place(i) + line, 1);

@@ -143,10 +143,10 @@ struct QuantisedScratch {
 // While a block is multiplied the one after it is fetched, at the end of the last panel that of `next`: the panel the caller takes next, or null.
 void multiply_panels(const QuantisedRows& x, const QuantisedPiece& piece, const QuantisedWeight& w, int64_t panel, int64_t end, const uint8_t* next,
                      float* tiles, uint8_t* scratch);
-// Fetches the first block of a panel.
-void fetch_panel(const QuantisedWeight& w, int64_t panel);
+// Fetches the first block of a panel for some rows. One row reads it as fast without.
+void fetch_panel(const QuantisedWeight& w, int64_t panel, int64_t rows);
 
-// Runs fn(piece, first panel, panel end, thread) over a list of products, in guided runs of panels.
+// Runs fn(piece, first panel, panel end, thread) over a list of products, each thread going through panels that lie one after the other.
 template <class F> void for_runs(Pool& pool, const QuantisedProduct* products, int64_t count, F&& fn) {
   constexpr int64_t panel_cost = 8;  // of bringing a panel, in rows multiplied with it
   // Calls body(piece, cost of all before it, cost of one of its panels) for every piece; returns the cost of all.
@@ -169,7 +169,7 @@ template <class F> void for_runs(Pool& pool, const QuantisedProduct* products, i
     });
     return end;
   };
-  pool.run_guided(each_piece([](const QuantisedPiece&, int64_t, int64_t) {}), whole_panel, [&](int64_t begin, int64_t end, int thread) {
+  pool.run_streams(each_piece([](const QuantisedPiece&, int64_t, int64_t) {}), whole_panel, [&](int64_t begin, int64_t end, int thread) {
     each_piece([&](const QuantisedPiece& piece, int64_t before, int64_t cost) {
       const int64_t panel0 = std::max<int64_t>(0, begin - before) / cost, panel1 = std::min(piece.product->panels, (end - before) / cost);
       if (panel0 < panel1) fn(piece, panel0, panel1, thread);

@@ -155,7 +155,7 @@ Status quantised_experts(const Arguments& a) {
       uint8_t* block = p.scratch[thread].block;
       const QuantisedWeight& w = piece.product->w;
       const int64_t first = piece.product->first + piece.begin(), rows = piece.rows(), together = tile_elements / (rows * quantised_rows);
-      fetch_panel(w, panel);
+      fetch_panel(w, panel, rows);
       // As many panels of gate as the tile holds, then those of up, so that the memory is read in long streams.
       while (panel < end) {
         const int64_t stop = std::min(end, panel + together);

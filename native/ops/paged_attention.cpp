@@ -206,7 +206,12 @@ void store_row(const T* x, int64_t head, [[maybe_unused]] int64_t slot, P* block
     block_steps(block, head)[slot] = quantised.step;
     for (int64_t h = 0; h < head; h++) block[at(h)] = static_cast<int8_t>(quantised.of(x[h]) + bias);
   } else if constexpr (std::is_same_v<P, bfloat16>) {
-    for (int64_t h = 0; h < head; h++) block[at(h)] = to_bfloat16(x[h]);
+    for (int64_t begin = 0; begin < head; begin += lanes) {
+      bfloat16 numbers[lanes];
+      const int64_t count = std::min<int64_t>(lanes, head - begin);
+      round_row(x + begin, count, numbers);
+      for (int64_t h = 0; h < count; h++) block[at(begin + h)] = numbers[h];
+    }
   } else {
     for (int64_t h = 0; h < head; h++) block[at(h)] = x[h];
   }

@@ -7,6 +7,7 @@
 // A task takes 24 rows from x to the choice, so what lies between stays in the cache; a step of at most 24 rows is one such task whose
 // products share their panels out to the threads.
 #include "cpu/panel_product.h"
+#include "cpu/rows.h"
 #include "cpu/vector.h"
 #include "ops/gelu.h"
 #include "ops/residual_merge.h"
@@ -57,17 +58,18 @@ template <class T> struct Router {
   T eps;
 };
 
-// c = x · wᵀ + bias for `rows` rows; share(panels, fn) runs fn(first panel, last) over the panels of w.
-template <class T, class Share>
-void multiply_rows(const T* x, int64_t stride, int64_t rows, int64_t k, const PanelWeight<T>& w, const T* bias, T* packed, T* c, const Share& share) {
-  pack_strips(x, stride, rows, k, packed);
+// c = f(x · wᵀ + bias) for `rows` rows, or x · wᵀ alone where there is no bias; share(panels, fn) runs fn(first panel, last) over the panels of w.
+template <class T, class Share, class F>
+void multiply_rows(const T* x, int64_t rows, int64_t k, const PanelWeight<T>& w, const T* bias, T* packed, T* c, const Share& share, F&& f) {
+  const T* strips = pack_strips(x, k, rows, k, packed);
   share(panels_of(w.n), [&](int64_t panel0, int64_t panel1) {
-    multiply_strips(packed, tile_height * w.k, rows, w, panel0, panel1, c, w.n, false);
+    multiply_strips(strips, tile_height * w.k, rows, w, panel0, panel1, c, w.n, false);
     if (bias == nullptr) return;
-    const int64_t begin = panel0 * panel_columns, end = std::min(w.n, panel1 * panel_columns);
-    for (int64_t i = 0; i < rows; i++)
-#pragma GCC ivdep
-      for (int64_t j = begin; j < end; j++) c[i * w.n + j] += bias[j];
+    const int64_t begin = panel0 * panel_columns, columns = std::min(w.n, panel1 * panel_columns) - begin;
+    for (int64_t i = 0; i < rows; i++) {
+      T* row = c + i * w.n + begin;
+      map_lanes<T>(row, bias + begin, row, columns, [&](Lanes<T> y, Lanes<T> b) { return f(y + b); });
+    }
   });
 }
 
@@ -81,16 +83,15 @@ void route_rows(const Arguments& a, const Router<T>& router, int64_t begin, int6
   T* p = reinterpret_cast<T*>(scratch + 2 * bytes_of<T>(block_rows * states));
   T* r = a.out[0].as<T>() + begin * states;
 
-  multiply_rows(a.in[0].as<T>() + begin * columns, columns, rows, columns, router.down, router.down_bias, packed, r, share);
+  const auto identity = [](Lanes<T> v) { return v; };
+  multiply_rows(a.in[0].as<T>() + begin * columns, rows, columns, router.down, router.down_bias, packed, r, share, identity);
   for (int64_t i = 0; i < rows; i++) {
     if (a.in[1].present()) merge_row(r + i * states, a.in[1].as<T>() + (begin + i) * states, router.projected, router.previous, states, r + i * states);
     norm_row(r + i * states, router.norm, states, router.eps, first + i * states);
   }
-  multiply_rows(first, states, rows, states, router.fc1, router.fc1_bias, packed, second, share);
-  map_lanes<T>(second, second, rows * states, [](Lanes<T> v) { return gelu_lanes<T>(v); });
-  multiply_rows(second, states, rows, states, router.fc2, router.fc2_bias, packed, first, share);
-  map_lanes<T>(first, first, rows * states, [](Lanes<T> v) { return gelu_lanes<T>(v); });
-  multiply_rows(first, states, rows, states, router.out, static_cast<const T*>(nullptr), packed, p, share);
+  multiply_rows(first, rows, states, router.fc1, router.fc1_bias, packed, second, share, gelu_lanes<T>);
+  multiply_rows(second, rows, states, router.fc2, router.fc2_bias, packed, first, share, gelu_lanes<T>);
+  multiply_rows(first, rows, states, router.out, static_cast<const T*>(nullptr), packed, p, share, identity);
   for (int64_t i = 0; i < rows; i++) {
     softmax_row(p + i * classes, classes, p + i * classes);
     const int32_t best = best_class(p + i * classes, router.balancing, classes);
