@@ -53,6 +53,9 @@ class Pool {
       } while (take_over(own, count, whole));
     });
   }
+  template <class F> void run_streams(int64_t n, F&& fn) {
+    run_streams(n, [](int64_t end) { return end; }, fn);
+  }
 
  private:
   using Call = void (*)(void* body, int64_t task, int thread);

@@ -80,11 +80,9 @@ void multiply_block(const Block& block) {
                     ceiling(panel_bytes, static_cast<int64_t>(kept_panel_bytes)));
   }
   const int64_t step = (ceiling(k_all, std::max<int64_t>(1, cuts)) + 31) / 32 * 32;  // runs of packing begin at multiples of 32
-  // Few rows: several panels at a time, from memory. Else the first row panel brings a panel of B in, the others find it there.
-  const int together = block.row_panels == 1 ? tile_panels(block.formats.format, last_height) : 1;
-  const TileKernel full = tile_kernel(block.formats.format, tile_height, 1);
-  const TileKernel last = tile_kernel(block.formats.format, last_height, 1);
-  const TileKernel wide = tile_kernel(block.formats.format, last_height, together);
+  // The first row panel brings a panel of B in, the others find it there.
+  const TileKernel full = tile_kernel(block.formats.format, tile_height);
+  const TileKernel last = tile_kernel(block.formats.format, last_height);
 
   const bool streams = p.stream && !p.accumulate && p.bias == nullptr && step >= k_all && block.formats.format != Format::float64 &&
                        (reinterpret_cast<uintptr_t>(p.c) | static_cast<uintptr_t>(p.c_stride * c_size)) % 64 == 0;
@@ -97,17 +95,15 @@ void multiply_block(const Block& block) {
         pack_run(p.a, p.m, p.k, tile_height, false, block.formats.a, block.formats.round_a, static_cast<uint8_t*>(p.a_packed), block.row_panel0,
                  block.row_panel0 + block.row_panels, k, std::min(k1, k + length));
     }
-    for (int64_t panel = 0; panel < block.panels;) {
-      const int taken = panel + together <= block.panels ? together : 1;
+    for (int64_t panel = 0; panel < block.panels; panel++) {
       TileCall call;
       call.b = block.b + panel * panel_bytes + k0 * panel_columns * b_size;
-      call.b_panel = panel_bytes;
       call.pairs = (k1 - k0) / 2;
       const int64_t column = (block.panel0 + panel) * panel_columns;
-      call.columns = std::min<int64_t>(taken * panel_columns, p.n - column);
+      call.columns = std::min<int64_t>(panel_columns, p.n - column);
       call.c_stride = p.c_stride;
       call.accumulate = p.accumulate || k0 > 0;
-      call.stream = streams && taken == 1 && call.columns == panel_columns;
+      call.stream = streams && call.columns == panel_columns;
       for (int64_t i = 0; i < block.row_panels; i++) {
         const bool ends = i + 1 == block.row_panels;
         const int64_t row = row0 + i * tile_height;
@@ -115,9 +111,8 @@ void multiply_block(const Block& block) {
         call.a = static_cast<const uint8_t*>(p.a_packed) + (row * k_all + k0 * call.rows) * a_size;
         call.c = static_cast<uint8_t*>(p.c) + (row * p.c_stride + column) * c_size;
         call.ahead = i == 0 ? 2048 : 0;
-        (taken > 1 ? wide : ends ? last : full)(call);
+        (ends ? last : full)(call);
       }
-      panel += taken;
     }
     k0 = k1;
   } while (k0 < k_all);
@@ -171,30 +166,20 @@ void multiply_few_rows(Pool& pool, const Formats& formats, MatrixProduct* produc
     }
     panels += panels_of(p->n);
   }
-  // Calls body(product, panels before it, its own).
-  auto each_product = [&](auto&& body) {
-    int64_t before = 0;
-    for (const MatrixProduct* p = products; p < products + count; before += panels_of(p->n), p++) body(*p, before, panels_of(p->n));
-  };
-  auto whole_tile = [&](int64_t end) {
-    each_product([&](const MatrixProduct& p, int64_t before, int64_t own) {
-      const int64_t together = tile_panels(formats.format, static_cast<int>(p.m));
-      if (before < end && end < before + own) end = before + std::min(own, ceiling(end - before, together) * together);
-    });
-    return end;
-  };
-  pool.run_streams(panels, whole_tile, [&](int64_t begin, int64_t end, int) {
-    each_product([&](const MatrixProduct& p, int64_t before, int64_t own) {
+  pool.run_streams(panels, [&](int64_t begin, int64_t end, int) {
+    for (const MatrixProduct* p = products; p < products + count; p++) {
+      const int64_t own = panels_of(p->n), panel0 = std::clamp<int64_t>(begin, 0, own), panel1 = std::clamp<int64_t>(end, 0, own);
+      begin -= own, end -= own;
+      if (panel0 == panel1) continue;
       Block block;
-      block.product = &p;
+      block.product = p;
       block.formats = formats;
-      block.panel0 = std::max<int64_t>(0, begin - before);
-      block.panels = std::min(own, end - before) - block.panel0;
+      block.panel0 = panel0, block.panels = panel1 - panel0;
       block.row_panel0 = 0, block.row_panels = 1;
       block.packs = false;
-      block.b = static_cast<const uint8_t*>(p.b.data) + block.panel0 * panel_elements(p.k) * static_cast<int64_t>(size_of(formats.b));
-      if (block.panels > 0) multiply_block(block);
-    });
+      block.b = static_cast<const uint8_t*>(p->b.data) + panel0 * panel_elements(p->k) * static_cast<int64_t>(size_of(formats.b));
+      multiply_block(block);
+    }
   });
 }
 

@@ -22,21 +22,13 @@ constexpr DType bfloat16_rows = DType::bfloat16;
 constexpr size_t kept_panel_bytes = size_t(128) << 10;
 #endif
 
-// Panels that one call can take: enough independent chains to hide the latency when the rows are few.
-inline int tile_panels([[maybe_unused]] Format format, [[maybe_unused]] int rows) {
-#if defined(__AVX512BF16__)
-  if (format != Format::float64) return panels_together(rows);
-#endif
-  return 1;
-}
-
-// The kernel for this many rows; `panels` is 1 or tile_panels(format, rows).
-inline TileKernel tile_kernel(Format format, [[maybe_unused]] int rows, [[maybe_unused]] int panels) {
+// The kernel for this many rows.
+inline TileKernel tile_kernel(Format format, [[maybe_unused]] int rows) {
   if (format == Format::float64) return portable_tile<double, double, double>;
 #if defined(__AVX512BF16__)
-  if (format == Format::bfloat16) return avx512_kernel<Bfloat16Step>(rows, panels);
-  if (format == Format::float32) return avx512_kernel<Float32Step>(rows, panels);
-  return avx512_kernel<Float32ByBfloat16Step>(rows, panels);
+  if (format == Format::bfloat16) return avx512_kernel<Bfloat16Step>(rows);
+  if (format == Format::float32) return avx512_kernel<Float32Step>(rows);
+  return avx512_kernel<Float32ByBfloat16Step>(rows);
 #elif defined(__AVX2__)
   if (format == Format::bfloat16) return avx2_tile<Bfloat16Step>;
   if (format == Format::float32) return avx2_tile<Float32Step>;

@@ -18,11 +18,10 @@ enum class Format : int32_t { bfloat16, float32, float32_by_bfloat16, float64 };
 struct TileCall {
   const void* a = nullptr;
   const void* b = nullptr;
-  int64_t b_panel = 0;  // bytes from one panel of B to the next, for kernels that take several
   void* c = nullptr;
   int64_t c_stride = 0;
   int64_t pairs = 0;
-  int64_t columns = 0;  // of C, at most 32 a panel
+  int64_t columns = 0;  // of C, at most 32
   int rows = 0;
   bool accumulate = false;
   bool stream = false;  // past the caches, where the kernel can; C is aligned and all 32 columns are there

@@ -38,24 +38,20 @@ void multiply_strips(const T* strips, int64_t strip, int64_t rows, const PanelWe
   const int64_t count = (rows + tile_height - 1) / tile_height;
   if (count == 0) return;
   const int last = static_cast<int>(rows - (count - 1) * tile_height);
-  const int together = count == 1 ? tile_panels(w.format(), last) : 1;
-  for (int64_t panel = panel0; panel < panel1;) {
-    const int taken = panel + together <= panel1 ? together : 1;
+  for (int64_t panel = panel0; panel < panel1; panel++) {
     TileCall call;
     call.b = w.panels + panel * w.panel_bytes();
-    call.b_panel = w.panel_bytes();
     call.c_stride = stride;
     call.pairs = w.k / 2;
-    call.columns = std::min<int64_t>(taken * panel_columns, w.n - panel * panel_columns);
+    call.columns = std::min<int64_t>(panel_columns, w.n - panel * panel_columns);
     call.accumulate = accumulate;
     for (int64_t i = 0; i < count; i++) {
       call.rows = i + 1 == count ? last : tile_height;
       call.a = strips + i * strip;
       call.c = c + i * tile_height * stride + panel * panel_columns;
       call.ahead = i == 0 ? 2048 : 0;
-      tile_kernel(w.format(), call.rows, taken)(call);
+      tile_kernel(w.format(), call.rows)(call);
     }
-    panel += taken;
   }
 }
 

@@ -114,9 +114,7 @@ template <class T> Status route(const Arguments& a) {
 
   if (tokens <= block_rows) {
     route_rows(a, router, 0, tokens, workspace, [&](int64_t panels, const auto& fn) {
-      // As many panels at a time as the kernels take for one row, but at least one for each thread.
-      const int64_t grain = std::clamp<int64_t>(panels / a.pool->threads(), 1, 4);
-      a.pool->run_ranges(panels, grain, [&](int64_t panel0, int64_t panel1, int) { fn(panel0, panel1); });
+      a.pool->run_streams(panels, [&](int64_t panel0, int64_t panel1, int) { fn(panel0, panel1); });
     });
     return {};
   }
