@@ -168,6 +168,10 @@ test("quantizes, tells how near the result is, and serves it", async () => {
   expect(output.stdout).toMatch(/\nweights [\d.]+ KB mapped, cache [\d.]+ KB, step [\d.]+ MB\n/);
   expect(await runProgram(words)).toBe(2);
   expect(output.stderr).toContain("holds a checkpoint already (config.json)");
+  expect(await runProgram(["quantize", out, "--to", "q8", "--out", join(dir, "twice")])).toBe(2);
+  expect(output.stderr).toContain(
+    `zaya-serve: ${out} holds int8 and int4 weights already; quantise the bfloat16 checkpoint it was made from\n`,
+  );
 });
 
 test("says what to do with what an interrupted quantize left", async () => {

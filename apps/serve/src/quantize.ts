@@ -46,7 +46,7 @@ export function addQuantizeCommand(program: Command, onExit: (code: number) => v
       "after",
       `
 The result is memory-mapped: it starts at once, and processes that serve it share its memory. Router, convolutions, norms, scales and biases keep
-their precision. Ctrl-C or a crash loses nothing: the same command continues. --calibrate did not lower the divergence where it was measured:
+their precision. What is quantised already is refused. Ctrl-C or a crash loses nothing: the same command continues. --calibrate did not lower the divergence where it was measured:
 compare with and without it.
 
 Examples:

@@ -92,8 +92,8 @@ describe("quantiseCheckpoint", () => {
     await quantise({ from: half, out: a, to: "q4" });
     await quantise({ from: join(dir.path, "source"), out: b, to: "q4" });
     expect(await readFile(join(a, "model.safetensors"))).toEqual(await readFile(join(b, "model.safetensors")));
-    const [, written] = await quantise({ from: half, out: join(dir.path, "c"), to: "q4", dryRun: true });
-    const [again] = await quantise({ from: a, out: join(dir.path, "c"), to: "q8", dryRun: true });
+    const [, written] = await quantise({ from: join(dir.path, "source"), out: join(dir.path, "c"), to: "bf16", dryRun: true });
+    const [again] = await quantise({ from: half, out: join(dir.path, "c"), to: "q8", dryRun: true });
     expect(again?.type === "quantise-start" && again.bytesBefore).toBe(written?.type === "quantise-end" && written.bytes);
     expect((await weightErrors(original, direct)).get("expert")).toBeLessThan(0.1);
   });
@@ -138,6 +138,18 @@ describe("quantiseCheckpoint", () => {
     await expect(quantise({ from, out, to: "q4" })).rejects.toMatchObject({ code: "CHECKPOINT_EXISTS" });
     await expect(quantise({ from, out: from, to: "q4" })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
     expect(await readFile(join(out, "model.safetensors"))).toEqual(before);
+  });
+
+  it("refuses what is quantised already, and says by which types", async () => {
+    await using dir = await temporaryFolder();
+    const [from, q4, out] = [await source(dir.path), join(dir.path, "q4"), join(dir.path, "out")];
+    await quantise({ from, out: q4, to: "q4" });
+    for (const to of ["bf16", "q8", "q4"] as const)
+      await expect(quantise({ from: q4, out, to, dryRun: to === "q8" })).rejects.toMatchObject({
+        code: "INVALID_ARGUMENT",
+        message: `${q4} holds int8 and int4 weights already; quantise the bfloat16 checkpoint it was made from`,
+      });
+    expect(existsSync(out)).toBe(false);
   });
 
   it("lets no other write into its folder", async () => {

@@ -1,6 +1,6 @@
 import { mkdir, readFile, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { type Device, type DType, maxBytes, openDevice, type TensorType, tensor } from "@zaya/kernels";
+import { type Device, type DType, isQuantised, maxBytes, openDevice, type TensorType, tensor } from "@zaya/kernels";
 import { type Checkpoint, loadCheckpoint } from "../checkpoint.js";
 import { fail, type ModelErrorCode } from "../errors.js";
 import { takeLock } from "../lock.js";
@@ -20,7 +20,7 @@ import { textWindows } from "./windows.js";
 export type Width = 4 | 6 | 8;
 
 export interface QuantiseOptions {
-  /** Folder of a checkpoint in any layout. */
+  /** Folder of a checkpoint in any layout, not quantised yet. */
   readonly from: string;
   /** New folder, or that of an interrupted run of the same job. */
   readonly out: string;
@@ -72,6 +72,7 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
   signal?.throwIfAborted();
   if (resolve(from) === resolve(out)) fail("INVALID_ARGUMENT", `${out}: a checkpoint cannot be quantised in place, choose another folder`);
   await using checkpoint = await loadCheckpoint(from);
+  expectExact(checkpoint);
   const { config } = checkpoint;
   const types = await chooseTypes(checkpoint, options);
   const tokenizerFiles = await readTokenizerFiles(from);
@@ -159,6 +160,20 @@ async function* writeTensors(writing: Writing): AsyncGenerator<QuantiseEvent, nu
   }
   await writer.finish();
   return keptBytes;
+}
+
+/**
+ * Refuses what is quantised already: rounding rounded weights again loses more than either rounding, and no wider type brings back what is lost.
+ *
+ * @throws INVALID_ARGUMENT
+ */
+function expectExact({ dir, weights }: Checkpoint): void {
+  const quantised = new Set([...(weights?.types?.values() ?? [])].filter(isQuantised).map(({ dtype }) => dtype));
+  if (quantised.size > 0)
+    fail(
+      "INVALID_ARGUMENT",
+      `${dir} holds ${[...quantised].join(" and ")} weights already; quantise the bfloat16 checkpoint it was made from`,
+    );
 }
 
 /** The types of the new file, by name. */
