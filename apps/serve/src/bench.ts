@@ -1,8 +1,7 @@
-import type { Limits, Machine } from "@zaya/kernels";
+import { formatBytes, type Limits, type Machine } from "@zaya/kernels";
 import { type BenchDetails, type BenchEvent, type BenchResult, bench as measure } from "@zaya/serve";
 import pc from "picocolors";
 import { exitCodes } from "./exit.js";
-import { formatBytes } from "./format.js";
 import { findModelFolder } from "./model_folder.js";
 import type { DeviceFlags } from "./options.js";
 import { createProgressLine } from "./progress.js";

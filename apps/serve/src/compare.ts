@@ -1,8 +1,8 @@
 import { readFile } from "node:fs/promises";
+import { formatBytes } from "@zaya/kernels";
 import type { Comparison } from "@zaya/model";
 import type { Command } from "commander";
 import { exitCodes, InputError, StoppedError } from "./exit.js";
-import { formatBytes } from "./format.js";
 import { findModelFolder } from "./model_folder.js";
 import { wholeNumber } from "./options.js";
 import { createProgressLine } from "./progress.js";

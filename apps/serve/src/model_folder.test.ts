@@ -51,7 +51,7 @@ test("completes with a model of the hub, and again without a network", async () 
   output.stderr = "";
   vi.stubEnv("HF_HUB_OFFLINE", "1");
   expect(await runProgram(complete)).toBe(0);
-  expect(output.stderr).toMatch(/^loading [\d.]+ KB of [\d.]+ MB\n$/);
+  expect(output.stderr).toMatch(/^loading [\d.]+ kB of [\d.]+ MB\n$/);
   expect(JSON.parse(output.stdout)).toMatchObject({ text: answer.text });
 });
 

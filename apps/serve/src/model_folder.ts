@@ -1,11 +1,11 @@
 import { readFile, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { isZayaError } from "@zaya/kernels";
+import { formatBytes, isZayaError } from "@zaya/kernels";
 import type { DownloadOptions } from "@zaya/serve/hub";
 import type { Command } from "commander";
 import { InputError, StoppedError } from "./exit.js";
-import { formatBytes, formatSeconds } from "./format.js";
+import { formatSeconds } from "./format.js";
 import { createProgressLine } from "./progress.js";
 
 export interface RevisionFlags {

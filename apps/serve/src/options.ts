@@ -1,7 +1,7 @@
+import { formatBytes } from "@zaya/kernels";
 import type { Engine, EngineOptions, GenerateRequest } from "@zaya/serve";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { StoppedError } from "./exit.js";
-import { formatBytes } from "./format.js";
 import { addRevisionOption, findModelFolder, type RevisionFlags } from "./model_folder.js";
 import { createProgressLine } from "./progress.js";
 

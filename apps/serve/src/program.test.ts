@@ -64,7 +64,7 @@ test("serves by default, tells what to open, and finishes what runs when it is t
   );
   expect(output.stdout).toMatch(/\n {2}float32 products, [^:]+: convolutions float32 \(cca_heads\), router float32 \(router\)\n/);
   expect(output.stdout).toMatch(
-    /expected ≤ [\d.]+ tokens\/s for one request \([\d.]+ KB a token at [\d.]+ [KMG]B\/s: head [\d.]+ KB, attention/,
+    /expected ≤ [\d.]+ tokens\/s for one request \([\d.]+ kB a token at [\d.]+ [kMG]B\/s: head [\d.]+ kB, attention/,
   );
   expect(output.stdout).toMatch(/memory [\d.]+ MB .* context 1024 tokens, 16 requests at once/);
   const url = /http:\/\/127\.0\.0\.1:\d+/.exec(output.stdout)?.[0] as string;
@@ -97,7 +97,7 @@ test.each([
   { command: "serve", rest: ["--port", "0"] },
 ])("$command stops at Ctrl-C while it loads", async ({ command, rest }) => {
   const ended = runProgram([command, checkpoint, ...rest]);
-  await until(() => /loading [\d.]+ KB of/.test(output.stderr));
+  await until(() => /loading [\d.]+ kB of/.test(output.stderr));
   process.emit("SIGINT");
   expect(await ended).toBe(4);
   expect(output.stderr).toMatch(/\nzaya-serve: stopped while loading\n$/);
@@ -151,10 +151,10 @@ test("quantizes, tells how near the result is, and serves it", async () => {
   await writeFile(text, "the quick brown fox jumps over the lazy dog\n".repeat(20));
   const words = ["quantize", checkpoint, "--to", "q4", "--out", out];
   expect(await runProgram([...words, "--dry-run"])).toBe(0);
-  expect(output.stdout).toMatch(/^[\d.]+ K parameters, [\d.]+ [KM]B → [\d.]+ KB\n$/);
+  expect(output.stdout).toMatch(/^[\d.]+ K parameters, [\d.]+ [kM]B → [\d.]+ kB\n$/);
   output.stdout = "";
   expect(await runProgram([...words, "--calibrate", text, "--evaluate", text])).toBe(0);
-  expect(output.stdout).toMatch(/q4: [\d.]+ KB in \d+ s\n/);
+  expect(output.stdout).toMatch(/q4: [\d.]+ kB in \d+ s\n/);
   expect(output.stdout).toMatch(
     /KL divergence +0\.\d+ nats a token\nsame most probable token +\d+\.\d %\nperplexity +[\d.]+, of the reference [\d.]+\n/,
   );
@@ -165,7 +165,7 @@ test("quantizes, tells how near the result is, and serves it", async () => {
   expect(await runProgram(["complete", out, "the", "--max-tokens", "3", "--json"])).toBe(0);
   output.stdout = "";
   expect(await runProgram(["bench", out, "-p", "4", "-n", "1", "-b", "1", "-r", "1"])).toBe(0);
-  expect(output.stdout).toMatch(/\nweights [\d.]+ KB mapped, cache [\d.]+ KB, step [\d.]+ MB\n/);
+  expect(output.stdout).toMatch(/\nweights [\d.]+ kB mapped, cache [\d.]+ kB, step [\d.]+ MB\n/);
   expect(await runProgram(words)).toBe(2);
   expect(output.stderr).toContain("holds a checkpoint already (config.json)");
   expect(await runProgram(["quantize", out, "--to", "q8", "--out", join(dir, "twice")])).toBe(2);

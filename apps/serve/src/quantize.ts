@@ -1,8 +1,9 @@
+import { formatBytes } from "@zaya/kernels";
 import type { QuantiseEvent, RunKind } from "@zaya/model";
 import { type Command, Option } from "commander";
 import { compareFolders, readText } from "./compare.js";
 import { exitCodes, InputError, StoppedError } from "./exit.js";
-import { formatBytes, formatCount, formatSeconds } from "./format.js";
+import { formatCount, formatSeconds } from "./format.js";
 import { addRevisionOption, findModelFolder, modelArgument, type RevisionFlags } from "./model_folder.js";
 import { wholeNumber } from "./options.js";
 import { createProgressLine } from "./progress.js";

@@ -1,6 +1,7 @@
+import { formatBytes } from "@zaya/kernels";
 import type { Engine, EngineMemory, ExpectedSpeed, WeightProducts } from "@zaya/serve";
 import pc from "picocolors";
-import { formatBytes, formatCount } from "./format.js";
+import { formatCount } from "./format.js";
 
 /** What was loaded, on which kernels and why, what it takes, and how fast it can be. */
 export function describeEngine({ model, stats }: Engine): string {

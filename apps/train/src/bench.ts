@@ -1,13 +1,13 @@
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
-import type { Limits, Machine } from "@zaya/kernels";
+import { formatBytes, type Limits, type Machine } from "@zaya/kernels";
 import { configJson, type ModelConfig, presets } from "@zaya/model";
 import { type BenchEvent, type BenchOptions, type BenchResult, bench } from "@zaya/train";
 import type { Command } from "commander";
 import pc from "picocolors";
 import { addShapeOptions, given, printJson, wholeNumber } from "./commands.js";
 import { exitCode, InputError, StoppedError } from "./exit.js";
-import { formatBytes, formatCount } from "./format.js";
+import { formatCount } from "./format.js";
 import { interruptible } from "./interrupt.js";
 import { createProgressLine } from "./progress.js";
 

@@ -1,8 +1,8 @@
+import { formatBytes } from "@zaya/kernels";
 import { type ConversionEstimate, convertCheckpoint } from "@zaya/model";
 import type { Command } from "commander";
 import { printJson } from "./commands.js";
 import { exitCode } from "./exit.js";
-import { formatBytes } from "./format.js";
 import { interruptible } from "./interrupt.js";
 import { createProgressLine } from "./progress.js";
 

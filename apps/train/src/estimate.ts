@@ -1,9 +1,10 @@
+import { formatBytes } from "@zaya/kernels";
 import { presets } from "@zaya/model";
 import { type EstimateOptions, estimate, type TrainEstimate } from "@zaya/train";
 import Table from "cli-table3";
 import type { Command } from "commander";
 import { addStepOptions, given, printJson } from "./commands.js";
-import { formatBytes, formatCount, formatSeconds } from "./format.js";
+import { formatCount, formatSeconds } from "./format.js";
 
 export function addEstimateCommand(program: Command): void {
   const command = program

@@ -11,12 +11,6 @@ export function formatCount(n: number): string {
   return String(Math.round(n));
 }
 
-/** "1.23 GB" (powers of ten). */
-export function formatBytes(n: number): string {
-  const text = formatCount(n);
-  return `${text}${text.includes(" ") ? "" : " "}B`;
-}
-
 /** "42 s", "3 min 05 s", "2 h 07 min". */
 export function formatSeconds(seconds: number): string {
   const whole = Math.round(seconds);

@@ -1,9 +1,10 @@
+import { formatBytes } from "@zaya/kernels";
 import { presets, runKinds } from "@zaya/model";
 import { type CreateEvent, type CreateOptions, createCheckpoint } from "@zaya/train";
 import { type Command, Option } from "commander";
 import { dtypeOption, given, printJson, wholeNumber } from "./commands.js";
 import { InputError } from "./exit.js";
-import { formatBytes, formatCount } from "./format.js";
+import { formatCount } from "./format.js";
 import { interruptible } from "./interrupt.js";
 import { createProgressLine, type ProgressLine } from "./progress.js";
 

@@ -37,11 +37,11 @@ test.each([
     /no preset "zaya-huge"; there are zaya1-8b/,
   ],
   ["an unknown preset to measure", ["bench", "zaya-huge"], /no preset "zaya-huge"/],
-  ["a step to measure that does not fit", ["bench", "--context", "9999999"], /takes \d+\.\d GB of memory.* there are/],
+  ["a step to measure that does not fit", ["bench", "--context", "9999999"], /takes [\d.]+ [GTP]B of memory.* there are/],
   [
     "a step to train that does not fit",
     ["train", "TEXT", "--out", "OUT", "--steps", "1", "--model", "zaya-tiny", "--windows", "9999999"],
-    /takes \d+\.\d GB of memory.* there are/,
+    /takes [\d.]+ [GTP]B of memory.* there are/,
   ],
   ["no length", ["train", "TEXT", "--out", "OUT"], /steps or seconds/],
   ["a number that is none", ["train", "TEXT", "--out", "OUT", "--steps", "many"], /--steps.*whole number/],

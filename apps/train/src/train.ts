@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import { formatBytes } from "@zaya/kernels";
 import { presets } from "@zaya/model";
 import { type ResumeOptions, resume, type TrainEvent, type TrainOptions, train } from "@zaya/train";
 import { type Command, Option } from "commander";
@@ -6,7 +7,7 @@ import pc from "picocolors";
 import { addStepOptions, given, number, printJson, wholeNumber } from "./commands.js";
 import { saveCurve } from "./curve.js";
 import { exitCode } from "./exit.js";
-import { formatBytes, formatCount, formatSeconds } from "./format.js";
+import { formatCount, formatSeconds } from "./format.js";
 import { createProgressLine, progressLine } from "./progress.js";
 
 export function addTrainCommands(program: Command): void {

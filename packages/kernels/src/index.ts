@@ -3,6 +3,7 @@ export { type Device, type DeviceOptions, type MemoryUse, openDevice } from "./d
 export { differentiate, vectorJacobian } from "./differentiate.js";
 export { isZayaError, ZayaError } from "./errors.js";
 export type { Executable, RunOptions } from "./executable.js";
+export { formatBytes } from "./format_bytes.js";
 export { apply, createGraph, type Graph, type Node, type Value } from "./graph.js";
 export {
   createLimitMeter,

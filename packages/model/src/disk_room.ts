@@ -1,4 +1,5 @@
 import { statfs } from "node:fs/promises";
+import { formatBytes } from "@zaya/kernels";
 import { fail } from "./errors.js";
 
 /**
@@ -13,9 +14,8 @@ export async function expectDiskRoom(
 ): Promise<void> {
   const { bavail, bsize } = await statfs(dir);
   if (bytes <= bavail * bsize) return;
-  const giga = (n: number) => `${(n / 1e9).toPrecision(3)} GB`;
   fail(
     "DISK_FULL",
-    `${what} needs ${giga(bytes)} more, and the disk of ${dir} has ${giga(bavail * bsize)} left; free some, or ${otherwise}`,
+    `${what} needs ${formatBytes(bytes)} more, and the disk of ${dir} has ${formatBytes(bavail * bsize)} left; free some, or ${otherwise}`,
   );
 }

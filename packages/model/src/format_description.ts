@@ -1,3 +1,4 @@
+import { formatBytes } from "@zaya/kernels";
 import type { Description } from "./describe.js";
 
 /** A description in lines for people. @example console.log(formatDescription(describe(presets["zaya-512"]))); */
@@ -20,14 +21,14 @@ export function formatDescription(description: Description): string {
     ],
     [
       "  decoding",
-      `${giga(flops.decode.total)} GFLOP and ${bytes(decodeBytes.total)} a token (head ${bytes(decodeBytes.head)}, attention ${bytes(decodeBytes.attention)}, router ${bytes(decodeBytes.router)}, experts ${bytes(decodeBytes.experts)}, keys and values ${bytes(decodeBytes.keysAndValues)})`,
+      `${giga(flops.decode.total)} GFLOP and ${formatBytes(decodeBytes.total)} a token (head ${formatBytes(decodeBytes.head)}, attention ${formatBytes(decodeBytes.attention)}, router ${formatBytes(decodeBytes.router)}, experts ${formatBytes(decodeBytes.experts)}, keys and values ${formatBytes(decodeBytes.keysAndValues)})`,
     ],
     [
       "  state",
-      `${bytes(state.total)} a sequence (${bytes(state.keysAndValuesPerToken)} a token, convolution ${bytes(state.convolution)}, delayed value ${bytes(state.delayedValue)})`,
+      `${formatBytes(state.total)} a sequence (${formatBytes(state.keysAndValuesPerToken)} a token, convolution ${formatBytes(state.convolution)}, delayed value ${formatBytes(state.delayedValue)})`,
     ],
-    ["memory to serve", bytes(memoryToServe.total)],
-    ["memory to train", bytes(memoryToTrain.total)],
+    ["memory to serve", formatBytes(memoryToServe.total)],
+    ["memory to train", formatBytes(memoryToTrain.total)],
   ];
   return rows.map(([name, text]) => `${name.padEnd(17)}${text}`.trimEnd()).join("\n");
 }
@@ -38,10 +39,4 @@ function grouped(n: number): string {
 
 function giga(flops: number): string {
   return (flops / 1e9).toPrecision(3);
-}
-
-function bytes(n: number): string {
-  const units = ["B", "kB", "MB", "GB", "TB"];
-  const unit = Math.min(units.length - 1, Math.max(0, Math.floor(Math.log10(Math.max(1, n)) / 3)));
-  return `${unit === 0 ? n : (n / 1000 ** unit).toPrecision(3)} ${units[unit]}`;
 }

@@ -130,7 +130,7 @@ describe("createSafetensors", () => {
     await expect(createSafetensors(dir.path, [{ name: "huge", dtype: "U8", shape: [1e15] }])).rejects.toMatchObject({
       code: "DISK_FULL",
       message: expect.stringMatching(
-        /^the checkpoint needs 1\.00e\+6 GB more, and the disk of \S+ has [\d.]+ GB left; free some, or choose/,
+        /^the checkpoint needs 1\.00 PB more, and the disk of \S+ has [\d.]+ [MGT]B left; free some, or choose/,
       ),
     });
     expect(await readdir(dir.path)).toEqual([]);

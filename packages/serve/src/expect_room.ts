@@ -1,4 +1,4 @@
-import { memoryLimit, ZayaError } from "@zaya/kernels";
+import { formatBytes, memoryLimit, ZayaError } from "@zaya/kernels";
 import { type Checkpoint, describe, storedType, type WeightStorage } from "@zaya/model";
 import type { CacheDtype } from "./model_runner.js";
 import { pageTokens, type RunnerLimits } from "./runner.js";
@@ -22,13 +22,12 @@ export function expectRoom(
   const cacheBytes = parts.state as number;
   const there = memoryLimit();
   if (weightBytes + cacheBytes <= there) return;
-  const giga = (bytes: number) => `${(bytes / 1e9).toPrecision(3)} GB`;
-  const cache = `a cache of ${giga(cacheBytes)}`;
+  const cache = `a cache of ${formatBytes(cacheBytes)}`;
   const [what, quantise] = checkpoint.weights
     ? [cache, ""]
-    : [`weights of ${giga(weightBytes)} and ${cache}`, "quantise the checkpoint, or "];
+    : [`weights of ${formatBytes(weightBytes)} and ${cache}`, "quantise the checkpoint, or "];
   throw new ZayaError(
     "INVALID_ARGUMENT",
-    `there is no room for ${what} in ${giga(there)} of memory; ${quantise}take less context or fewer sequences`,
+    `there is no room for ${what} in ${formatBytes(there)} of memory; ${quantise}take less context or fewer sequences`,
   );
 }

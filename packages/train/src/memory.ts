@@ -1,5 +1,5 @@
 // Memory, planned on the null device: known before any of it is taken.
-import { type Device, memoryLimit, openDevice, type Store, tensor } from "@zaya/kernels";
+import { type Device, formatBytes, memoryLimit, openDevice, type Store, tensor } from "@zaya/kernels";
 import { type ModelConfig, parameters } from "@zaya/model";
 import { fail } from "./errors.js";
 import { allocateTrainingState } from "./optimizer.js";
@@ -36,9 +36,8 @@ export async function planMemory(compile: (device: Device, store: Store) => { re
 export function expectRoom(what: string, { storeBytes, arenaBytes }: PlannedMemory): void {
   const limit = memoryLimit();
   if (storeBytes + arenaBytes <= limit) return;
-  const giga = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
   fail(
     "INVALID_OPTIONS",
-    `${what} takes ${giga(storeBytes + arenaBytes)} of memory, ${giga(storeBytes)} to hold the model and ${giga(arenaBytes)} for activations, and there are ${giga(limit)}; take less context, fewer windows or a smaller model`,
+    `${what} takes ${formatBytes(storeBytes + arenaBytes)} of memory, ${formatBytes(storeBytes)} to hold the model and ${formatBytes(arenaBytes)} for activations, and there are ${formatBytes(limit)}; take less context, fewer windows or a smaller model`,
   );
 }
