@@ -49,7 +49,7 @@ class Pool {
     run(count, [&](int64_t own, int thread) {
       do {
         for (Range run = take_front(own, whole); run.begin < run.end; run = take_front(own, whole))
-          fn(static_cast<int64_t>(run.begin), static_cast<int64_t>(run.end), thread);
+          fn(run.begin, run.end, thread);
       } while (take_over(own, count, whole));
     });
   }
@@ -59,6 +59,7 @@ class Pool {
 
  private:
   using Call = void (*)(void* body, int64_t task, int thread);
+  // What is left of a stream. It is the whole state of one, so whoever finds it as it was may cut it, whatever it was in between.
   struct alignas(8) Range {
     uint32_t begin = 0, end = 0;
     static Range of(int64_t begin, int64_t end) { return {static_cast<uint32_t>(begin), static_cast<uint32_t>(end)}; }
@@ -81,7 +82,7 @@ class Pool {
     return {};
   }
 
-  // Moves the second half of what is left of another share to share i, which is empty. False where no other has more than one run.
+  // Moves the second half of what is left of another share, rounded up, to share i, which is empty: then nobody else writes it. False where none has such a half.
   template <class Whole> bool take_over(int64_t i, int64_t count, Whole&& whole) {
     for (int64_t other = (i + 1) % count; other != i; other = (other + 1) % count) {
       std::atomic<Range>& left = share_of(other).left;

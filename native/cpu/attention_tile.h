@@ -54,6 +54,7 @@ inline void round_lanes(Lanes<float> x, bfloat16* to) {
 #endif
 }
 
+// The same for n i.
 inline void round_row(const float* x, int64_t n, bfloat16* to) {
   int64_t i = 0;
   for (; i + lanes <= n; i += lanes) round_lanes(load(x + i), to + i);

@@ -80,7 +80,6 @@ void multiply_block(const Block& block) {
                     ceiling(panel_bytes, static_cast<int64_t>(kept_panel_bytes)));
   }
   const int64_t step = (ceiling(k_all, std::max<int64_t>(1, cuts)) + 31) / 32 * 32;  // runs of packing begin at multiples of 32
-  // The first row panel brings a panel of B in, the others find it there.
   const TileKernel full = tile_kernel(block.formats.format, tile_height);
   const TileKernel last = tile_kernel(block.formats.format, last_height);
 
@@ -95,6 +94,7 @@ void multiply_block(const Block& block) {
         pack_run(p.a, p.m, p.k, tile_height, false, block.formats.a, block.formats.round_a, static_cast<uint8_t*>(p.a_packed), block.row_panel0,
                  block.row_panel0 + block.row_panels, k, std::min(k1, k + length));
     }
+    // The first row panel brings a panel of B in, the others find it there.
     for (int64_t panel = 0; panel < block.panels; panel++) {
       TileCall call;
       call.b = block.b + panel * panel_bytes + k0 * panel_columns * b_size;
@@ -154,7 +154,7 @@ void multiply_own_columns(Pool& pool, const Formats& formats, const MatrixProduc
   });
 }
 
-// Few rows times weights that are read in place: bringing the weights is the work, so the column panels of all products are one line of runs.
+// Few rows times weights that are read in place: bringing the weights is the work, so the column panels of all products are one line, of which a thread streams a range.
 void multiply_few_rows(Pool& pool, const Formats& formats, MatrixProduct* products, int64_t count, uint8_t* workspace) {
   int64_t panels = 0;
   for (MatrixProduct* p = products; p < products + count; p++) {

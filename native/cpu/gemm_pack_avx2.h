@@ -26,11 +26,15 @@ inline void transpose(__m256i (&r)[8]) {
   }
 }
 
+// The mask of the first n of 8 words.
+inline __m256i first_words(int64_t n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(std::max<int64_t>(0, n))), _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0));
+}
+
 // The first n of 8 float32 or 16 bfloat16, zeros behind.
 inline __m256i load_words(const float* p, int64_t n) {
   if (n >= 8) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-  const __m256i index = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
-  return _mm256_maskload_epi32(reinterpret_cast<const int*>(p), _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(std::max<int64_t>(0, n))), index));
+  return _mm256_maskload_epi32(reinterpret_cast<const int*>(p), first_words(n));
 }
 inline __m256i load_words(const bfloat16* p, int64_t n) {
   if (n >= 16) return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
@@ -91,11 +95,10 @@ template <class D, class S> inline __m256i read_words(const PanelPack& p, const 
   else return round_pairs(load_words(x, n), load_words(x + 8, n - 8));
 }
 
-// The first n words.
+// Writes the first n words.
 inline void store_first(uint32_t* out, __m256i words, int64_t n) {
   if (n >= 8) return _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), words);
-  const __m256i index = _mm256_set_epi32(7, 6, 5, 4, 3, 2, 1, 0);
-  _mm256_maskstore_epi32(reinterpret_cast<int*>(out), _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(std::max<int64_t>(0, n))), index), words);
+  _mm256_maskstore_epi32(reinterpret_cast<int*>(out), first_words(n), words);
 }
 
 // A panel of one or two rows along k: its words are those of the row, or of the two in turn.

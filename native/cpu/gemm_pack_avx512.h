@@ -76,12 +76,12 @@ template <class S, class D> void pack_one_or_two(const PanelPack& p, int64_t k0,
   for (int64_t k = k0; k < k1; k += 16 * per_word) {
     const int64_t words = (k1 - k) / per_word;
     uint32_t* out = static_cast<uint32_t*>(p.panel) + k / per_word * p.height;
-    const __m512i a = read_words<D>(first + k, valid > 0 ? p.k - k : 0);
+    const __m512i a = valid > 0 ? read_words<D>(first + k, p.k - k) : _mm512_setzero_si512();
     if (p.height == 1) {
       _mm512_mask_storeu_epi32(out, mask16(words), a);
       continue;
     }
-    const __m512i b = read_words<D>(first + (valid > 1 ? p.source.stride : 0) + k, valid > 1 ? p.k - k : 0);
+    const __m512i b = valid > 1 ? read_words<D>(first + p.source.stride + k, p.k - k) : _mm512_setzero_si512();
     _mm512_mask_storeu_epi32(out, mask16(2 * words), _mm512_permutex2var_epi32(a, order, b));
     _mm512_mask_storeu_epi32(out + 16, mask16(2 * words - 16), _mm512_permutex2var_epi32(a, _mm512_add_epi32(order, behind), b));
   }

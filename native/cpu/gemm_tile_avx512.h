@@ -1,5 +1,5 @@
-// The micro-kernels of gemm_tile_portable.h for AVX-512 with BF16: 12 rows by 32 columns fill 24 of the 32 registers. Few rows wait for memory: one stream
-// of panels, and two chains of sums are enough for that.
+// The micro-kernels of gemm_tile_portable.h for AVX-512 with BF16: 12 rows by 32 columns fill 24 of the 32 registers. Few rows wait for memory: for
+// one stream of panels the two chains of a row are enough.
 #pragma once
 #include <immintrin.h>
 

@@ -1,5 +1,5 @@
-// What a micro-kernel of gemm.cpp is, and its specification: a tile of C, up to 12 rows by 32 columns (or a few rows by several panels), over
-// a run of k. A comes as [k/2][rows] pairs (bfloat16) or [k][rows] (float32, float64), B as panels; k counts in pairs, padding included.
+// What a micro-kernel of gemm.cpp is, and its specification: a tile of C, up to 12 rows by 32 columns, over a run of k. A comes as
+// [k/2][rows] pairs (bfloat16) or [k][rows] (float32, float64), B as panels; k counts in pairs, padding included.
 #pragma once
 #include <algorithm>
 #include <array>

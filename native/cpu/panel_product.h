@@ -21,12 +21,12 @@ template <class T> struct PanelWeight {
   int64_t panel_bytes() const { return panel_columns * k * static_cast<int64_t>(size_of(dtype)); }
 };
 
-// Rows of x [rows, k] in strips of 12, one after the other at even(k) · 12 elements: in `packed`, but for one row that is such a strip as it lies.
-template <class T> const T* pack_strips(const T* x, int64_t stride, int64_t rows, int64_t k, T* packed) {
+// Rows of x [rows, k] in strips of 12, one after the other at even(k) · 12 elements: in `packed`, or x itself where it is such a strip.
+template <class T> const T* pack_strips(const T* x, int64_t rows, int64_t k, T* packed) {
   if (rows == 1 && k == even(k)) return x;
   for (int64_t row = 0; row < rows; row += tile_height) {
     const int64_t height = std::min<int64_t>(tile_height, rows - row);
-    pack_panel({{x, dtype_of<T>(), Layout::rows, stride}, rows, k, row, height, packed + row * even(k)}, dtype_of<T>(), 0, even(k));
+    pack_panel({{x, dtype_of<T>(), Layout::rows, k}, rows, k, row, height, packed + row * even(k)}, dtype_of<T>(), 0, even(k));
   }
   return packed;
 }

@@ -143,7 +143,7 @@ struct QuantisedScratch {
 // While a block is multiplied the one after it is fetched, at the end of the last panel that of `next`: the panel the caller takes next, or null.
 void multiply_panels(const QuantisedRows& x, const QuantisedPiece& piece, const QuantisedWeight& w, int64_t panel, int64_t end, const uint8_t* next,
                      float* tiles, uint8_t* scratch);
-// Fetches the first block of a panel for some rows. One row reads it as fast without.
+// Fetches the first block of a panel that is multiplied with so many rows. One row reads it as fast without.
 void fetch_panel(const QuantisedWeight& w, int64_t panel, int64_t rows);
 
 // Runs fn(piece, first panel, panel end, thread) over a list of products, each thread going through panels that lie one after the other.

@@ -61,7 +61,7 @@ template <class T> struct Router {
 // c = f(x · wᵀ + bias) for `rows` rows, or x · wᵀ alone where there is no bias; share(panels, fn) runs fn(first panel, last) over the panels of w.
 template <class T, class Share, class F>
 void multiply_rows(const T* x, int64_t rows, int64_t k, const PanelWeight<T>& w, const T* bias, T* packed, T* c, const Share& share, F&& f) {
-  const T* strips = pack_strips(x, k, rows, k, packed);
+  const T* strips = pack_strips(x, rows, k, packed);
   share(panels_of(w.n), [&](int64_t panel0, int64_t panel1) {
     multiply_strips(strips, tile_height * w.k, rows, w, panel0, panel1, c, w.n, false);
     if (bias == nullptr) return;
