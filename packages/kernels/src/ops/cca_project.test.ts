@@ -32,6 +32,7 @@ describe("cca_project", () => {
   for (const [T, D, N, K, W] of [
     [0, 8, 4, 2, 1],
     [1, 300, 70, 34, 17],
+    [2, 65, 33, 5, 2],
     [14, 66, 33, 5, 2],
     [30, 513, 64, 32, 32],
   ] as const) {
@@ -45,7 +46,7 @@ describe("cca_project", () => {
         const compute = dtypes[0] === "float32" ? "float32" : "bfloat16";
         for (const isa of await instructionSets()) {
           const parts = await runGraph((values) => apart(packed(values, dtypes), compute), inputs, { isa });
-          for (const threads of [1, 3]) {
+          for (const threads of [1, 3, 7]) {
             const whole = await runGraph((values) => together(packed(values, dtypes), compute), inputs, { isa, threads });
             for (const output of Object.keys(parts)) expect(sameBits(whole[output], parts[output]), output).toBe(true);
           }

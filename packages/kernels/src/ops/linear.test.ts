@@ -25,8 +25,10 @@ const sizes = [
   [0, 5, 3],
   [1, 1, 1],
   [1, 33, 7],
+  [2, 70, 37],
   [3, 64, 129],
   [13, 97, 66],
+  [14, 33, 515],
   [25, 65, 300],
   [250, 70, 45],
   [4, 257, 130],
@@ -43,10 +45,12 @@ describe("linear", () => {
         build: ({ x, w, bias, dy }) => {
           const y = linear(x!, w!, { bias: bias! });
           const [dx, dw, dbias] = vectorJacobian([y], [dy!], [x!, w!, bias!]);
-          return { y, without: linear(x!, w!), dx: dx!, dw: dw!, dbias: dbias! };
+          const packed = linear(x!, encode(w!, w!.type.dtype), { bias: bias! });
+          return { y, packed, without: linear(x!, w!), dx: dx!, dw: dw!, dbias: dbias! };
         },
         expected: {
           y: reference(x.data, w.data, bias.data, T, N, K),
+          packed: reference(x.data, w.data, bias.data, T, N, K),
           without: reference(x.data, w.data, null, T, N, K),
           dx: reference(dy.data, transposed(w.data, N, K), null, T, K, N),
           dw: reference(transposed(dy.data, T, N), transposed(x.data, T, K), null, N, K, T),
@@ -62,10 +66,11 @@ describe("linear", () => {
         build: ({ x, w, dy }) => {
           const y = linear(x!, w!, { compute: "bfloat16" });
           const [dx, dw] = vectorJacobian([y], [dy!], [x!, w!]);
-          return { y, dx: dx!, dw: dw! };
+          return { y, packed: linear(x!, encode(w!, "bfloat16"), { compute: "bfloat16" }), dx: dx!, dw: dw! };
         },
         expected: {
           y: reference(xr, wr, null, T, N, K),
+          packed: reference(xr, wr, null, T, N, K),
           dx: reference(dyr, transposed(wr, N, K), null, T, K, N),
           dw: reference(transposed(dyr, T, N), transposed(xr, T, K), null, N, K, T),
         },

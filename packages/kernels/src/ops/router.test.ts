@@ -35,10 +35,12 @@ const apart = (values: Record<string, Value>, first = false) => {
 const cases: [number, number, number, number, boolean][] = [
   [0, 8, 4, 3, false],
   [1, 7, 5, 2, true],
+  [1, 66, 34, 9, false],
   [3, 70, 33, 5, false],
   [24, 64, 32, 33, false],
   [25, 65, 40, 17, true],
   [61, 130, 66, 9, false],
+  [14, 35, 33, 3, false],
   [13, 2048, 256, 17, false],
 ];
 
