@@ -65,9 +65,11 @@ export async function compareFolders(
 
 /** A text that the command line names. */
 export async function readText(path: string): Promise<string> {
-  return await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
     throw new InputError(error.code === "ENOENT" ? `${path}: no such file` : `${path}: ${error.message}`);
   });
+  if (text.trim() === "") throw new InputError(`${path}: there is no text in it`);
+  return text;
 }
 
 function describeComparison({ tokens, meanKl, topAgreement, perplexity, routingAgreement }: Comparison): string {

@@ -20,12 +20,8 @@ const badInput = new Set([
   "HUB_FAILED",
   "DISK_FULL",
   "CHECKSUM_MISMATCH",
-  // Of the system: a port that is taken or not allowed, a host that is not here, a file or folder that is not what it should be.
-  "EADDRINUSE",
+  // Of the file system.
   "EACCES",
-  "EADDRNOTAVAIL",
-  "ENOTFOUND",
-  "EAI_AGAIN",
   "ENOENT",
   "EPERM",
   "ENOTDIR",
@@ -46,8 +42,9 @@ export class StoppedError extends Error {}
 
 /** The one line and the exit code for what was thrown. */
 export function describeFailure(error: unknown): { readonly line: string; readonly code: number } {
-  const message = error instanceof Error ? error.message : String(error);
-  const code = (error as { code?: unknown } | null)?.code;
+  const { code, syscall, path } = (error ?? {}) as NodeJS.ErrnoException;
+  const isFile = code === "EEXIST" && syscall === "mkdir";
+  const message = isFile ? `${path} is a file; choose another folder` : error instanceof Error ? error.message : String(error);
   if (error instanceof InputError || (typeof code === "string" && badInput.has(code))) return { line: message, code: exitCodes.badInput };
   if (error instanceof StoppedError) return { line: message, code: exitCodes.partial };
   if (typeof code === "string" && locked.has(code)) return { line: message, code: exitCodes.locked };

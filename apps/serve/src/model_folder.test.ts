@@ -108,10 +108,10 @@ test("says in one line what is wrong, with exit code 2", async () => {
     [
       () => void vi.stubEnv("HF_HUB_OFFLINE", "1"),
       ["complete", "org/tiny", "x"],
-      /HF_HUB_OFFLINE is set, and org\/tiny is not complete in/,
+      /there is no folder org\/tiny, HF_HUB_OFFLINE is set, and the model is not complete in/,
     ],
     [() => void vi.stubEnv("HF_HUB_OFFLINE", ""), ["serve", "org/none"], /there is no folder org\/none/],
-    [() => hub[Symbol.asyncDispose](), complete, /cannot be reached/],
+    [() => hub[Symbol.asyncDispose](), complete, /there is no folder org\/tiny, and http:\S+ cannot be reached/],
   ];
   for (const [arrange, words, line] of cases) {
     await arrange();

@@ -46,16 +46,15 @@ export async function findModelFolder(given: string, { revision }: RevisionFlags
   const { offline, ...options } = { ...(await hubSettings(process.env)), revision };
   const cached = await cachedModel(given, options);
   if (cached && (offline || /^[0-9a-f]{40}$/.test(revision ?? ""))) return { dir: cached, hubName: given };
-  if (offline) throw new InputError(`HF_HUB_OFFLINE is set, and ${given} is not complete in ${options.cacheDir}`);
+  if (offline)
+    throw new InputError(`there is no folder ${given}, HF_HUB_OFFLINE is set, and the model is not complete in ${options.cacheDir}`);
   try {
     return { dir: await download(given, options), hubName: given };
   } catch (error) {
-    if (isZayaError(error) && error.code === "HUB_UNREACHABLE" && cached) {
-      process.stderr.write(`${error.message}; going on with the copy that is there\n`);
-      return { dir: cached, hubName: given };
-    }
-    if (isZayaError(error) && error.code === "MODEL_NOT_FOUND") throw new InputError(`there is no folder ${given}, and ${error.message}`);
-    throw error;
+    if (!isZayaError(error) || !["HUB_UNREACHABLE", "MODEL_NOT_FOUND"].includes(error.code)) throw error;
+    if (error.code === "MODEL_NOT_FOUND" || !cached) throw new InputError(`there is no folder ${given}, and ${error.message}`);
+    process.stderr.write(`${error.message}; going on with the copy that is there\n`);
+    return { dir: cached, hubName: given };
   }
 }
 

@@ -1,4 +1,5 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { initialise, presets, saveCheckpoint, trainTokenizer } from "@zaya/model";
@@ -212,7 +213,9 @@ test.each([
   { words: ["nowhere", "--port", "0"], line: "nowhere" },
   { words: ["serve", "x", "--port", "many"], line: "Expected a whole number from 0 to 65535." },
   { words: ["serve", "x", "--dtype", "int4"], line: "float32, bfloat16" },
+  { words: ["complete", "x", "--seed", "1.5"], line: "Expected a whole number." },
   { words: ["serve"], line: "missing required argument 'model'" },
+  { words: ["serve", "x", "y"], line: "too many arguments for 'serve'" },
   { words: ["complete", "x", "--top-p", "2"], line: "Expected a number from 0 to 1." },
 ])("answers $words with one line and exit code 2", async ({ words, line }) => {
   expect(await runProgram(words)).toBe(2);
@@ -224,6 +227,43 @@ test("says in one line that there can be no folder where it is to write", async 
   expect(await runProgram(["quantize", checkpoint, "--to", "q8", "--out", join(checkpoint, "config.json", "q8")])).toBe(2);
   expect(output.stderr).toMatch(/^zaya-serve: ENOTDIR: .*config\.json/m);
   expect(output.stderr).not.toContain("    at ");
+});
+
+test("says in one line that a file lies where a folder is to be", async () => {
+  const out = join(dir, "file");
+  await writeFile(out, "");
+  expect(await runProgram(["quantize", checkpoint, "--to", "q8", "--out", out])).toBe(2);
+  expect(output.stderr).toBe(`zaya-serve: ${out} is a file; choose another folder\n`);
+});
+
+test("says before quantizing that its result cannot be compared", async () => {
+  const [bare, empty, text, out] = ["bare", "empty", "some", "unwritten"].map((name) => join(dir, name)) as [
+    string,
+    string,
+    string,
+    string,
+  ];
+  const config = presets["zaya-tiny"];
+  await saveCheckpoint(bare, { config, tensors: initialise(config, 1) });
+  await writeFile(empty, " \n");
+  await writeFile(text, "the quick brown fox");
+  const words = ["--to", "q8", "--out", out, "--evaluate"];
+  expect(await runProgram(["quantize", checkpoint, ...words, empty])).toBe(2);
+  expect(await runProgram(["quantize", bare, ...words, text])).toBe(2);
+  expect(output.stderr).toBe(
+    `zaya-serve: ${empty}: there is no text in it\nzaya-serve: --evaluate needs a tokenizer.json in ${bare}; put one there, or leave it out\n`,
+  );
+  await expect(stat(out)).rejects.toThrow("ENOENT");
+});
+
+test("says which option to change where it cannot listen", async () => {
+  await using other = createServer();
+  await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+  const { port } = other.address() as AddressInfo;
+  expect(await runProgram(["serve", checkpoint, "--port", String(port)])).toBe(2);
+  expect(output.stderr).toContain(`zaya-serve: port ${port} of 127.0.0.1 is taken; choose another --port, 0 takes a free one\n`);
+  expect(await runProgram(["serve", checkpoint, "--port", "0", "--host", "192.0.2.1"])).toBe(2);
+  expect(output.stderr).toMatch(/^zaya-serve: cannot listen on --host 192\.0\.2\.1: .*EADDRNOTAVAIL/m);
 });
 
 test("refuses a prompt that does not fit, by exit code 2", async () => {

@@ -65,7 +65,9 @@ async function quantize(model: string, flags: QuantizeFlags): Promise<number> {
   if (flags.calibrate === undefined && flags.calibrateTokens !== undefined) throw new InputError("--calibrate-tokens needs --calibrate");
   if (flags.evaluate !== undefined) await readText(flags.evaluate); // said now, not after an hour of work
   const { dir } = await findModelFolder(model, flags);
-  const { quantiseCheckpoint } = await import("@zaya/model");
+  const { quantiseCheckpoint, readTokenizerFiles } = await import("@zaya/model");
+  if (flags.evaluate !== undefined && !("tokenizer.json" in (await readTokenizerFiles(dir))))
+    throw new InputError(`--evaluate needs a tokenizer.json in ${dir}; put one there, or leave it out`);
   const controller = new AbortController();
   let whole = false;
   const stop = () =>

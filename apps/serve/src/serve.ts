@@ -3,7 +3,7 @@ import { setFlagsFromString } from "node:v8";
 import { createServer } from "@zaya/serve/http";
 import pc from "picocolors";
 import { pino } from "pino";
-import { exitCodes } from "./exit.js";
+import { exitCodes, InputError } from "./exit.js";
 import { type LoadFlags, openEngine } from "./options.js";
 import { describeEngine } from "./report.js";
 
@@ -33,7 +33,9 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
   setFlagsFromString("--semi-space-growth-factor=1");
   const logger = pino({ level: flags.logLevel }, pino.destination(2));
   const server = await createServer(engine, { logger, ...(flags.cors === undefined ? {} : { corsOrigin: flags.cors }) });
-  const address = await server.listen({ host: flags.host, port: flags.port, listenTextResolver: () => "listening" });
+  const address = await server.listen({ host: flags.host, port: flags.port, listenTextResolver: () => "listening" }).catch((error) => {
+    throw new InputError(describeListenError(error, flags));
+  });
   const url = address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:").replace("//[::1]:", "//localhost:");
   if (flags.json) {
     process.stdout.write(`${JSON.stringify({ event: "listening", url, model: engine.model, memory: engine.stats().memory })}\n`);
@@ -61,6 +63,13 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
   await server.close();
   if (flags.json) process.stdout.write(`${JSON.stringify({ event: "stopped", outcome })}\n`);
   return outcome === "drained" ? exitCodes.done : exitCodes.partial;
+}
+
+/** Why nothing listens, and which option says otherwise. */
+function describeListenError({ code, message }: NodeJS.ErrnoException, { host, port }: ServeFlags): string {
+  if (code === "EADDRINUSE") return `port ${port} of ${host} is taken; choose another --port, 0 takes a free one`;
+  if (code === "EACCES") return `port ${port} is not allowed to this user; choose a --port from 1024 on`;
+  return `cannot listen on --host ${host}: ${message}; 127.0.0.1 is for this machine alone, 0.0.0.0 for all that reach it`;
 }
 
 function curlLine(url: string): string {

@@ -125,7 +125,11 @@ async function runReference(
   });
   child.stdin.on("error", () => {}); // the exit code tells
   child.stdin.end(JSON.stringify({ config: configJson(config), context: depth, windows: batch, threads, steps: 5 }));
-  const code = await new Promise<number | null>((resolve, reject) => child.once("error", reject).once("close", resolve));
+  const code = await new Promise<number | null>((resolve, reject) => child.once("error", reject).once("close", resolve)).catch(
+    (error: NodeJS.ErrnoException) => {
+      throw error.code === "ENOENT" ? new InputError(`--reference ${python}: no such program`) : error;
+    },
+  );
   const tokensPerSecond = Number(output.trim().split("\n").at(-1));
   if (code !== 0 || !(tokensPerSecond > 0)) {
     throw new InputError(`--reference ${python}: ${errors.trim().split("\n").at(-1) || `ended with ${code}`}`);

@@ -27,8 +27,10 @@ export function describeError(error: unknown): { readonly line: string; readonly
   if (error instanceof InputError) return { line: error.message, code: exitCode.badInput };
   if (error instanceof StoppedError) return { line: error.message, code: exitCode.partial };
   if (error instanceof Error) {
-    const { code } = error as NodeJS.ErrnoException;
-    return { line: error.message, code: code !== undefined && inputProblems.has(code) ? exitCode.badInput : exitCode.failed };
+    const { code, syscall, path } = error as NodeJS.ErrnoException;
+    const isFile = code === "EEXIST" && syscall === "mkdir";
+    const line = isFile ? `${path} is a file; choose another folder` : error.message;
+    return { line, code: code !== undefined && inputProblems.has(code) ? exitCode.badInput : exitCode.failed };
   }
   return { line: String(error), code: exitCode.failed };
 }

@@ -63,6 +63,7 @@ test.each([
     /whole number from 262/,
   ],
   ["a run where a file is", ["resume", "TEXT"], /there is no run\.json/],
+  ["a file where a folder is to be", ["init", "zaya-tiny", "--out", "TEXT"], /text\.txt is a file; choose another folder/],
   ["nothing to convert", ["convert", "/nowhere", "OUT"], /config\.json: no such file/],
 ])("answers %s with a clear line and exit code 2", async (_what, args, message) => {
   await writeFile(join(folder, "text.txt"), "Some text. ".repeat(100));
@@ -130,7 +131,7 @@ test("measures a training step as JSON", async () => {
 
 test("says in one line that there is no such reference", async () => {
   expect(await run("bench", "zaya-tiny", "--context", "16", "--windows", "1", "-r", "1", "--reference", "/nowhere/python")).toBe(2);
-  expect(errors.trim().split("\n").at(-1)).toMatch(/nowhere\/python/);
+  expect(errors.trim().split("\n").at(-1)).toBe("zaya-train: --reference /nowhere/python: no such program");
 });
 
 test("says in one line that the reference failed, and how", async () => {

@@ -184,7 +184,7 @@ describe("loadCheckpoint refuses by name", () => {
     await using dir = await temporaryFolder();
     await expect(loadCheckpoint(dir.path)).rejects.toMatchObject({
       code: "CONFIG_INVALID",
-      message: `${dir.path}/config.json: no such file`,
+      message: `${dir.path}/config.json: no such file; give the folder of a checkpoint`,
     });
     await mkdir(join(dir.path, "latest"));
     await writeFile(join(dir.path, "latest", "config.json"), "{}");

@@ -150,8 +150,8 @@ export async function readConfigJson(dir: string): Promise<unknown> {
   const text = await readFile(path, "utf8").catch(async (cause: NodeJS.ErrnoException) => {
     if (cause.code !== "ENOENT") return fail("CONFIG_INVALID", `${path}: ${cause.message}`, cause);
     const newest = join(dir, "latest"); // in the folder of a training run
-    const hint = (await exists(join(newest, "config.json"))) ? `; the checkpoint is in ${newest}` : "";
-    return fail("CONFIG_INVALID", `${path}: no such file${hint}`, cause);
+    const hint = (await exists(join(newest, "config.json"))) ? `the checkpoint is in ${newest}` : "give the folder of a checkpoint";
+    return fail("CONFIG_INVALID", `${path}: no such file; ${hint}`, cause);
   });
   try {
     return JSON.parse(text) as unknown;

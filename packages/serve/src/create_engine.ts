@@ -136,13 +136,16 @@ function planLimits(options: EngineOptions, maxPositions: number, vocabSize: num
     }
   }
   if (contextTokens > maxPositions) {
-    throw new ZayaError("INVALID_ARGUMENT", `contextTokens is ${contextTokens}; the model was made for ${maxPositions}`);
+    throw new ZayaError("INVALID_ARGUMENT", `a context of ${contextTokens} tokens is too long; the model was made for ${maxPositions}`);
   }
   const maxTokens = Math.max(options.maxBatchTokens ?? 512, maxSequences);
   const pagesPerSequence = Math.ceil(contextTokens / pageTokens);
   const numPages = options.cacheTokens === undefined ? maxSequences * pagesPerSequence : Math.ceil(options.cacheTokens / pageTokens);
   if (numPages < pagesPerSequence) {
-    throw new ZayaError("INVALID_ARGUMENT", `cacheTokens is ${options.cacheTokens}; one context of ${contextTokens} tokens must fit`);
+    throw new ZayaError(
+      "INVALID_ARGUMENT",
+      `a cache of ${options.cacheTokens} tokens is too small; one context of ${contextTokens} tokens must fit`,
+    );
   }
   const spareRows = Math.max(8, Math.floor(promptLogitBytes / (4 * vocabSize)));
   const maxLogitRows = Math.min(maxTokens, maxSequences + spareRows);

@@ -7,7 +7,7 @@ import type { Tokenizer } from "@zaya/model";
  */
 export function createIdTokenizer(vocabSize: number, eosTokenId: number | null): Tokenizer {
   const refuse = (): never => {
-    throw new ZayaError("INVALID_REQUEST", "prompt: this checkpoint has no tokenizer.json; give token ids");
+    throw new ZayaError("INVALID_REQUEST", "prompt: this checkpoint has no tokenizer.json; put one into its folder, or give token ids");
   };
   const utf8 = new TextEncoder();
   const decode = (ids: readonly number[]) => ids.map((id) => ` ${id}`).join("");
