@@ -17,7 +17,7 @@
 namespace zaya {
 
 constexpr int plan_version = 2;
-constexpr uint8_t poison = 0xA5;
+constexpr uint8_t poison = 0xFF;  // a NaN in every type of numbers with a point: what reads it shows it
 
 struct Mapping;  // a whole file, read-only; shared by the tensors that lie in it
 
