@@ -3,7 +3,7 @@
 //
 //   node scripts/pack.mjs OUT     needs a build; writes OUT/packages and OUT/apps (npm would call @zaya/serve and zaya-serve the same)
 import { spawnSync } from "node:child_process";
-import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -79,6 +79,7 @@ try {
     mkdirSync(into, { recursive: true });
     for (const name of readdirSync(join(root, group)).sort()) {
       const folder = join(root, group, name);
+      if (!existsSync(join(folder, "package.json"))) continue; // what both programs bundle
       if (name !== "kernels") console.log(packWorkspace(folder, into));
       else {
         const { version } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));

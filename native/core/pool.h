@@ -48,8 +48,8 @@ class Pool {
     }
     run(count, [&](int64_t own, int thread) {
       do {
-        for (Range run = take_front(own, whole); run.begin < run.end; run = take_front(own, whole))
-          fn(run.begin, run.end, thread);
+        for (Range part = take_front(own, whole); part.begin < part.end; part = take_front(own, whole))
+          fn(part.begin, part.end, thread);
       } while (take_over(own, count, whole));
     });
   }

@@ -1,10 +1,10 @@
 import { formatBytes, type Limits, type Machine } from "@zaya/kernels";
 import { type BenchDetails, type BenchEvent, type BenchResult, bench as measure } from "@zaya/serve";
 import pc from "picocolors";
+import { createProgressLine } from "../../terminal/src/progress_line.js";
 import { exitCodes } from "./exit.js";
 import { findModelFolder } from "./model_folder.js";
 import type { DeviceFlags } from "./options.js";
-import { createProgressLine } from "./progress.js";
 import { describeMemory, describeProducts } from "./report.js";
 
 export interface BenchFlags extends DeviceFlags {

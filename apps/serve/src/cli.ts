@@ -1,7 +1,8 @@
 #!/usr/bin/env node
-import { stopAtClosedPipe } from "./closed_pipe.js";
+import { stopAtClosedPipe } from "../../terminal/src/closed_pipe.js";
+import { describeFailure, exitCodes } from "./exit.js";
 import { runProgram } from "./program.js";
 
-stopAtClosedPipe([process.stdout, process.stderr]);
+stopAtClosedPipe({ name: "zaya-serve", describe: describeFailure, stopped: exitCodes.partial });
 
 process.exitCode = await runProgram(process.argv.slice(2));

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { initialise, presets, saveCheckpoint, trainTokenizer } from "@zaya/model";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
-import { stopAtClosedPipe } from "./closed_pipe.js";
+import { stopAtClosedPipe } from "../../terminal/src/closed_pipe.js";
+import { describeFailure, exitCodes } from "./exit.js";
 import { runProgram } from "./program.js";
 import { captureOutput } from "./testing/capture_output.js";
 
@@ -26,7 +27,7 @@ const until = async (condition: () => boolean) => {
 
 test("a closed pipe stops the work in order, however many lines fail", async () => {
   const [pipe, exit] = [new EventEmitter(), vi.fn()];
-  stopAtClosedPipe([pipe], exit);
+  stopAtClosedPipe({ name: "zaya-serve", describe: describeFailure, stopped: exitCodes.partial }, [pipe], exit);
   const code = runProgram(["bench", checkpoint, "-p", "16", "-n", "64,65,66", "-b", "1", "-r", "2"]);
   await until(() => output.stdout.includes("pp16"));
   pipe.emit("error", failure("EPIPE"));
@@ -35,19 +36,4 @@ test("a closed pipe stops the work in order, however many lines fail", async () 
   expect(output.stdout).not.toContain("tg66");
   pipe.emit("error", failure("EPIPE"));
   expect(exit).not.toHaveBeenCalled();
-});
-
-test("a closed pipe ends a process that does nothing that could be stopped", () => {
-  const [pipe, exit] = [new EventEmitter(), vi.fn()];
-  stopAtClosedPipe([pipe], exit);
-  pipe.emit("error", failure("EPIPE"));
-  expect(exit).toHaveBeenCalledExactlyOnceWith(4);
-});
-
-test("a full disk behind an output is told in one line", () => {
-  const [pipe, exit] = [new EventEmitter(), vi.fn()];
-  stopAtClosedPipe([pipe], exit);
-  pipe.emit("error", failure("ENOSPC"));
-  expect(exit).toHaveBeenCalledExactlyOnceWith(2);
-  expect(output.stderr).toBe("zaya-serve: ENOSPC: write\n");
 });

@@ -2,10 +2,10 @@ import { readFile } from "node:fs/promises";
 import { formatBytes } from "@zaya/kernels";
 import type { Comparison } from "@zaya/model";
 import type { Command } from "commander";
+import { createProgressLine } from "../../terminal/src/progress_line.js";
 import { exitCodes, InputError, StoppedError } from "./exit.js";
 import { findModelFolder } from "./model_folder.js";
 import { wholeNumber } from "./options.js";
-import { createProgressLine } from "./progress.js";
 
 interface CompareFlags {
   readonly text: string;

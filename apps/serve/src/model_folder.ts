@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { formatBytes, isZayaError } from "@zaya/kernels";
 import type { DownloadOptions } from "@zaya/serve/hub";
 import type { Command } from "commander";
+import { formatSeconds } from "../../terminal/src/format_seconds.js";
+import { createProgressLine } from "../../terminal/src/progress_line.js";
 import { InputError, StoppedError } from "./exit.js";
-import { formatSeconds } from "./format.js";
-import { createProgressLine } from "./progress.js";
 
 export interface RevisionFlags {
   readonly revision?: string | undefined;

@@ -1,9 +1,9 @@
 import { formatBytes } from "@zaya/kernels";
 import type { Engine, EngineOptions, GenerateRequest } from "@zaya/serve";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { createProgressLine } from "../../terminal/src/progress_line.js";
 import { StoppedError } from "./exit.js";
 import { addRevisionOption, findModelFolder, type RevisionFlags } from "./model_folder.js";
-import { createProgressLine } from "./progress.js";
 
 /** Options of every command that runs a model. */
 export interface DeviceFlags extends RevisionFlags {

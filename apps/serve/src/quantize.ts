@@ -1,12 +1,13 @@
 import { formatBytes } from "@zaya/kernels";
 import type { QuantiseEvent, RunKind } from "@zaya/model";
 import { type Command, Option } from "commander";
+import { formatSeconds } from "../../terminal/src/format_seconds.js";
+import { createProgressLine } from "../../terminal/src/progress_line.js";
 import { compareFolders, readText } from "./compare.js";
 import { exitCodes, InputError, StoppedError } from "./exit.js";
-import { formatCount, formatSeconds } from "./format.js";
+import { formatCount } from "./format.js";
 import { addRevisionOption, findModelFolder, modelArgument, type RevisionFlags } from "./model_folder.js";
 import { wholeNumber } from "./options.js";
-import { createProgressLine } from "./progress.js";
 
 interface QuantizeFlags extends RevisionFlags {
   readonly to: RunKind;
@@ -47,8 +48,8 @@ export function addQuantizeCommand(program: Command, onExit: (code: number) => v
       "after",
       `
 The result is memory-mapped: it starts at once, and processes that serve it share its memory. Router, convolutions, norms, scales and biases keep
-their precision. What is quantised already is refused. Ctrl-C or a crash loses nothing: the same command continues. --calibrate did not lower the divergence where it was measured:
-compare with and without it.
+their precision. What is quantised already is refused. Ctrl-C or a crash loses nothing: the same command continues. --calibrate did not lower the
+divergence where it was measured: compare with and without it.
 
 Examples:
   zaya-serve quantize checkpoints/zaya1-8b --to q4 --out checkpoints/zaya1-8b-q4

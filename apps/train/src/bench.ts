@@ -5,11 +5,11 @@ import { configJson, type ModelConfig, presets } from "@zaya/model";
 import { type BenchEvent, type BenchOptions, type BenchResult, bench } from "@zaya/train";
 import type { Command } from "commander";
 import pc from "picocolors";
+import { createProgressLine } from "../../terminal/src/progress_line.js";
 import { addShapeOptions, given, printJson, wholeNumber } from "./commands.js";
 import { exitCode, InputError, StoppedError } from "./exit.js";
 import { formatCount } from "./format.js";
 import { interruptible } from "./interrupt.js";
-import { createProgressLine } from "./progress.js";
 
 export function addBenchCommand(program: Command): void {
   const command = program

@@ -1,9 +1,10 @@
 #!/usr/bin/env node
 import { createRequire } from "node:module";
-import { stopAtClosedPipe } from "./closed_pipe.js";
+import { stopAtClosedPipe } from "../../terminal/src/closed_pipe.js";
+import { describeError, exitCode } from "./exit.js";
 import { main } from "./program.js";
 
-stopAtClosedPipe([process.stdout, process.stderr]);
+stopAtClosedPipe({ name: "zaya-train", describe: describeError, stopped: exitCode.partial });
 
 const { version } = createRequire(import.meta.url)("../package.json") as { version: string };
 process.exitCode = await main(process.argv.slice(2), version);

@@ -3,8 +3,9 @@ import { presets } from "@zaya/model";
 import { type EstimateOptions, estimate, type TrainEstimate } from "@zaya/train";
 import Table from "cli-table3";
 import type { Command } from "commander";
+import { formatSeconds } from "../../terminal/src/format_seconds.js";
 import { addStepOptions, given, printJson } from "./commands.js";
-import { formatCount, formatSeconds } from "./format.js";
+import { formatCount } from "./format.js";
 
 export function addEstimateCommand(program: Command): void {
   const command = program

@@ -4,11 +4,13 @@ import { presets } from "@zaya/model";
 import { type ResumeOptions, resume, type TrainEvent, type TrainOptions, train } from "@zaya/train";
 import { type Command, Option } from "commander";
 import pc from "picocolors";
+import { formatSeconds } from "../../terminal/src/format_seconds.js";
+import { createProgressLine } from "../../terminal/src/progress_line.js";
 import { addStepOptions, given, number, printJson, wholeNumber } from "./commands.js";
 import { saveCurve } from "./curve.js";
 import { exitCode } from "./exit.js";
-import { formatCount, formatSeconds } from "./format.js";
-import { createProgressLine, progressLine } from "./progress.js";
+import { formatCount } from "./format.js";
+import { progressLine } from "./progress.js";
 
 export function addTrainCommands(program: Command): void {
   const command = program

@@ -1,0 +1,32 @@
+import type { EventEmitter } from "node:events";
+
+/** A program, and how it tells what was thrown: one line, and an exit code. */
+export interface Program {
+  readonly name: string;
+  describe(error: unknown): { readonly line: string; readonly code: number };
+  /** The exit code of work that was stopped. */
+  readonly stopped: number;
+}
+
+/**
+ * Stops the work as Ctrl-C does, which finishes, saves or removes what was begun, when the reader of an output goes before the end, as `head` does.
+ * Another failure of an output ends the process with one line.
+ */
+export function stopAtClosedPipe(
+  { name, describe, stopped }: Program,
+  outputs: readonly EventEmitter[] = [process.stdout, process.stderr],
+  exit: (code: number) => void = process.exit,
+): void {
+  let closed = false;
+  const onError = (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") {
+      const { line, code } = describe(error);
+      process.stderr.write(`${name}: ${line}\n`);
+      exit(code);
+    } else if (!closed) {
+      closed = true; // every further line fails too
+      if (!process.emit("SIGINT")) exit(stopped);
+    }
+  };
+  for (const output of outputs) output.on("error", onError);
+}
