@@ -2,23 +2,23 @@ import { EventEmitter } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { initialise, presets, saveCheckpoint, trainTokenizer } from "@zaya/model";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { stopAtClosedPipe } from "../../terminal/src/closed_pipe.js";
 import { describeFailure, exitCodes } from "./exit.js";
 import { runProgram } from "./program.js";
 import { captureOutput } from "./testing/capture_output.js";
+import { saveTinyCheckpoint } from "./testing/tiny_checkpoint.js";
 
+let dir: string;
 let checkpoint: string;
 const output = captureOutput();
 
 beforeAll(async () => {
-  checkpoint = await mkdtemp(join(tmpdir(), "zaya-pipe-"));
-  const tokenizerFiles = await trainTokenizer(["the quick brown fox jumps over the lazy dog"], { vocabSize: 280 });
-  const config = { ...presets["zaya-tiny"], vocabSize: 280 };
-  await saveCheckpoint(checkpoint, { config, tensors: initialise(config, 1), tokenizerFiles, overwrite: true });
+  dir = await mkdtemp(join(tmpdir(), "zaya-pipe-"));
+  checkpoint = join(dir, "tiny");
+  await saveTinyCheckpoint(checkpoint);
 });
-afterAll(() => rm(checkpoint, { recursive: true }));
+afterAll(() => rm(dir, { recursive: true }));
 
 const failure = (code: string) => Object.assign(new Error(`${code}: write`), { code });
 const until = async (condition: () => boolean) => {

@@ -4,9 +4,9 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { initialise, presets, saveCheckpoint, trainTokenizer } from "@zaya/model";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { bundle } from "../../../packages/model/src/testing/bundle.js";
+import { saveTinyCheckpoint } from "./testing/tiny_checkpoint.js";
 
 let dir: string;
 let program: string;
@@ -14,9 +14,7 @@ let program: string;
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), "zaya-quantize-"));
   program = await bundle(fileURLToPath(new URL("./testing/run_until.ts", import.meta.url)), dir);
-  const tokenizerFiles = await trainTokenizer(["the quick brown fox jumps over the lazy dog"], { vocabSize: 280 });
-  const config = { ...presets["zaya-tiny"], vocabSize: 280 };
-  await saveCheckpoint(join(dir, "model"), { config, tensors: initialise(config, 1), tokenizerFiles });
+  await saveTinyCheckpoint(join(dir, "model"));
 });
 afterAll(() => rm(dir, { recursive: true }));
 

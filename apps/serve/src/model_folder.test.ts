@@ -2,12 +2,12 @@ import { createHash } from "node:crypto";
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { initialise, presets, saveCheckpoint, trainTokenizer } from "@zaya/model";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
 import { type LoopbackHub, openLoopbackHub } from "../../../packages/serve/src/hub/testing.js";
 import { findModelFolder, hubSettings } from "./model_folder.js";
 import { runProgram } from "./program.js";
 import { captureOutput } from "./testing/capture_output.js";
+import { saveTinyCheckpoint } from "./testing/tiny_checkpoint.js";
 
 let dir: string;
 let files: Record<string, Uint8Array>;
@@ -16,9 +16,7 @@ const output = captureOutput();
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), "zaya-model-"));
-  const tokenizerFiles = await trainTokenizer(["the quick brown fox jumps over the lazy dog"], { vocabSize: 280 });
-  const config = { ...presets["zaya-tiny"], vocabSize: 280 };
-  await saveCheckpoint(join(dir, "tiny"), { config, tensors: initialise(config, 1), tokenizerFiles });
+  await saveTinyCheckpoint(join(dir, "tiny"));
   files = Object.fromEntries(
     await Promise.all((await readdir(join(dir, "tiny"))).map(async (name) => [name, await readFile(join(dir, "tiny", name))])),
   );

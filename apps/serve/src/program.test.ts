@@ -2,10 +2,11 @@ import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { initialise, presets, saveCheckpoint, trainTokenizer } from "@zaya/model";
+import { initialise, presets, saveCheckpoint } from "@zaya/model";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { runProgram } from "./program.js";
 import { captureOutput } from "./testing/capture_output.js";
+import { saveTinyCheckpoint } from "./testing/tiny_checkpoint.js";
 
 let dir: string;
 let checkpoint: string;
@@ -14,9 +15,7 @@ const output = captureOutput();
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), "zaya-serve-"));
   checkpoint = join(dir, "tiny");
-  const tokenizerFiles = await trainTokenizer(["the quick brown fox jumps over the lazy dog"], { vocabSize: 280 });
-  const config = { ...presets["zaya-tiny"], vocabSize: 280 };
-  await saveCheckpoint(checkpoint, { config, tensors: initialise(config, 1), tokenizerFiles });
+  await saveTinyCheckpoint(checkpoint);
 });
 afterAll(() => rm(dir, { recursive: true }));
 
