@@ -46,6 +46,7 @@ class Device : public Napi::ObjectWrap<Device> {
                            InstanceMethod<&Device::add>("add"),
                            InstanceMethod<&Device::map>("map"),
                            InstanceMethod<&Device::prefetch>("prefetch"),
+                           InstanceMethod<&Device::huge_bytes>("hugeBytes"),
                            InstanceMethod<&Device::remove>("remove"),
                            InstanceMethod<&Device::write>("write"),
                            InstanceMethod<&Device::read>("read"),
@@ -179,18 +180,21 @@ class Device : public Napi::ObjectWrap<Device> {
     return slot(info.Env(), status, index);
   }
 
-  Napi::Value prefetch(const Napi::CallbackInfo& info) {  // (slot) → promise of null, when its bytes are in memory
+  Napi::Value prefetch(const Napi::CallbackInfo& info) {  // (slot, huge pages) → promise of null, when its bytes are in memory
     if (running_) return raise(info.Env(), "a run is in progress");
     const int index = info[0].As<Napi::Number>().Int32Value();
     if (store_->at(index) == nullptr) return raise(info.Env(), "no such tensor of the store");
+    const bool huge = info[1].As<Napi::Boolean>();
     auto* job = new Job(info.Env());
-    job->work = [this, index](bool*) {
-      store_->prefetch(index);
+    job->work = [this, index, huge](bool*) {
+      store_->prefetch(index, huge);
       return Status{};
     };
     job->result = [](Napi::Env env) { return env.Null(); };
     return start(info.Env(), job);
   }
+
+  Napi::Value huge_bytes(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), static_cast<double>(store_->huge_bytes())); }
 
   void remove(const Napi::CallbackInfo& info) {
     if (store_) store_->remove(info[0].As<Napi::Number>().Int32Value());

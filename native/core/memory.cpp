@@ -12,8 +12,6 @@ namespace {
 std::atomic<int64_t> current{0};
 std::atomic<int64_t> peak{0};
 
-constexpr size_t huge_page = size_t(2) << 20;
-
 size_t padded(size_t bytes, size_t alignment) { return bytes == 0 ? alignment : (bytes + alignment - 1) / alignment * alignment; }
 
 }  // namespace

@@ -5,6 +5,8 @@
 
 namespace zaya {
 
+constexpr size_t huge_page = size_t(2) << 20;
+
 struct MemoryUse {
   int64_t current_bytes;
   int64_t peak_bytes;

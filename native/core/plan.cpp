@@ -1,10 +1,5 @@
 #include "core/plan.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
@@ -27,74 +22,39 @@ Status Store::add(size_t bytes, int* slot) {
   return {};
 }
 
-struct Mapping {
-  Mapping(void* start, const struct stat& info)
-      : data(static_cast<uint8_t*>(start)), bytes(static_cast<size_t>(info.st_size)), device(info.st_dev), inode(info.st_ino) {}
-  ~Mapping() { munmap(data, bytes); }
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-
-  uint8_t* data;
-  size_t bytes;
-  dev_t device;
-  ino_t inode;
-};
-
-namespace {
-
-// The file, from those that are mapped already if it is among them: a thousand tensors are one mapping, which the kernel can back by
-// huge pages where the file system has them.
-Status map_file(const char* path, size_t bytes, std::vector<std::weak_ptr<Mapping>>* mappings, std::shared_ptr<Mapping>* found) {
-  const int file = open(path, O_RDONLY | O_CLOEXEC);
-  if (file < 0) return error("cannot open %s: %s", path, std::strerror(errno));
-  struct stat info;
-  if (fstat(file, &info) != 0 || static_cast<size_t>(info.st_size) < bytes) {
-    close(file);
-    return error("%s is shorter than the %zu bytes its header promises", path, bytes);
-  }
-  std::erase_if(*mappings, [](const auto& mapping) { return mapping.expired(); });
-  for (const auto& weak : *mappings) {
-    const auto mapping = weak.lock();
-    if (mapping && mapping->device == info.st_dev && mapping->inode == info.st_ino && mapping->bytes >= bytes) {
-      close(file);
-      *found = mapping;
-      return {};
-    }
-  }
-  const auto size = static_cast<size_t>(info.st_size);
-  void* data = mmap(nullptr, size, PROT_READ, MAP_SHARED, file, 0);
-  close(file);
-  if (data == MAP_FAILED) return error("cannot map %s: %s", path, std::strerror(errno));
-  madvise(data, size, MADV_HUGEPAGE);
-  *found = std::make_shared<Mapping>(data, info);
-  mappings->push_back(*found);
-  return {};
-}
-
-}  // namespace
-
+// A thousand tensors of a file are parts of one mapping, so that huge pages can hold several.
 Status Store::map(const char* path, size_t offset, size_t bytes, int* slot) {
+  std::erase_if(mappings_, [](const auto& mapping) { return mapping.expired(); });
   std::shared_ptr<Mapping> mapping;
-  const Status status = map_file(path, offset + bytes, &mappings_, &mapping);
-  if (!status.ok()) return status;
-  blocks_.push_back({mapping->data + offset, bytes, mapping});
+  for (const auto& weak : mappings_)
+    if (const auto known = weak.lock(); known && known->is_at(path) && known->bytes() >= offset + bytes) mapping = known;
+  if (!mapping) {
+    if (Status status = Mapping::open(path, offset + bytes, &mapping); !status.ok()) return status;
+    mappings_.push_back(mapping);
+  }
+  blocks_.push_back({mapping->data() + offset, bytes, mapping});
   changes_++;
   *slot = static_cast<int>(blocks_.size()) - 1;
   return {};
 }
 
-void Store::prefetch(int slot) const {
+void Store::prefetch(int slot, bool huge) const {
   const Block& block = blocks_[static_cast<size_t>(slot)];
   if (!block.mapping) return;
-  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
-  uint8_t* start = block.data - reinterpret_cast<uintptr_t>(block.data) % page;
-#if defined(MADV_POPULATE_READ)
-  if (madvise(start, static_cast<size_t>(block.data + block.bytes - start), MADV_POPULATE_READ) == 0) return;
-#endif
-  // Kernels before 5.14: touch every page.
-  volatile uint8_t sink = 0;
-  for (const uint8_t* byte = block.data; byte < block.data + block.bytes; byte += page) sink = *byte;
-  (void)sink;
+  const auto offset = static_cast<size_t>(block.data - block.mapping->data());
+  if (huge) block.mapping->populate_huge(offset, block.bytes);
+  else block.mapping->populate(offset, block.bytes);
+}
+
+int64_t Store::huge_bytes() const {
+  int64_t total = 0;
+  for (const Block& block : blocks_)
+    if (block.mapping) {
+      const int64_t bytes = block.mapping->huge_bytes(static_cast<size_t>(block.data - block.mapping->data()), block.bytes);
+      if (bytes < 0) return -1;
+      total += bytes;
+    }
+  return total;
 }
 
 void Store::remove(int slot) {

@@ -12,6 +12,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/mapping.h"
 #include "core/operation.h"
 
 namespace zaya {
@@ -19,12 +20,10 @@ namespace zaya {
 constexpr int plan_version = 2;
 constexpr uint8_t poison = 0xFF;  // a NaN in every type of numbers with a point: what reads it shows it
 
-struct Mapping;  // a whole file, read-only; shared by the tensors that lie in it
-
 struct Block {  // one tensor of the store
   uint8_t* data = nullptr;
   size_t bytes = 0;
-  std::shared_ptr<Mapping> mapping;  // set when the bytes are a part of a file
+  std::shared_ptr<Mapping> mapping;  // set when the bytes are a part of a file, which its other tensors share
 };
 
 class Store {
@@ -36,8 +35,10 @@ class Store {
 
   Status add(size_t bytes, int* slot);
   Status map(const char* path, size_t offset, size_t bytes, int* slot);
-  // Brings a mapped tensor into memory; the bytes of others are there.
-  void prefetch(int slot) const;
+  // Brings a mapped tensor into memory, on demand into huge pages; the bytes of others are there.
+  void prefetch(int slot, bool huge) const;
+  // Bytes of mapped tensors in huge pages; -1 where the system does not tell.
+  int64_t huge_bytes() const;
   void remove(int slot);
   // Grows whenever a tensor comes or goes.
   int64_t changes() const { return changes_; }

@@ -8,6 +8,7 @@ import type { DeviceFlags } from "./options.js";
 import { describeMemory, describeProducts } from "./report.js";
 
 export interface BenchFlags extends DeviceFlags {
+  readonly hugePages: boolean;
   readonly prompt: number[];
   readonly generate: number[];
   readonly depths: number[];

@@ -77,6 +77,14 @@ export function addLoadOptions(command: Command): Command {
   );
 }
 
+/** For commands that read weights long enough for it to pay. */
+export function addHugePagesOption(command: Command): Command {
+  return command.option(
+    "--no-huge-pages",
+    "begin at once where weights lie in small pages of the system's cache of files, as after a copy: every token is then slower, up to a fifth",
+  );
+}
+
 export function addSamplingOptions(command: Command): Command {
   return command
     .option("--max-tokens <n>", "most tokens to generate (default: what the context leaves)", wholeNumber(1))

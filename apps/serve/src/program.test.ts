@@ -165,7 +165,7 @@ test("quantizes, tells how near the result is, and serves it", async () => {
   expect(await runProgram(["complete", out, "the", "--max-tokens", "3", "--json"])).toBe(0);
   output.stdout = "";
   expect(await runProgram(["bench", out, "-p", "4", "-n", "1", "-b", "1", "-r", "1"])).toBe(0);
-  expect(output.stdout).toMatch(/\nweights [\d.]+ kB mapped, cache [\d.]+ kB, step [\d.]+ MB\n/);
+  expect(output.stdout).toMatch(/\nweights [\d.]+ kB mapped(?: \(\d+ % in huge pages\))?, cache [\d.]+ kB, step [\d.]+ MB\n/);
   expect(await runProgram(words)).toBe(2);
   expect(output.stderr).toContain("holds a checkpoint already (config.json)");
   expect(await runProgram(["quantize", out, "--to", "q8", "--out", join(dir, "twice")])).toBe(2);

@@ -6,7 +6,15 @@ import { addCompareCommand } from "./compare.js";
 import type { CompleteFlags } from "./complete.js";
 import { describeFailure, exitCodes } from "./exit.js";
 import { modelArgument } from "./model_folder.js";
-import { addDeviceOptions, addLoadOptions, addSamplingOptions, numberWithin, wholeNumber, wholeNumbers } from "./options.js";
+import {
+  addDeviceOptions,
+  addHugePagesOption,
+  addLoadOptions,
+  addSamplingOptions,
+  numberWithin,
+  wholeNumber,
+  wholeNumbers,
+} from "./options.js";
 import { addQuantizeCommand } from "./quantize.js";
 import type { ServeFlags } from "./serve.js";
 
@@ -42,7 +50,7 @@ function createProgram(onExit: (code: number) => void): Command {
     .argument("<model>", modelArgument)
     .option("--host <host>", "address to listen on", "127.0.0.1")
     .option("--port <port>", "port, 0 takes a free one", wholeNumber(0, 65535), 8000);
-  addLoadOptions(serveCommand)
+  addHugePagesOption(addLoadOptions(serveCommand))
     .option("--max-sequences <n>", "most requests in one batch", wholeNumber(1, 1024), 16)
     .option("--cache-tokens <n>", "tokens the cache holds for all requests (default: every request's context)", wholeNumber(1))
     .option("--name <name>", "name of the model in the API (default: the folder's, or ORG/MODEL)")
@@ -91,7 +99,7 @@ Examples:
   const benchCommand = program
     .command("bench")
     .description("how fast a checkpoint reads and generates, as shares of what this machine can do");
-  addDeviceOptions(benchCommand.argument("<model>", modelArgument))
+  addHugePagesOption(addDeviceOptions(benchCommand.argument("<model>", modelArgument)))
     .option("-p, --prompt <tokens,...>", "lengths of prompts; 0 for none", wholeNumbers(0), [512])
     .option("-n, --generate <tokens,...>", "numbers of tokens to generate; 0 for none", wholeNumbers(0), [128])
     .option("-d, --depths <tokens,...>", "tokens in the cache before", wholeNumbers(0), [0])

@@ -6,7 +6,7 @@ import { formatCount } from "./format.js";
 /** What was loaded, on which kernels and why, what it takes, and how fast it can be. */
 export function describeEngine({ model, stats }: Engine): string {
   const { memory, slotsTotal, pagesTotal } = stats();
-  const total = Object.values(memory).reduce((sum, bytes) => sum + bytes, 0);
+  const total = memory.weights + memory.mapped + memory.cache + memory.step;
   const parameters = `${formatCount(model.totalParameters)} parameters, ${formatCount(model.activeParameters)} active`;
   return [
     `${pc.bold(model.id)}  ${parameters}`,
@@ -17,10 +17,11 @@ export function describeEngine({ model, stats }: Engine): string {
   ].join("\n");
 }
 
-/** "weights 5.50 GB mapped, cache 168 MB, step 33.5 MB" */
-export function describeMemory({ weights, mapped, cache, step }: EngineMemory): string {
+/** "weights 5.50 GB mapped (100 % in huge pages), cache 168 MB, step 33.5 MB" */
+export function describeMemory({ weights, mapped, mappedHuge, cache, step }: EngineMemory): string {
   const own = weights > 0 ? [formatBytes(weights)] : [];
-  const shared = mapped > 0 ? [`${formatBytes(mapped)} mapped`] : [];
+  const pages = mappedHuge === null ? "" : ` (${Math.round((100 * mappedHuge) / mapped)} % in huge pages)`;
+  const shared = mapped > 0 ? [`${formatBytes(mapped)} mapped${pages}`] : [];
   return `weights ${[...own, ...shared].join(" and ")}, cache ${formatBytes(cache)}, step ${formatBytes(step)}`;
 }
 

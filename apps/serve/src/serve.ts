@@ -10,6 +10,7 @@ import { describeEngine } from "./report.js";
 export interface ServeFlags extends LoadFlags {
   readonly host: string;
   readonly port: number;
+  readonly hugePages: boolean;
   readonly maxSequences: number;
   readonly cacheTokens?: number;
   readonly name?: string;
@@ -23,6 +24,7 @@ export interface ServeFlags extends LoadFlags {
 export async function serve(model: string, flags: ServeFlags): Promise<number> {
   if (!flags.json) process.stderr.write(`loading ${model} …\n`);
   await using engine = await openEngine(model, flags, {
+    hugePages: flags.hugePages,
     measure: true,
     maxSequences: flags.maxSequences,
     ...(flags.cacheTokens === undefined ? {} : { cacheTokens: flags.cacheTokens }),

@@ -89,7 +89,8 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
   const backend: StoreBackend = {
     add: (bytes) => callNative(() => native.add(bytes)),
     map: (path, offset, bytes) => callNative(() => native.map(path, offset, bytes)),
-    prefetch: (slot) => enqueue(async () => void (await callNative(() => native.prefetch(slot)))),
+    prefetch: (slot, hugePages) => enqueue(async () => void (await callNative(() => native.prefetch(slot, hugePages)))),
+    hugeBytes: () => native.hugeBytes(),
     remove: (slot) => native.remove(slot),
     write: (slot, offset, data) => callNative(() => native.write(slot, offset, data)),
     read: (slot, offset, into) => callNative(() => native.read(slot, offset, into)),
@@ -221,6 +222,7 @@ function openNullDevice(threads: number): Device {
     },
     map: () => next++,
     prefetch: async () => {},
+    hugeBytes: () => -1,
     remove(slot) {
       held -= sizesOfSlots.get(slot) ?? 0;
       sizesOfSlots.delete(slot);

@@ -21,7 +21,7 @@ export * as ops from "./ops/index.js";
 export type { MatrixProduct, Operands } from "./products.js";
 export { decodeGraph, encodeGraph } from "./protobuf.js";
 export { mean, median, standardDeviation } from "./statistics.js";
-export type { Store, TensorData } from "./store.js";
+export type { PrefetchOptions, Store, TensorData } from "./store.js";
 export {
   type Dimension,
   type DType,

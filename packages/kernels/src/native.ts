@@ -13,7 +13,8 @@ export interface NativeDevice {
   operations(): string[];
   add(bytes: number): number;
   map(path: string, offset: number, bytes: number): number;
-  prefetch(slot: number): Promise<null>;
+  prefetch(slot: number, hugePages: boolean): Promise<null>;
+  hugeBytes(): number;
   remove(slot: number): void;
   write(slot: number, offset: number, data: NodeJS.TypedArray): void;
   read(slot: number, offset: number, into: NodeJS.TypedArray): void;

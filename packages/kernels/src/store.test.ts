@@ -1,4 +1,4 @@
-import { mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
+import { mkdtemp, open, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -68,6 +68,27 @@ describe("a mapped tensor", () => {
     await using store = device.createStore();
     store.map("a", tensor("float32", [16]), path, 0);
     expect(() => store.writePart("a", 0, Float32Array.of(1))).toThrow("mapped file");
+  });
+
+  test("has the same elements in huge pages, also where they are not on the disk yet", async () => {
+    await using device = await openDevice("cpu");
+    await using store = device.createStore();
+    const large = join(folder, "large");
+    const elements = Float32Array.from({ length: (9 << 20) / 4 }, (_, i) => i);
+    const file = await open(large, "w");
+    // Written in pieces that are smaller than a huge page, as a copy or a download is.
+    for (let i = 0; i < elements.length; i += 1 << 14) await file.write(elements.subarray(i, i + (1 << 14)));
+    await file.close();
+    const parts = { a: [0, 100], b: [128, 1_000_000], c: [1_000_128, elements.length] } as const;
+    for (const [name, [begin, end]] of Object.entries(parts)) store.map(name, tensor("float32", [end - begin]), large, 4 * begin);
+    for (const hugePages of [false, true, true]) {
+      for (const name of Object.keys(parts)) await store.prefetch(name, { hugePages });
+      for (const [name, [begin, end]] of Object.entries(parts)) expect(store.read(name)).toEqual(elements.slice(begin, end));
+    }
+    // How many there are is the system's choice; they are a part of what is mapped, or not told.
+    const bytes = Object.values(parts).reduce((sum, [begin, end]) => sum + 4 * (end - begin), 0);
+    const huge = store.hugeBytes();
+    if (huge !== null) expect(huge >= 0 && huge <= bytes).toBe(true);
   });
 
   test("is refused where the file is missing or too short", async () => {

@@ -70,13 +70,15 @@ describe("loadWeights", () => {
     const prefetched: string[] = [];
     const progress: number[] = [];
     store.map = (name, type) => mapped.set(name, type);
-    store.prefetch = async (name) => {
+    store.prefetch = async (name, options) => {
+      expect(options?.hugePages).toBe(true);
       prefetched.push(name);
     };
     await loadWeights(store, checkpoint, {
       dtype: "bfloat16",
       encoding: "plain",
       map: true,
+      hugePages: true,
       onProgress: () => progress.push(prefetched.length),
     });
     const balancing = parameters(miniature).filter(({ kind }) => kind === "balancing");

@@ -1,4 +1,4 @@
-import { maxBytes, type Store, type TensorData, type TensorType } from "@zaya/kernels";
+import { maxBytes, type PrefetchOptions, type Store, type TensorData, type TensorType } from "@zaya/kernels";
 import { toBfloat16 } from "./bfloat16.js";
 import { type Checkpoint, toFloat32 } from "./checkpoint.js";
 import { fail } from "./errors.js";
@@ -6,7 +6,7 @@ import { storedType, type WeightStorage } from "./graph/weights.js";
 import type { WeightType } from "./layout.js";
 import { parameters } from "./parameters.js";
 
-export interface LoadWeightsOptions extends WeightStorage {
+export interface LoadWeightsOptions extends WeightStorage, PrefetchOptions {
   /**
    * Whether tensors that lie in the file just as the store wants them are memory-mapped (and so cannot be written), not copied: read once, so that
    * no run waits for the disk. The file must then stay as it is. Default false; always with the types of a run-layout checkpoint.
@@ -34,7 +34,7 @@ export async function loadWeights(store: Store, checkpoint: Checkpoint, options:
     const place = options.map || options.types ? checkpoint.placeOf(spec.name) : null;
     if (place && sameType(place.type, type) && place.offset % bytesPerElement === 0) {
       store.map(spec.name, type, place.path, place.offset);
-      await store.prefetch(spec.name);
+      await store.prefetch(spec.name, options);
     } else {
       buffer ??= new Uint8Array(largestTensor(checkpoint));
       await store.write(spec.name, type, elementsFor(type, await checkpoint.read(spec.name, buffer), dtype));

@@ -5,7 +5,7 @@ import { createGeneration, type PreparedRequest } from "./generation.js";
 import type { CacheDtype } from "./model_runner.js";
 import type { WeightProducts } from "./products.js";
 import { type GenerateEvent, type GenerateRequest, parseRequest } from "./request.js";
-import type { StepRunner } from "./runner.js";
+import type { EngineMemory, StepRunner } from "./runner.js";
 import { createScheduler, type SchedulerStats } from "./scheduler.js";
 
 /** What is known of the model that an engine runs. */
@@ -41,17 +41,6 @@ export interface ExpectedSpeed {
   /** Bytes a second that memory was read at when the model was loaded. */
   readonly readBandwidth: number;
   readonly tokensPerSecond: number;
-}
-
-/** Native bytes that an engine holds, all made when it was created. */
-export interface EngineMemory {
-  readonly weights: number;
-  /** Weights that are mapped from the checkpoint's files: memory of the system, shared by all processes that map them. */
-  readonly mapped: number;
-  /** Keys, values and states of all requests. */
-  readonly cache: number;
-  /** Intermediate values of a step. */
-  readonly step: number;
 }
 
 export interface EngineStats extends SchedulerStats {

@@ -4,7 +4,6 @@ export { createEngine, type EngineOptions, type EngineSource } from "./create_en
 export {
   assembleEngine,
   type Engine,
-  type EngineMemory,
   type EngineParts,
   type EngineStats,
   type ExpectedSpeed,
@@ -14,4 +13,4 @@ export type { ScoredToken, TokenLogprob } from "./logprobs.js";
 export type { CacheDtype } from "./model_runner.js";
 export type { WeightProducts } from "./products.js";
 export { type GenerateEvent, GenerateRequest, type Usage } from "./request.js";
-export { type LogitRow, numRanked, pageTokens, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
+export { type EngineMemory, type LogitRow, numRanked, pageTokens, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";

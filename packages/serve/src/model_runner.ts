@@ -2,7 +2,7 @@ import { type Device, type Executable, maxBytes, openDevice, type TensorData, Za
 import { allocateCache, type Checkpoint, generationGraph, loadWeights, parameters, storedType, type WeightStorage } from "@zaya/model";
 import { expectRoom } from "./expect_room.js";
 import { type WeightProducts, weightProducts } from "./products.js";
-import { type LogitRow, numRanked, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
+import { type EngineMemory, type LogitRow, numRanked, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
 
 /** What keys and values can be cached as: bfloat16 takes half of float32's memory, int8 a quarter. */
 export type CacheDtype = "float32" | "bfloat16" | "int8";
@@ -16,6 +16,8 @@ export interface ModelRunnerOptions {
   readonly threads?: number | undefined;
   /** A device to run on, which stays open afterwards. Default: a CPU device of its own. */
   readonly device?: Device | undefined;
+  /** Whether mapped weights are brought into huge pages. Default false. */
+  readonly hugePages?: boolean | undefined;
   /** Told while weights are read. */
   readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
   /** Stops reading weights, between two tensors. */
@@ -36,8 +38,7 @@ export interface ModelRunner extends StepRunner {
   readonly weights: WeightStorage;
   /** How each kind of weights is multiplied. */
   readonly products: readonly WeightProducts[];
-  /** Native bytes: weights of its own and mapped ones, caches, and the executable's intermediate values. */
-  readonly memory: { readonly weights: number; readonly mapped: number; readonly cache: number; readonly step: number };
+  readonly memory: EngineMemory;
   /** Like `run`, and tells what happened inside. The first time it compiles an executable of its own. */
   inspect(batch: StepBatch): Promise<StepInspection>;
 }
@@ -47,7 +48,7 @@ export interface ModelRunner extends StepRunner {
  * @throws INVALID_ARGUMENT where they cannot fit into memory, or float32 is wanted of packed ones, what `loadWeights` throws, or the signal's reason
  */
 export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunnerOptions): Promise<ModelRunner> {
-  const { limits, dtype, cacheDtype = dtype, threads, device: given, onProgress, signal } = options;
+  const { limits, dtype, cacheDtype = dtype, threads, device: given, hugePages = false, onProgress, signal } = options;
   if (checkpoint.weights && dtype !== checkpoint.weights.dtype)
     throw new ZayaError(
       "INVALID_ARGUMENT",
@@ -67,7 +68,7 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
     const weights: WeightStorage = checkpoint.weights ?? { dtype, encoding: "panels" };
     const generation = { ...limits, cacheDtype };
     expectRoom(checkpoint, weights, cacheDtype, limits);
-    await loadWeights(store, checkpoint, { ...weights, ...(onProgress ? { onProgress } : {}), ...(signal ? { signal } : {}) });
+    await loadWeights(store, checkpoint, { ...weights, hugePages, ...(onProgress ? { onProgress } : {}), ...(signal ? { signal } : {}) });
     const weightBytes = store.bytes();
     const allWeightBytes = parameters(checkpoint.config).reduce((sum, spec) => sum + maxBytes(storedType(spec, weights)), 0);
     allocateCache(store, checkpoint.config, generation, { weights });
@@ -83,6 +84,7 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
       memory: {
         weights: weightBytes,
         mapped: allWeightBytes - weightBytes,
+        mappedHuge: store.hugeBytes(),
         cache: store.bytes() - weightBytes,
         step: executable.arenaBytes,
       },

@@ -132,7 +132,7 @@ export async function createToyEngine(limits: Partial<RunnerLimits> = {}, contex
   const engine = assembleEngine({
     runner,
     tokenizer,
-    memory: { weights: 0, mapped: 0, cache: 0, step: 0 },
+    memory: { weights: 0, mapped: 0, mappedHuge: 0, cache: 0, step: 0 },
     model: {
       id: "toy",
       created: 1_700_000_000,

@@ -4,7 +4,7 @@
 import { createLimitMeter, describeMachine, type Limits, type Machine, mean, median, shareOfLimit, standardDeviation } from "@zaya/kernels";
 import { type Checkpoint, loadCheckpoint, type ModelConfig } from "@zaya/model";
 import { type CacheDtype, type ModelRunner, openModelRunner } from "../model_runner.js";
-import { pageTokens } from "../runner.js";
+import { type EngineMemory, pageTokens } from "../runner.js";
 import { chunkTokens, limitsOf, planTests, type TestOptions } from "./bench_tests.js";
 import { type BenchDetails, inspect } from "./inspect.js";
 import { repeat } from "./repeat.js";
@@ -18,6 +18,8 @@ export interface BenchOptions extends TestOptions {
   readonly cacheDtype?: CacheDtype | undefined;
   /** Threads of the CPU. Default: as many as the process may use. */
   readonly threads?: number;
+  /** Whether mapped weights are brought into huge pages before (as in `createEngine`). Default false. */
+  readonly hugePages?: boolean;
   /** Told while weights are read: bytes done, and bytes of all. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
   /** Ends after the current step; what was measured until then has been told. */
@@ -45,7 +47,7 @@ export type BenchEvent =
       readonly machine: Machine;
       readonly config: ModelConfig;
       readonly products: ModelRunner["products"];
-      readonly memory: ModelRunner["memory"];
+      readonly memory: EngineMemory;
     }
   | { readonly type: "fill"; readonly tokens: number; readonly of: number }
   | {
@@ -77,11 +79,11 @@ export async function* bench(source: string | Checkpoint, options: BenchOptions 
 }
 
 async function* benchCheckpoint(checkpoint: Checkpoint, options: BenchOptions): AsyncGenerator<BenchEvent, void, undefined> {
-  const { dtype = "bfloat16", cacheDtype = dtype, threads, repetitions = 5, onProgress, signal } = options;
+  const { dtype = "bfloat16", cacheDtype = dtype, threads, hugePages, repetitions = 5, onProgress, signal } = options;
   const { config } = checkpoint;
   const tests = planTests(options, config.maxPositions);
   const limits = limitsOf(tests);
-  await using runner = await openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads, onProgress, signal });
+  await using runner = await openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads, hugePages, onProgress, signal });
   const machine = describeMachine(runner.device);
   const meter = createLimitMeter(runner.device);
   const subject: Subject = { runner, meter, draw: drawTokens(config.vocabSize, 1), cacheDtype, config, signal };

@@ -62,7 +62,8 @@ export function createMetrics(engine: Engine): Metrics {
     () => stats().pagesUsed / stats().pagesTotal,
   );
   const memory = new Gauge({ name: "zaya_memory_bytes", help: "Native memory, by what it holds.", labelNames: ["kind"], registers });
-  for (const [kind, bytes] of Object.entries(stats().memory)) memory.set({ kind }, bytes);
+  const { mappedHuge: _, ...held } = stats().memory;
+  for (const [kind, bytes] of Object.entries(held)) memory.set({ kind }, bytes);
   counter(["zaya_steps_total"], "Steps of the model.", () => stats().steps);
   counter(["zaya_prompt_tokens_total", "vllm:prompt_tokens_total"], "Prompt tokens read.", () => stats().promptTokens);
   counter(["zaya_generation_tokens_total", "vllm:generation_tokens_total"], "Tokens generated.", () => stats().generatedTokens);
