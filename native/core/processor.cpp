@@ -1,5 +1,9 @@
 #include "core/processor.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace zaya {
 
 std::vector<const char*> missing_features([[maybe_unused]] Isa isa) {
@@ -29,6 +33,19 @@ std::vector<const char*> missing_features([[maybe_unused]] Isa isa) {
   if (isa != Isa::portable) missing.push_back("x86-64");
 #endif
   return missing;
+}
+
+bool has_full_width() {
+#if defined(__x86_64__)
+  static const bool full = [] {
+    constexpr unsigned performance_leaf = 0x8000001a, fp512 = 1 << 3;  // AMD64 Architecture Programmer's Manual, volume 3, appendix E
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid(performance_leaf, &a, &b, &c, &d) != 0 && (a & fp512) != 0;
+  }();
+  return full;
+#else
+  return false;
+#endif
 }
 
 }  // namespace zaya

@@ -3,7 +3,7 @@
 #include <functional>
 
 #if defined(__AVX512VNNI__)
-#include "cpu/quantised_tile_avx512.h"
+#include "cpu/quantised_row_avx512.h"
 #elif defined(__AVX2__)
 #include "cpu/quantised_tile_avx2.h"
 #else
@@ -18,6 +18,7 @@ namespace {
 
 constexpr float largest = 127.0f;
 constexpr int64_t far_ahead = 65536;  // bytes
+constexpr int64_t row_panels = 16;    // of one row whose results are written out together
 
 // Nearest integers, ties to even, for |x| below 2^22. A NaN gives some integer.
 inline LanesOf<float>::mask nearest(Lanes<float> x) {
@@ -259,6 +260,7 @@ void multiply_strips(const QuantisedRows& x, const QuantisedPiece& piece, const 
 
 void multiply_panels(const QuantisedRows& x, const QuantisedPiece& piece, const QuantisedWeight& w, int64_t panel, int64_t end, const uint8_t* next,
                      float* tiles, uint8_t* scratch) {
+  if (piece.rows() == 1 && multiply_row(x, piece.product->first + piece.begin(), w, panel, end, tiles)) return;
   for (; panel < end; panel++, tiles += piece.rows() * quantised_rows)
     multiply_strips(x, piece, w, panel, panel + 1 < end ? w.panel(panel + 1) : next, tiles, scratch, [](auto...) {}, [](auto...) {});
 }
@@ -304,26 +306,32 @@ void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* produc
   for_runs(pool, products, count, [&](const QuantisedPiece& piece, int64_t panel, int64_t end, int thread) {
     const QuantisedProduct& p = *piece.product;
     fetch_panel(p.w, panel, piece.rows());
-    for (; panel < end; panel++) {
-      const int64_t column = panel * quantised_rows, columns = std::min(quantised_rows, p.w.n - column);
-      auto place = [&](int64_t row) { return p.c + (p.index != nullptr ? p.index[row] : row) * p.c_stride + column; };
+    float* tile = scratch[thread].tile;
+    auto columns_of = [&](int64_t i) { return std::min(quantised_rows, p.w.n - i * quantised_rows); };
+    auto place = [&](int64_t row, int64_t i) { return p.c + (p.index != nullptr ? p.index[row] : row) * p.c_stride + i * quantised_rows; };
+    auto finish = [&](int64_t row, int64_t i, float* sum) {
+      if (p.index != nullptr) map_lanes<float>(sum, sum, columns_of(i), [factor = p.factor[p.index[row]]](Lanes<float> y) { return factor * y; });
+      else if (p.bias != nullptr) map_lanes<float>(sum, p.bias + i * quantised_rows, sum, columns_of(i), std::plus{});
+      if (past_caches && columns_of(i) == quantised_rows)
+        for (int64_t j = 0; j < quantised_rows; j += lanes) stream(place(row, i) + j, load(sum + j));
+      else
+        map_lanes<float>(sum, place(row, i), columns_of(i), [](Lanes<float> y) { return y; });
+    };
+    while (piece.rows() == 1 && panel < end) {
+      const int64_t stop = std::min(end, panel + row_panels);
+      multiply_panels(x, piece, p.w, panel, stop, stop < p.panels ? p.w.panel(stop) : nullptr, tile, scratch[thread].block);
+      for (float* sum = tile; panel < stop; panel++, sum += quantised_rows) finish(piece.begin(), panel, sum);
+    }
+    for (; panel < end; panel++)
       multiply_strips(
-          x, piece, p.w, panel, panel + 1 < p.panels ? p.w.panel(panel + 1) : nullptr, scratch[thread].tile, scratch[thread].block,
+          x, piece, p.w, panel, panel + 1 < p.panels ? p.w.panel(panel + 1) : nullptr, tile, scratch[thread].block,
           [&](int64_t row, int64_t rows) {
             for (int64_t i = row; i < row + rows && !past_caches; i++)
-              for (int64_t line = 0; line < quantised_rows; line += lanes) __builtin_prefetch(place(i) + line, 1);
+              for (int64_t line = 0; line < quantised_rows; line += lanes) __builtin_prefetch(place(i, panel) + line, 1);
           },
           [&](int64_t row, int64_t rows, float* sum) {
-            for (int64_t i = row; i < row + rows; i++, sum += quantised_rows) {
-              if (p.index != nullptr) map_lanes<float>(sum, sum, columns, [factor = p.factor[p.index[i]]](Lanes<float> y) { return factor * y; });
-              else if (p.bias != nullptr) map_lanes<float>(sum, p.bias + column, sum, columns, std::plus{});
-              if (past_caches && columns == quantised_rows)
-                for (int64_t j = 0; j < quantised_rows; j += lanes) stream(place(i) + j, load(sum + j));
-              else
-                map_lanes<float>(sum, place(i), columns, [](Lanes<float> y) { return y; });
-            }
+            for (int64_t i = row; i < row + rows; i++, sum += quantised_rows) finish(i, panel, sum);
           });
-    }
     if (past_caches) finish_streaming();
   });
 }

@@ -14,13 +14,8 @@ inline __m512i dot(__m512i sum, __m512i u, __m512i s) {
   return sum;
 }
 
-// One row of int8 waits for memory alone. What it reads is fetched to the second cache about 2 KiB before, across the end of a block too: that streams up to
-// a fifth faster than fetching the whole next block to the first cache, where more rows want it. One row of packed weights streams best if nothing is
-// fetched by hand: its own loads run far enough ahead, and a core has only so many lines on their way to its first cache.
-constexpr int64_t far_quads = 16;
-
-template <_mm_hint cache> inline void fetch(const uint8_t* at, int64_t bytes) {
-  for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(reinterpret_cast<const char*>(at + line), cache);
+inline void fetch(const uint8_t* at, int64_t bytes) {
+  for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(reinterpret_cast<const char*>(at + line), _MM_HINT_T0);
 }
 
 // c += sum · (scale · d) for one row.
@@ -38,14 +33,11 @@ template <int R> void vnni_tile(const QuantisedTile& t) {
   for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_set1_epi32(t.start(i));
   const uint8_t* b = t.block.values;
   Words<R> x(t);
-  const int64_t quads = t.k / 4, pace = R == 1 ? 64 : t.pace;
-  const uint8_t* ahead = R == 1 && quads > far_quads ? b + 128 * far_quads : t.ahead;
-  for (int64_t left = quads; left > 0; left--) {
-    if (R == 1 && left == far_quads) ahead = t.ahead;
-    constexpr _mm_hint cache = R == 1 ? _MM_HINT_T1 : _MM_HINT_T0;
-    fetch<cache>(ahead, 64);
-    fetch<cache>(ahead + pace, 64);
-    ahead += 2 * pace;
+  const uint8_t* ahead = t.ahead;
+  for (int64_t left = t.k / 4; left > 0; left--) {
+    fetch(ahead, 64);
+    fetch(ahead + t.pace, 64);
+    ahead += 2 * t.pace;
     const __m512i b0 = _mm512_loadu_si512(b), b1 = _mm512_loadu_si512(b + 64);
 #pragma GCC unroll 12
     for (int i = 0; i < R; i++) {
@@ -73,6 +65,16 @@ template <DType packed> inline void load_quad(const uint8_t* group, int64_t quad
   }
 }
 
+// Step and offset of rows 0–15 or 16–31 of a group.
+struct GroupParameters {
+  GroupParameters(const uint8_t* group, DType packed, int half) {
+    const auto* at = reinterpret_cast<const __m128i*>(group + group_bytes(packed) - 64 + 16 * half);
+    step = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(at)));
+    offset = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(at + 2)));
+  }
+  __m512 step, offset;
+};
+
 template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
   __m512 sum[R][2];
 #pragma GCC unroll 4
@@ -82,7 +84,7 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
   const float* sums = t.sums;
   const uint8_t* ahead = t.ahead;
   for (int64_t left = t.k / quantised_group; left > 0; left--, at += group_bytes(packed), ahead += group_bytes(packed)) {
-    if constexpr (R > 1) fetch<_MM_HINT_T0>(ahead, group_bytes(packed));
+    fetch(ahead, group_bytes(packed));
     __m512i part[R][2];
 #pragma GCC unroll 4
     for (int i = 0; i < R; i++) part[i][0] = part[i][1] = _mm512_setzero_si512();
@@ -99,13 +101,11 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
     }
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
-      const auto* parameters = reinterpret_cast<const __m128i*>(at + group_bytes(packed) - 64 + 16 * half);
-      const __m512 step = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(parameters)));
-      const __m512 offset = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(parameters + 2)));
+      const GroupParameters group(at, packed, half);
 #pragma GCC unroll 4
       for (int i = 0; i < R; i++) {
-        sum[i][half] = _mm512_fmadd_ps(offset, _mm512_set1_ps(*t.of_row(sums, i)), sum[i][half]);
-        sum[i][half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[i][half]), step, sum[i][half]);
+        sum[i][half] = _mm512_fmadd_ps(group.offset, _mm512_set1_ps(*t.of_row(sums, i)), sum[i][half]);
+        sum[i][half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[i][half]), group.step, sum[i][half]);
       }
     }
     x.advance(quantised_group / 4);
@@ -147,18 +147,19 @@ inline BlockValues prepare_block(DType packed, int64_t columns, int64_t rows, co
   return {scratch, DType::int8};
 }
 
+// Two rows at least: one is multiplied by quantised_row_avx512.h.
 inline void multiply_tile(const QuantisedTile& t) {
   using Kernel = void (*)(const QuantisedTile&);
   constexpr auto eight = []<int... R>(std::integer_sequence<int, R...>) {
-    return std::array<Kernel, strip_rows>{vnni_tile<R + 1>...};
-  }(std::make_integer_sequence<int, strip_rows>());
+    return std::array<Kernel, strip_rows - 1>{vnni_tile<R + 2>...};
+  }(std::make_integer_sequence<int, strip_rows - 1>());
   constexpr auto six = []<int... R>(std::integer_sequence<int, R...>) {
-    return std::array<Kernel, direct_rows>{direct_tile<DType::int6, R + 1>...};
-  }(std::make_integer_sequence<int, direct_rows>());
+    return std::array<Kernel, direct_rows - 1>{direct_tile<DType::int6, R + 2>...};
+  }(std::make_integer_sequence<int, direct_rows - 1>());
   constexpr auto four = []<int... R>(std::integer_sequence<int, R...>) {
-    return std::array<Kernel, direct_rows>{direct_tile<DType::int4, R + 1>...};
-  }(std::make_integer_sequence<int, direct_rows>());
-  const auto row = static_cast<size_t>(t.rows - 1);
+    return std::array<Kernel, direct_rows - 1>{direct_tile<DType::int4, R + 2>...};
+  }(std::make_integer_sequence<int, direct_rows - 1>());
+  const auto row = static_cast<size_t>(t.rows - 2);
   (t.block.dtype == DType::int8 ? eight[row] : t.block.dtype == DType::int6 ? six[row] : four[row])(t);
 }
 
