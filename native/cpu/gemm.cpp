@@ -94,11 +94,21 @@ void multiply_block(const Block& block) {
         pack_run(p.a, p.m, p.k, tile_height, false, block.formats.a, block.formats.round_a, static_cast<uint8_t*>(p.a_packed), block.row_panel0,
                  block.row_panel0 + block.row_panels, k, std::min(k1, k + length));
     }
+    TileCall call;
+    call.pairs = (k1 - k0) / 2;
+    if (row1 - row0 == 1 && step >= k_all) {
+      const int64_t column = block.panel0 * panel_columns;
+      call.a = static_cast<const uint8_t*>(p.a_packed) + row0 * k_all * a_size;
+      call.b = block.b;
+      call.c = static_cast<uint8_t*>(p.c) + (row0 * p.c_stride + column) * c_size;
+      call.columns = std::min(block.panels * panel_columns, p.n - column);
+      call.accumulate = p.accumulate;
+      multiply_row(block.formats.format, call, block.panels);
+      break;
+    }
     // The first row panel brings a panel of B in, the others find it there.
     for (int64_t panel = 0; panel < block.panels; panel++) {
-      TileCall call;
       call.b = block.b + panel * panel_bytes + k0 * panel_columns * b_size;
-      call.pairs = (k1 - k0) / 2;
       const int64_t column = (block.panel0 + panel) * panel_columns;
       call.columns = std::min<int64_t>(panel_columns, p.n - column);
       call.c_stride = p.c_stride;

@@ -38,6 +38,16 @@ void multiply_strips(const T* strips, int64_t strip, int64_t rows, const PanelWe
   const int64_t count = (rows + tile_height - 1) / tile_height;
   if (count == 0) return;
   const int last = static_cast<int>(rows - (count - 1) * tile_height);
+  if (rows == 1) {
+    TileCall call;
+    call.a = strips;
+    call.b = w.panels + panel0 * w.panel_bytes();
+    call.c = c + panel0 * panel_columns;
+    call.pairs = w.k / 2;
+    call.columns = std::min(panel1 * panel_columns, w.n) - panel0 * panel_columns;
+    call.accumulate = accumulate;
+    return multiply_row(w.format(), call, panel1 - panel0);
+  }
   for (int64_t panel = panel0; panel < panel1; panel++) {
     TileCall call;
     call.b = w.panels + panel * w.panel_bytes();
