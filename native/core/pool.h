@@ -38,20 +38,29 @@ class Pool {
 
   // Runs fn(begin, end, thread) over [0, n), n < 2³², for threads that each read a stream of memory: one that stops and starts elsewhere loses time. A thread
   // goes through a range of its own in runs, long ones first, and when it is done takes over half of what is left of another's. whole(end) moves the end of a
-  // run up to where one may lie; whole(n) is n.
+  // run up to where one may lie; whole(n) is n. A core may read half as fast again as another, so ranges are as long as what their threads got done before.
   template <class Whole, class F> void run_streams(int64_t n, Whole&& whole, F&& fn) {
     const int64_t count = std::min<int64_t>(threads_, n);
+    float before = 0, all = 0;
+    for (int64_t i = 0; i < count; i++) all += share_of(i).speed;
     for (int64_t i = 0, begin = 0; i < count; i++) {
-      const int64_t end = whole(n * (i + 1) / count);
+      before += share_of(i).speed;
+      const int64_t end = i + 1 == count ? n : std::max(begin, whole(static_cast<int64_t>(static_cast<float>(n) * (before / all))));
       share_of(i).left.store(Range::of(begin, end), std::memory_order_relaxed);
       begin = end;
     }
     run(count, [&](int64_t own, int thread) {
+      int64_t done = 0;
       do {
-        for (Range part = take_front(own, whole); part.begin < part.end; part = take_front(own, whole))
+        for (Range part = take_front(own, whole); part.begin < part.end; part = take_front(own, whole)) {
           fn(part.begin, part.end, thread);
+          done += part.end - part.begin;
+        }
       } while (take_over(own, count, whole));
+      share_of(own).done = done;
     });
+    if (count == threads_ && n >= telling * count)
+      for (int64_t i = 0; i < count; i++) follow(share_of(i), static_cast<float>(share_of(i).done * count) / static_cast<float>(n));
   }
   template <class F> void run_streams(int64_t n, F&& fn) {
     run_streams(n, [](int64_t end) { return end; }, fn);
@@ -68,7 +77,11 @@ class Pool {
     std::atomic<int64_t> next{0};
     int64_t end = 0;
     std::atomic<Range> left{Range{}};
+    int64_t done = 0;
+    float speed = 1;  // of the thread that begins with it, the mean of all being 1
   };
+  static constexpr int64_t telling = 16;  // a thread's length of a run that tells its speed
+  static void follow(Share& share, float speed) { share.speed += (std::max(speed, 0.25f) - share.speed) / 8; }
   Share& share_of(int64_t i) { return shares_[static_cast<size_t>(i)]; }
 
   // Three quarters of what is left of a share; empty when nothing is.

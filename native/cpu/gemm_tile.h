@@ -43,9 +43,9 @@ inline TileKernel tile_kernel(Format format, [[maybe_unused]] int rows) {
 // One row times panels that lie one after the other: t.c and t.columns are those of all of them.
 inline void multiply_row(Format format, TileCall t, int64_t panels) {
 #if defined(__AVX512BF16__)
-  if (format == Format::bfloat16) return avx512_row_panels<Bfloat16Step>(t, panels);
-  if (format == Format::float32) return avx512_row_panels<Float32Step>(t, panels);
-  if (format == Format::float32_by_bfloat16) return avx512_row_panels<Float32ByBfloat16Step>(t, panels);
+  if (format == Format::bfloat16) return avx512_row<Bfloat16Step>(t, panels);
+  if (format == Format::float32) return avx512_row<Float32Step>(t, panels);
+  if (format == Format::float32_by_bfloat16) return avx512_row<Float32ByBfloat16Step>(t, panels);
 #endif
   const int64_t b_size = format == Format::float64 ? 8 : format == Format::float32 ? 4 : 2, c_size = format == Format::float64 ? 8 : 4;
   const int64_t columns = t.columns;

@@ -18,7 +18,6 @@ namespace {
 
 constexpr float largest = 127.0f;
 constexpr int64_t far_ahead = 65536;  // bytes
-constexpr int64_t row_panels = 16;    // of one row whose results are written out together
 
 // Nearest integers, ties to even, for |x| below 2^22. A NaN gives some integer.
 inline LanesOf<float>::mask nearest(Lanes<float> x) {
@@ -259,10 +258,14 @@ void multiply_strips(const QuantisedRows& x, const QuantisedPiece& piece, const 
 }  // namespace
 
 void multiply_panels(const QuantisedRows& x, const QuantisedPiece& piece, const QuantisedWeight& w, int64_t panel, int64_t end, const uint8_t* next,
-                     float* tiles, uint8_t* scratch) {
-  if (piece.rows() == 1 && multiply_row(x, piece.product->first + piece.begin(), w, panel, end, tiles)) return;
-  for (; panel < end; panel++, tiles += piece.rows() * quantised_rows)
-    multiply_strips(x, piece, w, panel, panel + 1 < end ? w.panel(panel + 1) : next, tiles, scratch, [](auto...) {}, [](auto...) {});
+                     float* tiles, uint8_t* scratch, int64_t twin, float* twin_tiles) {
+  if (piece.rows() == 1 && multiply_row(x, piece.product->first + piece.begin(), w, panel, end, twin, tiles, twin_tiles)) return;
+  auto multiply_run = [&](int64_t begin, const uint8_t* after, float* to) {
+    for (int64_t i = 0; i < end - panel; i++, to += piece.rows() * quantised_rows)
+      multiply_strips(x, piece, w, begin + i, begin + i + 1 < begin + end - panel ? w.panel(begin + i + 1) : after, to, scratch, [](auto...) {}, [](auto...) {});
+  };
+  multiply_run(panel, twin > 0 ? w.panel(panel + twin) : next, tiles);
+  if (twin > 0) multiply_run(panel + twin, next, twin_tiles);
 }
 
 void fetch_panel(const QuantisedWeight& w, int64_t panel, int64_t rows) {
@@ -318,7 +321,7 @@ void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* produc
         map_lanes<float>(sum, place(row, i), columns_of(i), [](Lanes<float> y) { return y; });
     };
     while (piece.rows() == 1 && panel < end) {
-      const int64_t stop = std::min(end, panel + row_panels);
+      const int64_t stop = std::min(end, panel + tile_elements / quantised_rows);
       multiply_panels(x, piece, p.w, panel, stop, stop < p.panels ? p.w.panel(stop) : nullptr, tile, scratch[thread].block);
       for (float* sum = tile; panel < stop; panel++, sum += quantised_rows) finish(piece.begin(), panel, sum);
     }

@@ -140,9 +140,10 @@ struct QuantisedScratch {
 };
 
 // tiles [end - panel][rows][32] = the rows of a piece times panels [panel, end) of w.
+// With twin > 0 then also twin_tiles = the rows times panels [panel + twin, end + twin).
 // While a block is multiplied the one after it is fetched, at the end of the last panel that of `next`: the panel the caller takes next, or null.
 void multiply_panels(const QuantisedRows& x, const QuantisedPiece& piece, const QuantisedWeight& w, int64_t panel, int64_t end, const uint8_t* next,
-                     float* tiles, uint8_t* scratch);
+                     float* tiles, uint8_t* scratch, int64_t twin = 0, float* twin_tiles = nullptr);
 // Fetches the first block of a panel that is multiplied with so many rows. One row reads it as fast without.
 void fetch_panel(const QuantisedWeight& w, int64_t panel, int64_t rows);
 

@@ -1,8 +1,8 @@
 // One row of x times panels, for AVX-512 with VNNI. Such a product waits for memory alone, and how much a core has on its way depends on how many lines its
 // loads name before the oldest must have arrived: so a panel is gone through in one loop, with as few instructions a line as will do. Where vectors have their
-// full width four panels of int8 are read side by side, which the prefetchers of the hardware follow; elsewhere lines are fetched to the second cache. In one
-// run on Zen 5 against the fastest of three loops that only read: four panels of int8 86 to 92 %, one 79 to 91, one that is fetched ahead 76 to 89; one panel
-// of int4 that is fetched ahead 84 to 95, that is not 80 to 86, four panels 74 to 78.
+// full width several panels are read side by side, far from each other: the prefetchers of the hardware follow as many streams. Elsewhere there is one stream,
+// and int8 is fetched to the second cache. On Zen 5, cores without a common cache, of the fastest of loops that only read: int8 in four streams 93 %, of
+// panels that are neighbours 87, one stream 76, fetched ahead 71; int4 in two streams 89 %, four 87, one 76, fetched ahead 79.
 #pragma once
 #include <immintrin.h>
 
@@ -18,6 +18,14 @@ inline __m512i dot_word(__m512i sum, __m512i u, Word& word) {
 }
 inline Word& word_at(const int8_t* x) { return *reinterpret_cast<Word*>(x); }
 
+// Panels that are read side by side: `near` that are `apart`, and with `twins` 2 as many again, `twin` behind those.
+template <int near_, int twins_> struct SideBySide {
+  static constexpr int near = near_, panels = near_ * twins_;
+  int64_t apart = 0, twin = 0;
+
+  int64_t of(int p) const { return p % near * apart + p / near * twin; }
+};
+
 // Where one row of x is, from a block on.
 struct QuantisedRow {
   const int8_t* x;
@@ -30,8 +38,8 @@ template <int64_t ahead> inline void fetch_line([[maybe_unused]] const uint8_t* 
 }
 
 // One block of int8: y = sum of v · xq for each row of the panels.
-template <int panels, int64_t ahead>
-inline __attribute__((always_inline)) void int8_block(QuantisedRow& row, int64_t columns, const uint8_t* at, int64_t panel_bytes, __m512 (&y)[panels][2]) {
+template <int64_t ahead, int panels, class Places>
+inline __attribute__((always_inline)) void int8_block(QuantisedRow& row, int64_t columns, const uint8_t* at, const Places& places, __m512 (&y)[panels][2]) {
   __m512i sum[panels][2];
 #pragma GCC unroll 4
   for (int p = 0; p < panels; p++) sum[p][0] = sum[p][1] = _mm512_set1_epi32(*row.starts);
@@ -42,7 +50,7 @@ inline __attribute__((always_inline)) void int8_block(QuantisedRow& row, int64_t
       for (int p = 0; p < panels; p++)
 #pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
-          const uint8_t* line = at + p * panel_bytes + 128 * quad + 64 * half;
+          const uint8_t* line = at + places.of(p) + 128 * quad + 64 * half;
           fetch_line<ahead>(line);
           sum[p][half] = dot_word(sum[p][half], _mm512_loadu_si512(line), word_at(row.x + 4 * quad));
         }
@@ -53,57 +61,61 @@ inline __attribute__((always_inline)) void int8_block(QuantisedRow& row, int64_t
     for (int half = 0; half < 2; half++) y[p][half] = _mm512_cvtepi32_ps(sum[p][half]);
 }
 
-// The same of one panel of int4 or int6. The sum of whole bytes of int4 is that of their low halves and 16 times that of their high ones.
-template <DType packed, int64_t ahead>
-inline __attribute__((always_inline)) void packed_block(QuantisedRow& row, int64_t columns, const uint8_t* at, __m512 (&y)[1][2]) {
+// The same of int4 or int6. The sum of whole bytes of int4 is that of their low halves and 16 times that of their high ones.
+template <DType packed, int panels, class Places>
+inline __attribute__((always_inline)) void packed_block(QuantisedRow& row, int64_t columns, const uint8_t* at, const Places& places, __m512 (&y)[panels][2]) {
   const __m512i low_half = _mm512_set1_epi8(15);
-  y[0][0] = y[0][1] = _mm512_setzero_ps();
+#pragma GCC unroll 4
+  for (int p = 0; p < panels; p++) y[p][0] = y[p][1] = _mm512_setzero_ps();
   for (int64_t left = columns / quantised_group; left > 0; left--, row.x += quantised_group, row.sums++, at += group_bytes(packed)) {
-    for (int64_t line = 0; line < group_bytes(packed); line += 64) fetch_line<ahead>(at + line);
-    __m512i part[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    const __m512 total = _mm512_set1_ps(*row.sums);
+#pragma GCC unroll 4
+    for (int p = 0; p < panels; p++) {
+      const uint8_t* group = at + places.of(p);
+      __m512i part[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
 #pragma GCC unroll 8
-    for (int64_t quad = 0; quad < quantised_group / 4; quad++) {
-      Word& word = word_at(row.x + 4 * quad);
-      if constexpr (packed == DType::int4) {
-        const __m512i both = _mm512_loadu_si512(at + 64 * quad);
-        part[0] = dot_word(part[0], _mm512_and_si512(both, low_half), word);
-        part[1] = dot_word(part[1], both, word);
-      } else {
+      for (int64_t quad = 0; quad < quantised_group / 4; quad++) {
+        Word& word = word_at(row.x + 4 * quad);
         __m512i q[2];
-        load_quad<packed>(at, quad, q[0], q[1]);
+        if constexpr (packed == DType::int4) {
+          q[1] = _mm512_loadu_si512(group + 64 * quad);
+          q[0] = _mm512_and_si512(q[1], low_half);
+        } else {
+          load_quad<packed>(group, quad, q[0], q[1]);
+        }
         part[0] = dot_word(part[0], q[0], word);
         part[1] = dot_word(part[1], q[1], word);
       }
-    }
-    if constexpr (packed == DType::int4) part[1] = _mm512_srai_epi32(_mm512_sub_epi32(part[1], part[0]), 4);
-    const __m512 total = _mm512_set1_ps(*row.sums);
+      if constexpr (packed == DType::int4) part[1] = _mm512_srai_epi32(_mm512_sub_epi32(part[1], part[0]), 4);
 #pragma GCC unroll 2
-    for (int half = 0; half < 2; half++) {
-      const GroupParameters group(at, packed, half);
-      y[0][half] = _mm512_fmadd_ps(group.offset, total, y[0][half]);
-      y[0][half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[half]), group.step, y[0][half]);
+      for (int half = 0; half < 2; half++) {
+        const GroupParameters parameters(group, packed, half);
+        y[p][half] = _mm512_fmadd_ps(parameters.offset, total, y[p][half]);
+        y[p][half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[half]), parameters.step, y[p][half]);
+      }
     }
   }
 }
 
-// c [32 · panels] = the row times panels that lie one after the other.
-template <DType dtype, int panels, int64_t ahead> void multiply_row_panels(QuantisedRow row, int64_t k, const uint8_t* at, float* c) {
-  const int64_t panel_bytes = quantised_panel_bytes(dtype, k);
+// The row times panels side by side, the first at `at`; their 32 results each lie in c as they do.
+template <DType dtype, int64_t ahead, class Places>
+void multiply_row_panels(QuantisedRow row, int64_t k, const uint8_t* at, const Places& places, float* c, const Places& places_c) {
+  constexpr int panels = Places::panels;
   __m512 sum[panels][2];
 #pragma GCC unroll 4
   for (int p = 0; p < panels; p++) sum[p][0] = sum[p][1] = _mm512_setzero_ps();
   for (int64_t b = 0; b < blocks_of(k); b++) {
     const int64_t columns = block_columns(k, b);
     __m512 y[panels][2];
-    if constexpr (dtype == DType::int8) int8_block<panels, ahead>(row, columns, at, panel_bytes, y);
-    else packed_block<dtype, ahead>(row, columns, at, y);
+    if constexpr (dtype == DType::int8) int8_block<ahead>(row, columns, at, places, y);
+    else packed_block<dtype>(row, columns, at, places, y);
     at += block_bytes(dtype, columns);
     const __m512 d = _mm512_set1_ps(*row.scales);
 #pragma GCC unroll 4
     for (int p = 0; p < panels; p++)
 #pragma GCC unroll 2
       for (int half = 0; half < 2; half++) {
-        const float* scales = reinterpret_cast<const float*>(at + p * panel_bytes) - quantised_rows + 16 * half;
+        const float* scales = reinterpret_cast<const float*>(at + places.of(p)) - quantised_rows + 16 * half;
         sum[p][half] = _mm512_fmadd_ps(y[p][half], _mm512_mul_ps(_mm512_loadu_ps(scales), d), sum[p][half]);
       }
     row.scales++, row.starts++;
@@ -111,20 +123,55 @@ template <DType dtype, int panels, int64_t ahead> void multiply_row_panels(Quant
 #pragma GCC unroll 4
   for (int p = 0; p < panels; p++)
 #pragma GCC unroll 2
-    for (int half = 0; half < 2; half++) _mm512_storeu_ps(c + quantised_rows * p + 16 * half, sum[p][half]);
+    for (int half = 0; half < 2; half++) _mm512_storeu_ps(c + places_c.of(p) + 16 * half, sum[p][half]);
 }
 
-inline bool multiply_row(const QuantisedRows& x, int64_t row, const QuantisedWeight& w, int64_t panel, int64_t end, float* c) {
-  using Kernel = void (*)(QuantisedRow, int64_t, const uint8_t*, float*);
-  const QuantisedRow one{x.values(row, 0), x.scales(row, 0), x.sums(row, 0), x.starts(row, 0)};
-  const bool full = has_full_width(), wide = full && w.dtype == DType::int8;
-  const Kernel single = w.dtype == DType::int8   ? (full ? multiply_row_panels<DType::int8, 1, 0> : multiply_row_panels<DType::int8, 1, 2048>)
-                        : w.dtype == DType::int6 ? (full ? multiply_row_panels<DType::int6, 1, 2048> : multiply_row_panels<DType::int6, 1, 0>)
-                                                 : (full ? multiply_row_panels<DType::int4, 1, 2048> : multiply_row_panels<DType::int4, 1, 0>);
-  for (int64_t panels; panel < end; panel += panels, c += quantised_rows * panels) {
-    panels = wide && end - panel >= 4 ? 4 : wide && end - panel >= 2 ? 2 : 1;
-    (panels == 4 ? multiply_row_panels<DType::int8, 4, 0> : panels == 2 ? multiply_row_panels<DType::int8, 2, 0> : single)(one, w.k, w.panel(panel), c);
+// The row times consecutive panels, and with `twins` 2 times as many `twin` panels on, with results `twin_c` on.
+template <DType dtype, int twins> class RowProduct {
+ public:
+  RowProduct(const QuantisedRow& row, int64_t k, const uint8_t* at, int64_t panels, int64_t twin, float* c, int64_t twin_c)
+      : row_(row), k_(k), panel_bytes_(quantised_panel_bytes(dtype, k)), twin_(twin * panel_bytes_), twin_c_(twin_c), at_(at), panels_(panels), c_(c) {}
+
+  void run() {
+    constexpr int streams = dtype == DType::int8 ? 4 : 2;
+    if constexpr (streams / twins >= 4) side_by_side<4, 0>();
+    if constexpr (streams / twins >= 2) side_by_side<2, 0>();
+    side_by_side<1, 0>();
   }
+  // In one stream.
+  void run_in_order() { side_by_side<1, dtype == DType::int8 ? 2048 : 0>(); }
+
+ private:
+  template <int near, int64_t ahead> void side_by_side() {
+    const int64_t length = panels_ / near;
+    const SideBySide<near, twins> places{length * panel_bytes_, twin_}, places_c{length * quantised_rows, twin_c_};
+    for (int64_t i = 0; i < length; i++)
+      multiply_row_panels<dtype, ahead>(row_, k_, at_ + i * panel_bytes_, places, c_ + i * quantised_rows, places_c);
+    at_ += near * length * panel_bytes_, c_ += near * length * quantised_rows, panels_ -= near * length;
+  }
+
+  const QuantisedRow row_;
+  const int64_t k_, panel_bytes_, twin_, twin_c_;
+  const uint8_t* at_;
+  int64_t panels_;
+  float* c_;
+};
+
+template <DType dtype> void multiply_row(const QuantisedRow& row, const QuantisedWeight& w, int64_t panel, int64_t end, int64_t twin, float* c, float* twin_c) {
+  const int64_t panels = end - panel;
+  if (!has_full_width()) {
+    RowProduct<dtype, 1>(row, w.k, w.panel(panel), panels, 0, c, 0).run_in_order();
+    if (twin > 0) RowProduct<dtype, 1>(row, w.k, w.panel(panel + twin), panels, 0, twin_c, 0).run_in_order();
+  } else if (twin > 0) {
+    RowProduct<dtype, 2>(row, w.k, w.panel(panel), panels, twin, c, twin_c - c).run();
+  } else {
+    RowProduct<dtype, 1>(row, w.k, w.panel(panel), panels, 0, c, 0).run();
+  }
+}
+
+inline bool multiply_row(const QuantisedRows& x, int64_t row, const QuantisedWeight& w, int64_t panel, int64_t end, int64_t twin, float* c, float* twin_c) {
+  const auto kernel = w.dtype == DType::int8 ? multiply_row<DType::int8> : w.dtype == DType::int6 ? multiply_row<DType::int6> : multiply_row<DType::int4>;
+  kernel({x.values(row, 0), x.scales(row, 0), x.sums(row, 0), x.starts(row, 0)}, w, panel, end, twin, c, twin_c);
   return true;
 }
 

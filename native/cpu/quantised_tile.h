@@ -1,7 +1,8 @@
 // What a micro-kernel of quantised.cpp is: up to 12 rows of x times one panel's block of 256 columns, added to c in float32. Each instruction set has
 //   prepare_block(dtype, columns, rows, block, scratch)   the block as multiply_tile wants it for so many rows of x
 //   multiply_tile(tile)
-//   multiply_row(x, row, w, panel, end, c)                one row of x times panels [panel, end), to c [32 · panels]; false: do it by tiles
+//   multiply_row(x, row, w, panel, end, twin, c, twin_c)  one row of x times panels [panel, end), to c [32 · panels], and if twin > 0 times those
+//                                                         `twin` panels on, to twin_c; false: do it by tiles
 // in quantised_tile_portable.h (the specification), quantised_tile_avx2.h, quantised_tile_avx512.h and quantised_row_avx512.h.
 // The sums over a block are exact in integers (at most 127 · 128 · 256 < 2^24, so in float32 too); each kernel may take them in any order.
 #pragma once

@@ -184,6 +184,6 @@ inline void multiply_tile(const QuantisedTile& t) {
     multiply_packed<DType::int4>(t);
 }
 
-inline bool multiply_row(const QuantisedRows&, int64_t, const QuantisedWeight&, int64_t, int64_t, float*) { return false; }
+inline bool multiply_row(const QuantisedRows&, int64_t, const QuantisedWeight&, int64_t, int64_t, int64_t, float*, float*) { return false; }
 
 }  // namespace zaya::ZAYA_ISA
