@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "core/processor.h"
 #include "cpu/gemm_cut.h"
 #include "cpu/gemm_pack.h"
 #include "cpu/gemm_tile.h"
@@ -15,8 +16,18 @@ namespace zaya::ZAYA_ISA {
 namespace {
 
 constexpr size_t b_limit = size_t(16) << 20;       // packed B beyond this is packed and used piece by piece, to stay in the cache
-constexpr size_t block_bytes = size_t(480) << 10;  // of packed A that a task keeps in the second-level cache
 constexpr int64_t inline_elements = 1 << 15;       // less is packed without waking anybody
+
+constexpr size_t near_block_bytes = size_t(480) << 10;  // of packed A that a task keeps in the second-level cache
+constexpr size_t near_c_bytes = size_t(256) << 10;      // of C that stay there beside it
+
+// How tasks use the caches. Where vectors have their full width a tile takes half the time: memory is as far away as twice the bytes of B, and coming back to C
+// for a second part of k costs more than what does not fit the second cache.
+struct Reach {
+  size_t block_bytes;            // of packed A that a task multiplies at a time, where its part of C is large
+  int64_t first_row, other_rows; // bytes of B fetched ahead, for the rows that bring a panel in and for those that find it in the second cache
+};
+Reach reach() { return has_full_width() ? Reach{size_t(1) << 20, 8192, 1024} : Reach{near_block_bytes, 2048, 0}; }
 
 // How far one packing task goes along k: long runs where k is contiguous, few rows where it is not.
 int64_t pack_length(Layout layout) { return layout == Layout::rows ? 512 : 64; }
@@ -72,11 +83,13 @@ void multiply_block(const Block& block) {
   const int64_t k_all = even(p.k);
   const int64_t panel_bytes = panel_columns * k_all * b_size;
   const int64_t row0 = block.row_panel0 * tile_height, row1 = std::min(p.m, (block.row_panel0 + block.row_panels) * tile_height);
+  const Reach reaching = reach();
   const int last_height = static_cast<int>(row1 - row0 - (block.row_panels - 1) * tile_height);
 
   int64_t cuts = 1;
   if (block.row_panels > 1) {
-    cuts = std::max(ceiling((row1 - row0) * k_all * a_size, static_cast<int64_t>(block_bytes)),
+    const bool near_c = (row1 - row0) * block.panels * panel_columns * c_size <= static_cast<int64_t>(near_c_bytes);
+    cuts = std::max(ceiling((row1 - row0) * k_all * a_size, static_cast<int64_t>(near_c ? near_block_bytes : reaching.block_bytes)),
                     ceiling(panel_bytes, static_cast<int64_t>(kept_panel_bytes)));
   }
   const int64_t step = (ceiling(k_all, std::max<int64_t>(1, cuts)) + 31) / 32 * 32;  // runs of packing begin at multiples of 32
@@ -120,7 +133,9 @@ void multiply_block(const Block& block) {
         call.rows = ends ? last_height : tile_height;
         call.a = static_cast<const uint8_t*>(p.a_packed) + (row * k_all + k0 * call.rows) * a_size;
         call.c = static_cast<uint8_t*>(p.c) + (row * p.c_stride + column) * c_size;
-        call.ahead = i == 0 ? 2048 : 0;
+        call.ahead = i == 0 ? reaching.first_row : reaching.other_rows;
+        const int64_t next_row = ends ? row0 : row + tile_height, next_column = ends ? column + panel_columns : column;
+        call.next_c = call.stream ? nullptr : static_cast<uint8_t*>(p.c) + (next_row * p.c_stride + next_column) * c_size;
         (ends ? last : full)(call);
       }
     }

@@ -61,6 +61,11 @@ template <class Step, int R> void avx512_tile(const TileCall& t) {
     c[i][0] = t.accumulate ? _mm512_maskz_loadu_ps(left, out + i * t.c_stride) : _mm512_setzero_ps();
     c[i][1] = t.accumulate ? _mm512_maskz_loadu_ps(right, out + i * t.c_stride + 16) : _mm512_setzero_ps();
   }
+  if (t.next_c != nullptr)
+#pragma GCC unroll 12
+    for (int i = 0; i < R; i++)
+#pragma GCC unroll 2
+      for (int half = 0; half < 2; half++) __builtin_prefetch(static_cast<const float*>(t.next_c) + i * t.c_stride + 16 * half, 1);
   const char* a = static_cast<const char*>(t.a);
   const char* b = static_cast<const char*>(t.b);
   for (int64_t pair = t.pairs; pair > 0; pair--) {

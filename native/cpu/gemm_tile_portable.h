@@ -26,6 +26,7 @@ struct TileCall {
   bool accumulate = false;
   bool stream = false;  // past the caches, where the kernel can; C is aligned and all 32 columns are there
   int64_t ahead = 0;    // bytes of B to prefetch ahead
+  const void* next_c = nullptr;  // the tile of C that comes next, to fetch meanwhile, or null
 };
 using TileKernel = void (*)(const TileCall&);
 
