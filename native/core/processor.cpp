@@ -1,5 +1,8 @@
 #include "core/processor.h"
 
+#include <cstdlib>
+#include <cstring>
+
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -38,6 +41,7 @@ std::vector<const char*> missing_features([[maybe_unused]] Isa isa) {
 bool has_full_width() {
 #if defined(__x86_64__)
   static const bool full = [] {
+    if (const char* told = std::getenv("ZAYA_FULL_WIDTH")) return std::strcmp(told, "0") != 0;
     constexpr unsigned performance_leaf = 0x8000001a, fp512 = 1 << 3;  // AMD64 Architecture Programmer's Manual, volume 3, appendix E
     unsigned a = 0, b = 0, c = 0, d = 0;
     return __get_cpuid(performance_leaf, &a, &b, &c, &d) != 0 && (a & fp512) != 0;

@@ -28,10 +28,10 @@ function reference(
   });
 }
 
-const [E, T, D] = [3, 17, 45];
-const index = [2, 0, 3, 0, 2, 2, 2, 3, 0, 2, 2, 2, 2, 2, 2, 2, 2]; // expert 1 has no token, two tokens skip, expert 2 has more than a strip
+const [E, T, D] = [4, 17, 45];
+const index = [2, 0, 4, 0, 2, 2, 2, 4, 0, 2, 2, 2, 2, 3, 2, 2, 2]; // expert 1 has no token, expert 3 one, two tokens skip, expert 2 has a strip
 
-describe.each([32, 40])("experts of %i inner columns", (F) => {
+describe.each([32, 40, 352])("experts of %i inner columns", (F) => {
   const inputs = {
     x: testTensor([T, D], 1),
     prob: { shape: [T], data: testNumbers(T, 2).map(Math.abs) },

@@ -25,6 +25,7 @@ const sizes = [
   [0, 5, 3],
   [1, 1, 1],
   [1, 33, 7],
+  [1, 357, 131],
   [2, 70, 37],
   [3, 64, 129],
   [13, 97, 66],
@@ -105,7 +106,7 @@ describe("linear", () => {
   }
 
   test("gives a row the same bits alone and among any number of others", async () => {
-    const [T, N, K] = [67, 150, 203];
+    const [T, N, K] = [67, 390, 203];
     const [x, w] = [testTensor([T, K], 1), testTensor([N, K], 2)];
     for (const isa of await instructionSets()) {
       for (const compute of ["float32", "bfloat16"] as const) {

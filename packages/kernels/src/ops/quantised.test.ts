@@ -57,6 +57,8 @@ const sizes = [
   [0, 5, 3],
   [1, 1, 1],
   [1, 33, 70],
+  [1, 357, 300], // panels side by side, and those that are left
+  [1, 1010, 544],
   [2, 64, 256],
   [3, 31, 300],
   [4, 40, 513],
@@ -100,7 +102,7 @@ describe.each(types)("%s panels", (dtype) => {
   });
 
   test("give a row the same bits alone and among others", async () => {
-    const [T, N, K] = [29, 70, 520];
+    const [T, N, K] = [29, 390, 520];
     const [x, w] = [testTensor([T, K], 6), testTensor([N, K], 7)];
     for (const isa of await instructionSets()) {
       const run = (from: number, to: number) =>
