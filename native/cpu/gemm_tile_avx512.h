@@ -4,6 +4,7 @@
 
 #include "core/processor.h"
 #include "cpu/gemm_tile_portable.h"
+#include "cpu/side_by_side.h"
 
 namespace zaya::ZAYA_ISA {
 
@@ -97,7 +98,7 @@ template <class Step> TileKernel avx512_kernel(int rows) {
 
 // One row times `panels` panels that are so many bytes apart, each with the 32 columns of C that are `apart_c` behind those of the one before; t.columns are
 // what is left of the row of C from the first on.
-template <class Step, int panels, int64_t ahead = 0> void avx512_row_panels(const TileCall& t, int64_t apart, int64_t apart_c) {
+template <class Step, int panels, int64_t ahead> void avx512_row_panels(const TileCall& t, int64_t apart, int64_t apart_c) {
   __m512 c[panels][1][2];
   float* out = static_cast<float*>(t.c);
   auto columns = [&](int p, int half) { return first_lanes(t.columns - p * apart_c - 16 * half); };
@@ -130,21 +131,19 @@ template <class Step, int panels, int64_t ahead = 0> void avx512_row_panels(cons
 // One row times panels that lie one after the other. It waits for memory alone: where vectors have their full width four panels are read side by side, far
 // from each other, elsewhere one is fetched to the second cache (see quantised_row_avx512.h; on Zen 5 four streams of bfloat16 read at 93 % of the fastest
 // loop that only reads, one stream at 80 %, one that is fetched ahead at 69 %; on Zen 4 one that is fetched ahead at 94 to 97 %).
-template <class Step> void avx512_row(TileCall t, int64_t panels) {
+template <class Step> void avx512_row(const TileCall& t, int64_t panels) {
   const int64_t panel_bytes = t.pairs * Step::b_bytes;
-  auto side_by_side = [&]<int streams, int64_t ahead>(std::integral_constant<int, streams>, std::integral_constant<int64_t, ahead>) {
-    const int64_t length = panels / streams, skipped = streams * length;
-    auto move = [&](int64_t by) {
-      t.b = static_cast<const char*>(t.b) + by * panel_bytes, t.c = static_cast<float*>(t.c) + by * panel_columns, t.columns -= by * panel_columns;
-    };
-    for (int64_t i = 0; i < length; i++, move(1)) avx512_row_panels<Step, streams, ahead>(t, length * panel_bytes, length * panel_columns);
-    move(skipped - length), panels -= skipped;
+  auto multiply_streams = [&]<int64_t ahead, int streams>(std::integral_constant<int64_t, ahead>, std::integral_constant<int, streams>) {
+    side_by_side<streams>(panels, [&]<int count>(std::integral_constant<int, count>, int64_t panel, int64_t apart) {
+      TileCall call = t;
+      call.b = static_cast<const char*>(t.b) + panel * panel_bytes;
+      call.c = static_cast<float*>(t.c) + panel * panel_columns;
+      call.columns -= panel * panel_columns;
+      avx512_row_panels<Step, count, ahead>(call, apart * panel_bytes, apart * panel_columns);
+    });
   };
-  constexpr std::integral_constant<int64_t, 0> none;
-  if (!has_full_width()) return side_by_side(std::integral_constant<int, 1>(), std::integral_constant<int64_t, 1536>());
-  side_by_side(std::integral_constant<int, 4>(), none);
-  side_by_side(std::integral_constant<int, 2>(), none);
-  side_by_side(std::integral_constant<int, 1>(), none);
+  if (has_full_width()) multiply_streams(std::integral_constant<int64_t, 0>(), std::integral_constant<int, 4>());
+  else multiply_streams(std::integral_constant<int64_t, 1536>(), std::integral_constant<int, 1>());
 }
 
 }  // namespace zaya::ZAYA_ISA

@@ -8,6 +8,7 @@
 
 #include "core/processor.h"
 #include "cpu/quantised_tile_avx512.h"
+#include "cpu/side_by_side.h"
 
 namespace zaya::ZAYA_ISA {
 
@@ -19,7 +20,7 @@ inline __m512i dot_word(__m512i sum, __m512i u, Word& word) {
 inline Word& word_at(const int8_t* x) { return *reinterpret_cast<Word*>(x); }
 
 // Panels that are read side by side: `near` that are `apart`, and with `twins` 2 as many again, `twin` behind those.
-template <int near_, int twins_> struct SideBySide {
+template <int near_, int twins_> struct Places {
   static constexpr int near = near_, panels = near_ * twins_;
   int64_t apart = 0, twin = 0;
 
@@ -38,8 +39,8 @@ template <int64_t ahead> inline void fetch_line([[maybe_unused]] const uint8_t* 
 }
 
 // One block of int8: y = sum of v · xq for each row of the panels.
-template <int64_t ahead, int panels, class Places>
-inline __attribute__((always_inline)) void int8_block(QuantisedRow& row, int64_t columns, const uint8_t* at, const Places& places, __m512 (&y)[panels][2]) {
+template <int64_t ahead, int panels, class P>
+inline __attribute__((always_inline)) void int8_block(QuantisedRow& row, int64_t columns, const uint8_t* at, const P& places, __m512 (&y)[panels][2]) {
   __m512i sum[panels][2];
 #pragma GCC unroll 4
   for (int p = 0; p < panels; p++) sum[p][0] = sum[p][1] = _mm512_set1_epi32(*row.starts);
@@ -62,8 +63,8 @@ inline __attribute__((always_inline)) void int8_block(QuantisedRow& row, int64_t
 }
 
 // The same of int4 or int6. The sum of whole bytes of int4 is that of their low halves and 16 times that of their high ones.
-template <DType packed, int panels, class Places>
-inline __attribute__((always_inline)) void packed_block(QuantisedRow& row, int64_t columns, const uint8_t* at, const Places& places, __m512 (&y)[panels][2]) {
+template <DType packed, int panels, class P>
+inline __attribute__((always_inline)) void packed_block(QuantisedRow& row, int64_t columns, const uint8_t* at, const P& places, __m512 (&y)[panels][2]) {
   const __m512i low_half = _mm512_set1_epi8(15);
 #pragma GCC unroll 4
   for (int p = 0; p < panels; p++) y[p][0] = y[p][1] = _mm512_setzero_ps();
@@ -98,9 +99,9 @@ inline __attribute__((always_inline)) void packed_block(QuantisedRow& row, int64
 }
 
 // The row times panels side by side, the first at `at`; their 32 results each lie in c as they do.
-template <DType dtype, int64_t ahead, class Places>
-void multiply_row_panels(QuantisedRow row, int64_t k, const uint8_t* at, const Places& places, float* c, const Places& places_c) {
-  constexpr int panels = Places::panels;
+template <DType dtype, int64_t ahead, class P>
+void multiply_row_panels(QuantisedRow row, int64_t k, const uint8_t* at, const P& places, float* c, const P& places_c) {
+  constexpr int panels = P::panels;
   __m512 sum[panels][2];
 #pragma GCC unroll 4
   for (int p = 0; p < panels; p++) sum[p][0] = sum[p][1] = _mm512_setzero_ps();
@@ -126,46 +127,27 @@ void multiply_row_panels(QuantisedRow row, int64_t k, const uint8_t* at, const P
     for (int half = 0; half < 2; half++) _mm512_storeu_ps(c + places_c.of(p) + 16 * half, sum[p][half]);
 }
 
-// The row times consecutive panels, and with `twins` 2 times as many `twin` panels on, with results `twin_c` on.
-template <DType dtype, int twins> class RowProduct {
- public:
-  RowProduct(const QuantisedRow& row, int64_t k, const uint8_t* at, int64_t panels, int64_t twin, float* c, int64_t twin_c)
-      : row_(row), k_(k), panel_bytes_(quantised_panel_bytes(dtype, k)), twin_(twin * panel_bytes_), twin_c_(twin_c), at_(at), panels_(panels), c_(c) {}
-
-  void run() {
-    constexpr int streams = dtype == DType::int8 ? 4 : 2;
-    if constexpr (streams / twins >= 4) side_by_side<4, 0>();
-    if constexpr (streams / twins >= 2) side_by_side<2, 0>();
-    side_by_side<1, 0>();
-  }
-  // In one stream.
-  void run_in_order() { side_by_side<1, dtype == DType::int8 ? 2048 : 0>(); }
-
- private:
-  template <int near, int64_t ahead> void side_by_side() {
-    const int64_t length = panels_ / near;
-    const SideBySide<near, twins> places{length * panel_bytes_, twin_}, places_c{length * quantised_rows, twin_c_};
-    for (int64_t i = 0; i < length; i++)
-      multiply_row_panels<dtype, ahead>(row_, k_, at_ + i * panel_bytes_, places, c_ + i * quantised_rows, places_c);
-    at_ += near * length * panel_bytes_, c_ += near * length * quantised_rows, panels_ -= near * length;
-  }
-
-  const QuantisedRow row_;
-  const int64_t k_, panel_bytes_, twin_, twin_c_;
-  const uint8_t* at_;
-  int64_t panels_;
-  float* c_;
-};
+// The row times `panels` panels that lie one after the other, and with `twins` 2 times as many `twin` panels on, with results `twin_c` on; in `streams` streams.
+template <DType dtype, int twins, int streams, int64_t ahead>
+void multiply_row_streams(const QuantisedRow& row, int64_t k, const uint8_t* at, int64_t panels, int64_t twin, float* c, int64_t twin_c) {
+  const int64_t panel_bytes = quantised_panel_bytes(dtype, k);
+  side_by_side<streams / twins>(panels, [&]<int near>(std::integral_constant<int, near>, int64_t panel, int64_t apart) {
+    const Places<near, twins> bytes{apart * panel_bytes, twin * panel_bytes}, results{apart * quantised_rows, twin_c};
+    multiply_row_panels<dtype, ahead>(row, k, at + panel * panel_bytes, bytes, c + panel * quantised_rows, results);
+  });
+}
 
 template <DType dtype> void multiply_row(const QuantisedRow& row, const QuantisedWeight& w, int64_t panel, int64_t end, int64_t twin, float* c, float* twin_c) {
+  constexpr int streams = dtype == DType::int8 ? 4 : 2;
+  constexpr int64_t ahead = dtype == DType::int8 ? 2048 : 0;
   const int64_t panels = end - panel;
-  if (!has_full_width()) {
-    RowProduct<dtype, 1>(row, w.k, w.panel(panel), panels, 0, c, 0).run_in_order();
-    if (twin > 0) RowProduct<dtype, 1>(row, w.k, w.panel(panel + twin), panels, 0, twin_c, 0).run_in_order();
-  } else if (twin > 0) {
-    RowProduct<dtype, 2>(row, w.k, w.panel(panel), panels, twin, c, twin_c - c).run();
+  const uint8_t* at = w.panel(panel);
+  if (has_full_width()) {
+    if (twin > 0) multiply_row_streams<dtype, 2, streams, 0>(row, w.k, at, panels, twin, c, twin_c - c);
+    else multiply_row_streams<dtype, 1, streams, 0>(row, w.k, at, panels, 0, c, 0);
   } else {
-    RowProduct<dtype, 1>(row, w.k, w.panel(panel), panels, 0, c, 0).run();
+    multiply_row_streams<dtype, 1, 1, ahead>(row, w.k, at, panels, 0, c, 0);
+    if (twin > 0) multiply_row_streams<dtype, 1, 1, ahead>(row, w.k, w.panel(panel + twin), panels, 0, twin_c, 0);
   }
 }
 

@@ -156,7 +156,7 @@ Status quantised_experts(const Arguments& a) {
       const QuantisedWeight& w = piece.product->w;
       const int64_t first = piece.product->first + piece.begin(), rows = piece.rows(), together = tile_elements / (rows * quantised_rows);
       fetch_panel(w, panel, rows);
-      // As many panels of gate as the tile holds, then those of up, so that the memory is read in long streams.
+      // As many panels of gate as the tile holds and those of up, one after the other or side by side, so that the memory is read in long streams.
       while (panel < end) {
         const int64_t stop = std::min(end, panel + together);
         multiply_panels(x, piece, w, panel, stop, stop < end ? w.panel(stop) : nullptr, gate, block, inner_panels, up);
