@@ -63,6 +63,14 @@ for (const [dtype, cacheDtype] of [
   });
 }
 
+test("takes the most probable token at a temperature that cannot be divided by", async () => {
+  await using engine = await createEngine(join(dir, "tiny"));
+  const request = { prompt: ids(5, 1), maxTokens: 8, ignoreEos: true, seed: 1 };
+  for (const temperature of [1e-42, 1e-300]) {
+    expect(await read(engine, { ...request, temperature })).toEqual(await read(engine, { ...request, temperature: 0 }));
+  }
+});
+
 test("tells what it loaded and holds no more memory after 60 requests of which half are aborted", async () => {
   await using device = await openDevice("cpu", { threads: 2 });
   const before = device.memory().currentBytes;

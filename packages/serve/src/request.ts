@@ -21,8 +21,13 @@ export const GenerateRequest = z
     templateVariables: z.record(z.string(), z.unknown()).optional(),
     /** Most tokens to generate; 0 only reads the prompt. Default: what the context leaves. */
     maxTokens: z.int().min(0).optional(),
-    /** Divides the logits; 0 takes the most probable token. */
-    temperature: z.number().min(0).max(100).default(1),
+    /** Divides the logits; 0 takes the most probable token, as does what is too small to divide by in float32. */
+    temperature: z
+      .number()
+      .min(0)
+      .max(100)
+      .transform((temperature) => (Number.isFinite(Math.fround(1 / temperature)) ? temperature : 0))
+      .default(1),
     /** Keeps the k most probable tokens; 0 keeps all. */
     topK: z.int().min(0).default(0),
     /** Keeps the smallest set of tokens with this much probability. */

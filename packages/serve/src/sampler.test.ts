@@ -92,6 +92,24 @@ test.each([
   }
 });
 
+test.each([
+  { topK: 129, topP: 0.5 },
+  { topK: 200, topP: 0.1 },
+  { topK: 200, topP: 0 },
+  { topK: 200, minP: 0.9 },
+  { topK: 200, topP: 0.4, minP: 0.9 },
+  { topK: 200, topP: 0.3, ties: 5 },
+])("cuts the ranked tokens where $topK are more of them, and $topP $minP leave few", ({ ties = 1, ...cuts }) => {
+  const sampling = { ...plain, ...cuts };
+  const logits = Float32Array.from({ length: 400 }, (_, id) => -0.02 * Math.floor(id / ties));
+  const allowed = allowedBySorting(logits, sampling);
+  expect(allowed.size).toBeLessThan(numRanked);
+  const row = rankLogits(logits);
+  const drawn = new Set<number>();
+  for (let i = 0; i < 2000; i++) drawn.add(sampleToken(row, sampling, i));
+  expect(drawn).toEqual(allowed);
+});
+
 test("fetches the other logits only where it must", () => {
   const logits = logitsOf(2000, 4);
   for (const [cuts, needed] of [

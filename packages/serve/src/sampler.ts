@@ -94,20 +94,19 @@ function drawBeyond(
   let { ties } = cut;
   let count = 0;
   let sum = 0;
-  const keep = (id: number, weight: number) => {
+  const keep = (id: number, logit: number, weight: number) => {
+    if (logit < cut.lowest || (logit === cut.lowest && ties-- <= 0) || weight < minP) return;
     sum += weight;
     keptIds[count] = id;
     cumulative[count++] = sum;
   };
   ranked.forEach((weight, i) => {
-    keep(ids[i] as number, weight);
+    keep(ids[i] as number, values[i] as number, weight);
   });
   for (let id = 0; id < logits.length; id++) {
     const logit = logits[id] as number;
-    if (logit < cut.lowest || (logit === cut.lowest && ties-- <= 0)) continue;
     if (logit > lastValue || (logit === lastValue && id <= lastId)) continue; // ranked
-    const weight = Math.exp((logit - top) / temperature);
-    if (weight >= minP && weight > 0) keep(id, weight);
+    keep(id, logit, Math.exp((logit - top) / temperature));
   }
   const target = targetOf(sum);
   let low = 0;
