@@ -2,6 +2,8 @@ import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { initialise, presets, saveCheckpoint } from "@zaya/model";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { runProgram } from "./program.js";
@@ -90,6 +92,21 @@ test("stops at once when it is told twice", async () => {
   expect(text).toContain('data: {"error":{"message":"the engine was disposed');
   expect(await ended).toBe(4);
   expect(output.stdout).toContain('"outcome":"again"');
+});
+
+test("stops when what runs has had its time, whatever memory was collected meanwhile", async () => {
+  setFlagsFromString("--expose-gc");
+  const collect = runInNewContext("gc") as () => void;
+  const ended = runProgram(["serve", checkpoint, "--port", "0", "--drain-seconds", "0.05", "--json"]);
+  await until(() => output.stdout.includes("listening"));
+  const { url } = JSON.parse(output.stdout) as { url: string };
+  let told = 0;
+  await readStream(url, 2000, () => {
+    if (told === 0) process.emit("SIGTERM");
+    if (told++ < 3) collect();
+  });
+  expect(await ended).toBe(4);
+  expect(output.stdout).toContain('"outcome":"late"');
 });
 
 test.each([

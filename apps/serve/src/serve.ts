@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import { setTimeout as sleep } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { createServer } from "@zaya/serve/http";
 import pc from "picocolors";
@@ -56,9 +57,7 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
   const again = Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]).then(() => "again" as const);
   const timer = new AbortController();
   const drained = engine.drain().then(() => "drained" as const);
-  const late = once(AbortSignal.any([AbortSignal.timeout(Math.ceil(flags.drainSeconds * 1000)), timer.signal]), "abort").then(
-    () => "late" as const,
-  );
+  const late = sleep(1000 * flags.drainSeconds, "late" as const, { signal: timer.signal });
   const outcome = await Promise.race([drained, again, late]);
   timer.abort();
   if (outcome !== "drained") await engine[Symbol.asyncDispose]();
