@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { Engine } from "./engine.js";
 import type { GenerateEvent, GenerateRequest } from "./request.js";
 import { createToyEngine } from "./testing.js";
@@ -132,6 +132,30 @@ test.each([
     expect(() => engine.generate(request)).toThrow(expect.objectContaining({ code, message: expect.stringContaining(message) }));
   },
 );
+
+test("refuses a text that cannot fit without tokenising it, in a prompt and in messages", async () => {
+  const { engine } = await createToyEngine();
+  const { tokenizer } = engine;
+  const encoded = vi.spyOn(tokenizer, "encodePrompt");
+  const text = "é".repeat((256 * tokenizer.maxTokenBytes) / 2);
+  for (const request of [{ prompt: `${text}.` }, { messages: [{ role: "user", content: text }] }]) {
+    expect(() => engine.generate(request)).toThrow(
+      expect.objectContaining({
+        code: "CONTEXT_LENGTH_EXCEEDED",
+        message: expect.stringMatching(/^(prompt|messages): the context is 256 tokens; the request has at least 2\d\d in the prompt$/),
+      }),
+    );
+  }
+  expect(encoded).not.toHaveBeenCalled();
+  expect(() => engine.generate({ prompt: text })).toThrow(/the request has \d{3,} in the prompt/);
+  expect(encoded).toHaveBeenCalledTimes(1);
+});
+
+test("leaves the tokenizer's bos out where it is asked to", async () => {
+  const { engine } = await createToyEngine();
+  const ids = engine.tokenizer.encodePrompt("the fox");
+  expect(engine.tokenize({ prompt: "the fox", addSpecialTokens: false })).toEqual(ids.slice(1));
+});
 
 test("uses the whole context when no limit is given", async () => {
   const { engine } = await createToyEngine();

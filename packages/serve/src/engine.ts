@@ -81,24 +81,31 @@ export function assembleEngine({ runner, tokenizer, model, memory }: EngineParts
   const scheduler = createScheduler(runner);
   let draining = false;
 
+  function encode(text: string, addSpecialTokens: boolean): readonly number[] {
+    return addSpecialTokens ? tokenizer.encodePrompt(text) : tokenizer.encode(text, { addSpecialTokens });
+  }
   function prepare(given: GenerateRequest): PreparedRequest {
     if (draining) throw new ZayaError("DRAINING", "the engine is shutting down and takes no new requests");
     const request = parseRequest(given);
-    const promptIds = promptOf(given, tokenizer);
+    const tooLong = (promptTokens: string) => {
+      const wanted = request.maxTokens === undefined ? "" : ` and ${request.maxTokens} to generate`;
+      const field = request.messages ? "messages" : "prompt";
+      const sizes = `the context is ${model.contextTokens} tokens; the request has ${promptTokens} in the prompt${wanted}`;
+      return new ZayaError("CONTEXT_LENGTH_EXCEEDED", `${field}: ${sizes}`);
+    };
+    const prompt = promptOf(given, tokenizer);
+    if (typeof prompt === "string") {
+      // Everything else waits while a text is tokenised: one that cannot fit is not.
+      const least = Math.ceil(Buffer.byteLength(prompt) / tokenizer.maxTokenBytes);
+      if (least > model.contextTokens) throw tooLong(`at least ${least}`);
+    }
+    const promptIds = typeof prompt === "string" ? encode(prompt, request.addSpecialTokens) : prompt;
     if (promptIds.length === 0) throw new ZayaError("INVALID_REQUEST", "prompt: an empty prompt has no token to start from");
     const wrong = promptIds.find((id) => id >= model.vocabSize);
     if (wrong !== undefined)
       throw new ZayaError("INVALID_REQUEST", `prompt: token ${wrong} is outside the vocabulary of ${model.vocabSize}`);
     const room = model.contextTokens - promptIds.length;
-    const least = request.maxTokens === 0 ? 0 : 1;
-    if (room < Math.max(least, request.maxTokens ?? 0)) {
-      const wanted = request.maxTokens === undefined ? "" : ` and ${request.maxTokens} to generate`;
-      const field = request.messages ? "messages" : "prompt";
-      throw new ZayaError(
-        "CONTEXT_LENGTH_EXCEEDED",
-        `${field}: the context is ${model.contextTokens} tokens; the request has ${promptIds.length} in the prompt${wanted}`,
-      );
-    }
+    if (room < (request.maxTokens ?? 1)) throw tooLong(String(promptIds.length));
     return {
       request,
       promptIds,
@@ -143,7 +150,8 @@ export function assembleEngine({ runner, tokenizer, model, memory }: EngineParts
   };
 }
 
-function promptOf({ prompt, messages, templateVariables }: GenerateRequest, tokenizer: Tokenizer): readonly number[] {
-  if (messages) return tokenizer.encodeChat(messages, { addGenerationPrompt: true, variables: templateVariables });
-  return typeof prompt === "string" ? tokenizer.encodePrompt(prompt) : (prompt ?? []);
+/** A prompt as text, or as the token ids that were given. */
+function promptOf({ prompt, messages, templateVariables }: GenerateRequest, tokenizer: Tokenizer): string | readonly number[] {
+  if (messages) return tokenizer.applyChatTemplate(messages, { addGenerationPrompt: true, variables: templateVariables });
+  return prompt ?? [];
 }

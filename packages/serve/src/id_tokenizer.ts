@@ -13,6 +13,7 @@ export function createIdTokenizer(vocabSize: number, eosTokenId: number | null):
   const decode = (ids: readonly number[]) => ids.map((id) => ` ${id}`).join("");
   return {
     vocabSize,
+    maxTokenBytes: Number.POSITIVE_INFINITY, // a text is refused for what it is, not for its length
     bosTokenId: null,
     eosTokenId,
     padTokenId: null,

@@ -9,8 +9,10 @@ const safeInteger = z.int().min(Number.MIN_SAFE_INTEGER).max(Number.MAX_SAFE_INT
 /** What `generate` is asked: a prompt as text or token ids, or a conversation, and how to continue it. */
 export const GenerateRequest = z
   .strictObject({
-    /** Text (the tokenizer's bos goes before it), or token ids, which are taken as they are. */
+    /** Text, or token ids, which are taken as they are. */
     prompt: z.union([z.string(), z.array(tokenId).readonly()], "expected a text or token ids").optional(),
+    /** Whether a text gets the tokenizer's bos. */
+    addSpecialTokens: z.boolean().default(true),
     /** Turns of a conversation, rendered by the checkpoint's chat template. */
     messages: z
       .array(z.custom<ChatMessage>((value) => typeof (value as ChatMessage | null)?.role === "string", "expected a message with a role"))

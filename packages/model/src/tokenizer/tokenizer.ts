@@ -22,6 +22,8 @@ export interface DecodeOptions {
 export interface Tokenizer {
   /** One more than the highest id; the rows of the embedding may be more. */
   readonly vocabSize: number;
+  /** Bytes of the longest token as it stands in the vocabulary: a text of more than n times as many does not fit into n tokens. */
+  readonly maxTokenBytes: number;
   readonly bosTokenId: number | null;
   readonly eosTokenId: number | null;
   readonly padTokenId: number | null;
@@ -74,6 +76,7 @@ export async function loadTokenizer(source: string | TokenizerFiles): Promise<To
   const added = new Map(json.added_tokens.map(({ id, content }) => [id, content]));
   const addedIds = new Map(json.added_tokens.map(({ id, content }) => [content, id]));
   const vocabSize = json.added_tokens.reduce((size, { id }) => Math.max(size, id + 1), vocabulary.size);
+  const maxTokenBytes = json.added_tokens.reduce((most, { content }) => Math.max(most, Buffer.byteLength(content)), vocabulary.maxBytes);
   const tokenToId = (token: string): number | undefined => addedIds.get(token) ?? vocabulary.get(token);
   const idToToken = (id: number): string | undefined => added.get(id) ?? vocabulary.tokenOf(id);
   const specialTokenIds = new Set(json.added_tokens.filter((token) => token.special).map((token) => token.id));
@@ -114,6 +117,7 @@ export async function loadTokenizer(source: string | TokenizerFiles): Promise<To
 
   return {
     vocabSize,
+    maxTokenBytes,
     bosTokenId,
     eosTokenId,
     padTokenId: idOf(config.pad_token),

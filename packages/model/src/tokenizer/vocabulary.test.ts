@@ -25,6 +25,7 @@ test("holds what JSON.parse gives, however the text is escaped and spaced", () =
       const text = ascii ? escaped(plain) : plain;
       const vocabulary = readVocabulary(cursorAt(text));
       for (const [name, id] of Object.entries(JSON.parse(text) as Record<string, number>)) expect(vocabulary.get(name)).toBe(id);
+      expect(vocabulary.maxBytes).toBe(Math.max(0, ...Object.keys(tokens).map((name) => Buffer.byteLength(name))));
       expect(vocabulary.size).toBe(Math.max(-1, ...Object.values(tokens)) + 1);
       expect(vocabulary.get("a token that is not there")).toBeUndefined();
     }),

@@ -6,6 +6,8 @@ import { createByteBuffer, type JsonCursor, textOfBytes } from "./json_cursor.js
 export interface Vocabulary {
   /** One more than the highest id. */
   readonly size: number;
+  /** UTF-8 bytes of the longest token. */
+  readonly maxBytes: number;
   get(token: string): number | undefined;
   /**
    * The id of the token whose UTF-8 lies in `bytes` from `start` to `end`, or -1. `guess` and the id after it are looked at before
@@ -91,8 +93,10 @@ export function readVocabulary(cursor: JsonCursor): Vocabulary {
 
   // By id: where the bytes begin, and where they end.
   const places = new Int32Array(2 * (highest + 1)).fill(-1);
+  let maxBytes = 0;
   for (let i = 0; i < count; i++) {
     const id = ids[i] as number;
+    maxBytes = Math.max(maxBytes, (starts[i + 1] as number) - (starts[i] as number));
     places[2 * id] = starts[i] as number;
     places[2 * id + 1] = starts[i + 1] as number;
   }
@@ -106,6 +110,7 @@ export function readVocabulary(cursor: JsonCursor): Vocabulary {
 
   const vocabulary: Vocabulary = {
     size: highest + 1,
+    maxBytes,
     get(token) {
       const bytes = encoder.encode(token);
       const id = vocabulary.find(bytes, 0, bytes.length);

@@ -20,14 +20,14 @@ export async function createChatCompletion(
   const { tokenizer } = engine;
   const shared: GenerateRequest = {
     ...samplingOf(body),
-    messages: body.messages.map(plainMessage),
-    templateVariables: body.chat_template_kwargs,
     maxTokens: body.max_completion_tokens ?? body.max_tokens,
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
   };
+  const messages = body.messages.map(plainMessage);
+  const prompt = engine.tokenize({ ...shared, messages, templateVariables: body.chat_template_kwargs });
   const controller = disconnectSignal(reply);
   const generations = Array.from({ length: body.n }, (_, choice) =>
-    metrics.observe(engine.generate({ ...shared, choice }, { signal: controller.signal })),
+    metrics.observe(engine.generate({ ...shared, prompt, choice }, { signal: controller.signal })),
   );
   const head = { id: `chatcmpl-${randomUUID().replaceAll("-", "")}`, created: Math.floor(Date.now() / 1000), model: engine.model.id };
   const logprobsOf = (tokens: readonly TokenEvent[]) =>

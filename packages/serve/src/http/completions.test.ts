@@ -1,5 +1,5 @@
 import type OpenAI from "openai";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { extra, toyServer } from "./testing.js";
 
 const toy = toyServer();
@@ -46,6 +46,26 @@ test("takes lists of texts and of token ids, n of each, indexed in order", async
   expect(tokens.choices).toEqual(texts.choices);
   expect(texts.choices[0]?.text).not.toBe(texts.choices[1]?.text);
   expect(texts.usage?.prompt_tokens).toBe(ids.flat().length);
+});
+
+test("tokenises a prompt once for all its answers, and others have their turn between two prompts", async () => {
+  const { encodePrompt } = toy.engine.tokenizer;
+  const turns: number[] = [];
+  let turn = 0;
+  let ticking = setImmediate(function tick() {
+    turn++;
+    ticking = setImmediate(tick);
+  });
+  vi.spyOn(toy.engine.tokenizer, "encodePrompt").mockImplementation((text) => {
+    turns.push(turn);
+    return encodePrompt(text);
+  });
+  await toy.client.completions.create({ ...request, prompt: ["the fox", "over the dog"], n: 4 });
+  await toy.client.chat.completions.create({ model: "toy", messages: [{ role: "user", content: "the fox" }], max_tokens: 2, n: 4 });
+  clearImmediate(ticking);
+  vi.restoreAllMocks();
+  expect(turns).toHaveLength(3);
+  expect(new Set(turns).size).toBe(3);
 });
 
 test("scores a token-id prompt and one more token, as evaluation harnesses ask", async () => {

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { setImmediate } from "node:timers/promises";
 import type { Tokenizer } from "@zaya/model";
 import type { FastifyReply } from "fastify";
 import type { Engine } from "../engine.js";
@@ -6,7 +7,7 @@ import type { ScoredToken } from "../logprobs.js";
 import type { GenerateRequest, Usage } from "../request.js";
 import { checkModel, collect, type PromptEnd, runAll, samplingOf, type TokenEvent, usageOf } from "./answers.js";
 import type { Metrics } from "./metrics.js";
-import type { CompletionBody } from "./schemas.js";
+import { type CompletionBody, promptsOf } from "./schemas.js";
 import { disconnectSignal, openEventStream } from "./stream.js";
 import { tokenText } from "./token_text.js";
 
@@ -35,8 +36,8 @@ export async function createCompletion(
 ): Promise<object | undefined> {
   checkModel(engine, body.model);
   const { tokenizer } = engine;
-  const choices = choicesOf(body, tokenizer);
   const controller = disconnectSignal(reply);
+  const choices = await choicesOf(engine, body);
   const generations = choices.map((choice) => ({
     choice,
     events: metrics.observe(engine.generate(choice.request, { signal: controller.signal })),
@@ -120,27 +121,23 @@ export async function createCompletion(
   return undefined;
 }
 
-function choicesOf(body: CompletionBody, tokenizer: Tokenizer): Choice[] {
-  const isList = Array.isArray(body.prompt) && typeof body.prompt[0] !== "number";
-  const prompts = (isList ? body.prompt : [body.prompt]) as readonly (string | readonly number[])[];
+/** The choices of all prompts. A prompt is tokenised once, and other requests get their turn between two of them. */
+async function choicesOf(engine: Engine, body: CompletionBody): Promise<Choice[]> {
   const shared: GenerateRequest = {
     ...samplingOf(body),
     maxTokens: body.max_tokens,
     logprobs: body.logprobs,
     promptLogprobs: body.echo ? body.logprobs : undefined,
   };
-  return prompts.flatMap((given, prompt) =>
-    Array.from({ length: body.n }, (_, choice) => ({
-      index: prompt * body.n + choice,
-      prompt,
-      request: {
-        ...shared,
-        choice,
-        prompt: typeof given === "string" && !body.add_special_tokens ? tokenizer.encode(given, { addSpecialTokens: false }) : given,
-      },
-      promptText: typeof given === "string" ? given : null,
-    })),
-  );
+  const choices: Choice[] = [];
+  for (const [prompt, given] of promptsOf(body.prompt).entries()) {
+    if (prompt > 0) await setImmediate();
+    const request = { ...shared, prompt: engine.tokenize({ ...shared, prompt: given, addSpecialTokens: body.add_special_tokens }) };
+    const promptText = typeof given === "string" ? given : null;
+    for (let choice = 0; choice < body.n; choice++)
+      choices.push({ index: choices.length, prompt, request: { ...request, choice }, promptText });
+  }
+  return choices;
 }
 
 function promptTokens(choices: readonly Choice[], usages: readonly Usage[]): number[] {

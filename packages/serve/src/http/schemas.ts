@@ -27,20 +27,36 @@ const sampling = {
   user: z.string().optional(),
 };
 
+const Prompt = z.union(
+  [z.string(), z.array(z.string()).min(1), z.array(tokenId).min(1), z.array(z.array(tokenId).min(1)).min(1)],
+  "expected a text, token ids, or a list of texts or of lists of token ids",
+);
+
+/** The prompts of a request, each a text or its token ids. */
+export function promptsOf(prompt: z.output<typeof Prompt>): readonly (string | readonly number[])[] {
+  const isList = Array.isArray(prompt) && typeof prompt[0] !== "number";
+  return (isList ? prompt : [prompt]) as readonly (string | readonly number[])[];
+}
+
+/** Most answers of one request. */
+const maxChoices = 512;
+
 /** Body of POST /v1/completions. */
-export const CompletionBody = z.strictObject({
-  ...sampling,
-  prompt: z.union(
-    [z.string(), z.array(z.string()).min(1).max(2048), z.array(tokenId).min(1), z.array(z.array(tokenId).min(1)).min(1).max(2048)],
-    "expected a text, token ids, or a list of texts or of lists of token ids",
-  ),
-  max_tokens: z.int().min(0).default(16),
-  echo: z.boolean().default(false),
-  /** How many of the most probable tokens to list beside each token. */
-  logprobs: z.int().min(0).max(20).optional(),
-  /** Whether a text prompt gets the tokenizer's bos. */
-  add_special_tokens: z.boolean().default(true),
-});
+export const CompletionBody = z
+  .strictObject({
+    ...sampling,
+    prompt: Prompt,
+    max_tokens: z.int().min(0).default(16),
+    echo: z.boolean().default(false),
+    /** How many of the most probable tokens to list beside each token. */
+    logprobs: z.int().min(0).max(20).optional(),
+    /** Whether a text prompt gets the tokenizer's bos. */
+    add_special_tokens: z.boolean().default(true),
+  })
+  .refine(({ prompt, n }) => promptsOf(prompt).length * n <= maxChoices, {
+    path: ["prompt"],
+    message: `prompts × n may be ${maxChoices} at most; send several requests`,
+  });
 export type CompletionBody = z.output<typeof CompletionBody>;
 
 const textPart = z.looseObject({ type: z.literal("text"), text: z.string() });
@@ -65,19 +81,22 @@ export const ChatBody = z
   .refine((body) => body.logprobs || body.top_logprobs === undefined, { path: ["top_logprobs"], message: "needs logprobs: true" });
 export type ChatBody = z.output<typeof ChatBody>;
 
+/** Longest text and most tokens of one request to the tokenizer: everything else waits for it. */
+const maxTokenized = 2 ** 20;
+
 /** Body of POST /tokenize; `content` and `add_special` are another server's names for the same. */
 export const TokenizeBody = z
   .strictObject({
     model: z.string().optional(),
-    prompt: z.string().optional(),
-    content: z.string().optional(),
+    prompt: z.string().max(maxTokenized).optional(),
+    content: z.string().max(maxTokenized).optional(),
     add_special_tokens: z.boolean().optional(),
     add_special: z.boolean().optional(),
   })
   .refine((body) => body.prompt !== undefined || body.content !== undefined, { path: ["prompt"], message: "required" });
 
 /** Body of POST /detokenize. */
-export const DetokenizeBody = z.strictObject({ model: z.string().optional(), tokens: z.array(tokenId) });
+export const DetokenizeBody = z.strictObject({ model: z.string().optional(), tokens: z.array(tokenId).max(maxTokenized) });
 
 const isEmpty = (value: unknown) => Object.keys(Object(value)).length === 0;
 

@@ -35,7 +35,7 @@ export interface ServerOptions {
 export async function createServer(engine: Engine, { logger, corsOrigin, page = true }: ServerOptions = {}): Promise<FastifyInstance> {
   const app = fastify({
     ...(logger ? { loggerInstance: logger } : {}),
-    bodyLimit: 64 * 1024 * 1024,
+    bodyLimit: 8 * 1024 * 1024,
     forceCloseConnections: true,
     genReqId: ({ headers: { "x-request-id": given } }) =>
       typeof given === "string" && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID(),
