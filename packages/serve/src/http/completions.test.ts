@@ -113,6 +113,34 @@ test("echoes the prompt, streaming too, and scores it without generating", async
   expect(scored.choices[0]?.logprobs?.tokens?.length).toBe(toy.engine.tokenizer.encodePrompt(request.prompt).length);
 });
 
+test("streams the token ids that an answer as a whole has", async () => {
+  const asked = { ...request, prompt: ["the fox", "over"], ...extra({ return_token_ids: true, ignore_eos: true }) };
+  type WithIds = { readonly index: number; readonly prompt_token_ids?: number[]; readonly token_ids?: number[] };
+  const whole = (await toy.client.completions.create(asked)).choices as unknown as WithIds[];
+  const first = new Map<number, WithIds>();
+  const tokens: number[][] = [[], []];
+  for await (const chunk of await toy.client.completions.create({ ...asked, stream: true })) {
+    const choice = chunk.choices[0] as unknown as WithIds;
+    if (!first.has(choice.index)) first.set(choice.index, choice);
+    tokens[choice.index]?.push(...(choice.token_ids ?? []));
+  }
+  expect(whole.map(({ index }) => first.get(index)?.prompt_token_ids)).toEqual(whole.map((choice) => choice.prompt_token_ids));
+  expect(tokens).toEqual(whole.map((choice) => choice.token_ids));
+});
+
+test("scores tokens that are called like members of an object", async () => {
+  const names = ["__proto__", "constructor", "toString"];
+  vi.spyOn(toy.engine.tokenizer, "tokenBytes").mockImplementation((id) => new TextEncoder().encode(names[id] ?? `token ${id}`));
+  const answer = await toy.client.completions.create({ model: "toy", prompt: [5, 0, 1, 2], max_tokens: 0, echo: true, logprobs: 1 });
+  vi.restoreAllMocks();
+  const lists = answer.choices[0]?.logprobs as OpenAI.CompletionChoice.Logprobs;
+  expect(lists.tokens).toEqual(["token 5", ...names]);
+  names.forEach((name, i) => {
+    const entry = Object.entries(lists.top_logprobs?.[i + 1] ?? {}).find(([text]) => text === name);
+    expect(entry?.[1]).toBe(lists.token_logprobs?.[i + 1]);
+  });
+});
+
 test("stops at stop strings", async () => {
   const free = { ...request, max_tokens: 40, ...extra({ ignore_eos: true }) };
   const text = (await toy.client.completions.create(free)).choices[0]?.text as string;

@@ -96,13 +96,9 @@ export async function createCompletion(
         const { index } = choice;
         const lists = listLogprobs(body, tokenizer);
         for await (const event of events) {
-          if (event.type === "prompt-end" && body.echo) {
-            chunk(
-              index,
-              echoText(choice, event.tokenIds),
-              lists.prompt(event),
-              body.return_token_ids ? { prompt_token_ids: event.tokenIds } : {},
-            );
+          if (event.type === "prompt-end" && (body.echo || body.return_token_ids)) {
+            const text = body.echo ? echoText(choice, event.tokenIds) : "";
+            chunk(index, text, lists.prompt(event), body.return_token_ids ? { prompt_token_ids: event.tokenIds } : {});
           } else if (event.type === "token" && (event.text !== "" || body.logprobs !== undefined || body.return_token_ids)) {
             chunk(index, event.text, lists.tokens([event]), body.return_token_ids ? { token_ids: [event.tokenId] } : {});
           } else if (event.type === "generate-end") {
@@ -193,7 +189,10 @@ function mergeLists(a: CompletionLogprobs | null, b: CompletionLogprobs | null):
 
 /** The most probable tokens and the chosen one by their text. Where two tokens read the same, the more probable one stands. */
 function topEntries(tokenizer: Tokenizer, { tokenId, logprob, topLogprobs }: ScoredToken): Record<string, number> {
-  const entries: Record<string, number> = {};
-  for (const entry of [...topLogprobs, { tokenId, logprob }]) entries[tokenText(tokenizer, entry.tokenId)] ??= entry.logprob;
-  return entries;
+  const entries = new Map<string, number>(); // an object has members of its own, such as "constructor"
+  for (const entry of [...topLogprobs, { tokenId, logprob }]) {
+    const text = tokenText(tokenizer, entry.tokenId);
+    if (!entries.has(text)) entries.set(text, entry.logprob);
+  }
+  return Object.fromEntries(entries);
 }
