@@ -126,7 +126,7 @@ export interface ToyEngine {
 }
 
 /** An engine over a toy runner and the toy tokenizer, for tests of everything above the model. */
-export async function createToyEngine(limits: Partial<RunnerLimits> = {}, contextTokens = 256): Promise<ToyEngine> {
+export async function createToyEngine(limits: Partial<RunnerLimits> = {}, contextTokens = 256, id = "toy"): Promise<ToyEngine> {
   const tokenizer = await createToyTokenizer();
   const runner = createToyRunner({ vocabSize: tokenizer.vocabSize, pagesPerSequence: contextTokens / pageTokens, ...limits });
   const engine = assembleEngine({
@@ -134,7 +134,7 @@ export async function createToyEngine(limits: Partial<RunnerLimits> = {}, contex
     tokenizer,
     memory: { weights: 0, mapped: 0, mappedHuge: 0, cache: 0, step: 0 },
     model: {
-      id: "toy",
+      id,
       created: 1_700_000_000,
       vocabSize: tokenizer.vocabSize,
       contextTokens,

@@ -1,6 +1,8 @@
 import type OpenAI from "openai";
 import { expect, test } from "vitest";
-import { extra, toyServer } from "./testing.js";
+import { createToyEngine } from "../testing.js";
+import { createServer } from "./server.js";
+import { errorLogger, extra, toyServer } from "./testing.js";
 
 const toy = toyServer();
 
@@ -25,6 +27,28 @@ test("stops decoding when the client leaves a stream, and when it goes before an
   await toy.untilIdle();
   expect(toy.engine.stats()).toMatchObject({ pagesUsed: 0, slotsUsed: 0 });
   expect(toy.engine.stats().generatedTokens - before).toBeLessThan(400);
+});
+
+test("counts a client that leaves as one, and logs no error", async () => {
+  const { engine } = await createToyEngine();
+  const logger = errorLogger();
+  const server = await createServer(engine, { logger });
+  const address = await server.listen({ port: 0, host: "127.0.0.1" });
+  const controller = new AbortController();
+  const body = JSON.stringify({ prompt: "x", max_tokens: 250, ignore_eos: true });
+  const answer = fetch(`${address}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body,
+    signal: controller.signal,
+  });
+  while (engine.stats().running === 0) await new Promise((resolve) => setImmediate(resolve));
+  controller.abort();
+  await expect(answer).rejects.toThrow();
+  const counted = 'zaya_requests_total{finished_reason="abort",model_name="toy"} 1';
+  while (!(await server.inject("/metrics")).body.includes(counted)) await new Promise((resolve) => setImmediate(resolve));
+  await server.close();
+  expect(logger.errors).toEqual([]);
 });
 
 test("leaves nothing behind after 60 requests of which half are aborted", async () => {

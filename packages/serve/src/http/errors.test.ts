@@ -1,8 +1,10 @@
+import { get, type IncomingMessage } from "node:http";
+import { json } from "node:stream/consumers";
 import OpenAI, { APIError, BadRequestError } from "openai";
 import { expect, test } from "vitest";
 import { createToyEngine } from "../testing.js";
 import { createServer } from "./server.js";
-import { extra, toyServer } from "./testing.js";
+import { errorLogger, extra, toyServer } from "./testing.js";
 
 const toy = toyServer();
 const messages = [{ role: "user" as const, content: "the quick fox" }];
@@ -82,9 +84,27 @@ test("errors reach the client as its own classes", async () => {
   expect((error as BadRequestError).message).toContain("the context is 256 tokens");
 });
 
-test("errors in the middle of a stream are a frame the client raises", async () => {
+test.each([
+  { what: "a bad escape", path: "/v1/models/%E0%A4", status: 400, code: "bad_url" },
+  {
+    what: "headers that are too large",
+    path: "/v1/models",
+    headers: { long: "x".repeat(20_000) },
+    status: 431,
+    code: "hpe_header_overflow",
+  },
+])("answers $what with $status in the shape of all errors", async ({ path, headers = {}, status, code }) => {
+  const { port } = new URL(toy.origin);
+  const response = await new Promise<IncomingMessage>((resolve, reject) => get({ port, path, headers }, resolve).on("error", reject));
+  const { error } = (await json(response)) as { error: Record<string, unknown> };
+  expect(response.statusCode).toBe(status);
+  expect(error).toEqual({ message: expect.any(String), type: "invalid_request_error", param: null, code });
+});
+
+test("errors in the middle of a stream are a frame the client raises, and are logged and counted", async () => {
   const { engine: failing, runner } = await createToyEngine();
-  const other = await createServer(failing);
+  const logger = errorLogger();
+  const other = await createServer(failing, { logger });
   const address = await other.listen({ port: 0, host: "127.0.0.1" });
   const openai = new OpenAI({ baseURL: `${address}/v1`, apiKey: "none", maxRetries: 0 });
   const stream = await openai.completions.create({
@@ -99,5 +119,7 @@ test("errors in the middle of a stream are a frame the client raises", async () 
   })().catch((thrown: unknown) => thrown);
   expect(error).toBeInstanceOf(APIError);
   expect(failing.stats()).toMatchObject({ running: 0, pagesUsed: 0 });
+  expect(logger.errors).toEqual([expect.objectContaining({ message: "the kernel failed" })]);
+  expect((await other.inject("/metrics")).body).toContain('zaya_requests_total{finished_reason="error",model_name="toy"} 1');
   await other.close();
 });

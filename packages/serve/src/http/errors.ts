@@ -1,3 +1,5 @@
+import { STATUS_CODES } from "node:http";
+import type { Socket } from "node:net";
 import { isZayaError } from "@zaya/kernels";
 import type { FastifyError } from "fastify";
 import { hasZodFastifySchemaValidationErrors } from "fastify-type-provider-zod";
@@ -56,6 +58,26 @@ export function errorReply(error: unknown): ErrorReply {
   if (statusCode !== undefined && statusCode < 500)
     return reply(statusCode, message, code.replace(/^FST_ERR_(CTP_)?/, "").toLowerCase() || null);
   return reply(500, message, "internal_error");
+}
+
+/** Whether what was thrown is a fault of this side, to be logged: neither what a client did nor the end of the engine. */
+export function isFault(error: unknown): boolean {
+  return errorReply(error).status === 500;
+}
+
+/** Answers what was no request yet, in the shape of all errors: headers that are too large, or no HTTP. */
+export function answerClientError({ code }: NodeJS.ErrnoException, socket: Socket): void {
+  if (code === "ECONNRESET" || socket.destroyed) return;
+  const [status, message] =
+    code === "HPE_HEADER_OVERFLOW"
+      ? [431, "the headers are too large"]
+      : code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? [408, "the request did not come in time"]
+        : [400, "this is no HTTP request"];
+  const text = JSON.stringify(reply(status, message, code?.toLowerCase() ?? null).body);
+  const headers = `Content-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}\r\nConnection: close`;
+  if (socket.writable) socket.write(`HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n${headers}\r\n\r\n${text}`);
+  socket.destroy();
 }
 
 function reply(status: number, message: string, code: string | null, param: string | null = null): ErrorReply {

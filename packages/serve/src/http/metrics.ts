@@ -2,6 +2,7 @@ import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { Engine } from "../engine.js";
 import type { GenerateEvent } from "../request.js";
 import { pageTokens } from "../runner.js";
+import { isFault } from "./errors.js";
 
 // Bounds in seconds, those of vLLM, so that existing dashboards fit.
 const firstTokenBounds = [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640, 2560];
@@ -113,6 +114,9 @@ export function createMetrics(engine: Engine): Metrics {
           }
           yield event;
         }
+      } catch (error) {
+        if (isFault(error)) ended = "error";
+        throw error;
       } finally {
         count(ended);
       }

@@ -15,6 +15,14 @@ describe("models", () => {
     expect(await toy.client.models.retrieve("toy")).toMatchObject({ id: "toy", object: "model", created: 1_700_000_000 });
   });
 
+  test("gives a model of the hub by its name, escaped or not", async () => {
+    const { engine } = await createToyEngine({}, 256, "Zyphra/ZAYA1-8B");
+    const server = await createServer(engine);
+    for (const url of ["/v1/models/Zyphra/ZAYA1-8B", "/v1/models/Zyphra%2FZAYA1-8B"])
+      expect((await server.inject(url)).json()).toMatchObject({ id: "Zyphra/ZAYA1-8B" });
+    expect((await server.inject("/v1/models/Zyphra")).json()).toMatchObject({ error: { code: "model_not_found" } });
+  });
+
   test("answers 404 model_not_found for another", async () => {
     await expect(toy.client.models.retrieve("gpt-4")).rejects.toThrow(NotFoundError);
     await expect(toy.client.completions.create({ model: "gpt-4", prompt: "x" })).rejects.toMatchObject({

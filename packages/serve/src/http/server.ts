@@ -2,14 +2,14 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import swagger from "@fastify/swagger";
-import { type FastifyBaseLogger, type FastifyInstance, fastify } from "fastify";
+import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from "fastify";
 import { jsonSchemaTransform, serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { Engine } from "../engine.js";
 import { checkModel } from "./answers.js";
 import { createChatCompletion } from "./chat.js";
 import { createCompletion } from "./completions.js";
-import { errorReply, HttpError } from "./errors.js";
+import { answerClientError, errorReply, HttpError, isFault } from "./errors.js";
 import { createMetrics } from "./metrics.js";
 import { pagePolicy, readPage } from "./page.js";
 import { acceptBody, ChatBody, CompletionBody, DetokenizeBody, TokenizeBody } from "./schemas.js";
@@ -33,21 +33,24 @@ export interface ServerOptions {
  * await server.listen({ port: 8000 });
  */
 export async function createServer(engine: Engine, { logger, corsOrigin, page = true }: ServerOptions = {}): Promise<FastifyInstance> {
+  const answerError = (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
+    const { status, headers, body } = errorReply(error);
+    if (isFault(error)) request.log.error(error);
+    return reply.status(status).headers(headers).header("x-request-id", request.id).send(body);
+  };
   const app = fastify({
     ...(logger ? { loggerInstance: logger } : {}),
     bodyLimit: 8 * 1024 * 1024,
     forceCloseConnections: true,
+    frameworkErrors: answerError,
+    clientErrorHandler: answerClientError,
     genReqId: ({ headers: { "x-request-id": given } }) =>
       typeof given === "string" && /^[\w.:-]{1,128}$/.test(given) ? given : randomUUID(),
   }).withTypeProvider<ZodTypeProvider>();
   app.removeContentTypeParser("text/plain");
   app.setValidatorCompiler(validatorCompiler);
   app.setSerializerCompiler(serializerCompiler);
-  app.setErrorHandler((error, request, reply) => {
-    const { status, headers, body } = errorReply(error);
-    if (status >= 500) request.log.error(error);
-    return reply.status(status).headers(headers).send(body);
-  });
+  app.setErrorHandler(answerError);
   app.setNotFoundHandler((request) => {
     throw new HttpError(404, "unknown_url", `no such route: ${request.method} ${request.url.split("?")[0]}`);
   });
@@ -117,8 +120,9 @@ function addRoutes(plain: FastifyInstance, engine: Engine): void {
   const model = { id, object: "model", created, owned_by: "zaya", max_model_len: contextTokens };
 
   app.get("/v1/models", async () => ({ object: "list", data: [model] }));
-  app.get("/v1/models/:id", { schema: { params: z.object({ id: z.string() }) } }, async ({ params }) => {
-    checkModel(engine, params.id);
+  // All that follows: a name such as ORG/MODEL has a slash, which not every client escapes.
+  app.get("/v1/models/*", { schema: { params: z.object({ "*": z.string() }) } }, async ({ params }) => {
+    checkModel(engine, params["*"]);
     return model;
   });
   app.post("/v1/completions", { schema: { body: CompletionBody } }, ({ body }, reply) => createCompletion(engine, metrics, body, reply));

@@ -1,5 +1,6 @@
+import { setMaxListeners } from "node:events";
 import type { FastifyReply } from "fastify";
-import { errorReply } from "./errors.js";
+import { errorReply, HttpError, isFault } from "./errors.js";
 
 /** Time between comments that keep an idle connection open, in milliseconds. */
 const keepAliveInterval = 15_000;
@@ -7,7 +8,7 @@ const keepAliveInterval = 15_000;
 /** A stream of server-sent events: unnamed `data:` frames of one JSON object each, ended by `data: [DONE]`. */
 export interface EventStream {
   send(data: object): void;
-  /** Ends with [DONE], or, where something was thrown, with a frame that carries the error. */
+  /** Ends with [DONE], or, where something was thrown, with a frame that carries the error; faults are logged. */
   end(error?: unknown): void;
 }
 
@@ -27,6 +28,7 @@ export function openEventStream(reply: FastifyReply): EventStream {
     },
     end(error) {
       clearInterval(keepAlive);
+      if (error !== undefined && isFault(error)) reply.log.error(error);
       if (raw.writableEnded || raw.destroyed) return;
       raw.end(error === undefined ? "data: [DONE]\n\n" : `data: ${JSON.stringify(errorReply(error).body)}\n\n`);
     },
@@ -36,8 +38,9 @@ export function openEventStream(reply: FastifyReply): EventStream {
 /** A signal that aborts when the client goes before its answer is complete. */
 export function disconnectSignal(reply: FastifyReply): AbortController {
   const controller = new AbortController();
+  setMaxListeners(0, controller.signal); // one for each answer
   const gone = () => {
-    if (!reply.raw.writableFinished) controller.abort(new Error("the client closed the connection"));
+    if (!reply.raw.writableFinished) controller.abort(new HttpError(499, "client_closed", "the client closed the connection"));
   };
   if (reply.raw.destroyed)
     gone(); // while its body was read

@@ -1,4 +1,4 @@
-import type { FastifyInstance } from "fastify";
+import type { FastifyBaseLogger, FastifyInstance } from "fastify";
 import OpenAI from "openai";
 import { afterAll, beforeAll } from "vitest";
 import type { Engine } from "../engine.js";
@@ -40,6 +40,25 @@ export function toyServer(): ToyServer {
     while (toy.engine.stats().running > 0 || toy.engine.stats().waiting > 0) await new Promise((resolve) => setImmediate(resolve));
   };
   return toy;
+}
+
+/** A logger that keeps the errors it is told. */
+export function errorLogger(): FastifyBaseLogger & { readonly errors: unknown[] } {
+  const nothing = () => {};
+  const errors: unknown[] = [];
+  const error = (given: unknown) => void errors.push(given);
+  const logger = {
+    level: "error",
+    errors,
+    error,
+    fatal: error,
+    warn: nothing,
+    info: nothing,
+    debug: nothing,
+    trace: nothing,
+    silent: nothing,
+  };
+  return Object.assign(logger, { child: () => logger }) as unknown as FastifyBaseLogger & { readonly errors: unknown[] };
 }
 
 /** Parameters beyond OpenAI's, which its client passes on but does not type. */
