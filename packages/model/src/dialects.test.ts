@@ -137,6 +137,16 @@ describe("parseConfig", () => {
       'config.json: rope_parameters.hybrid: rope_type "yarn" is not supported, only "default"',
     ],
     [
+      "flat rotary angles that turn too much",
+      { ...native, rope_parameters: { rope_theta: 1e6, partial_rotary_factor: 2 } },
+      "config.json: rope_parameters.partial_rotary_factor: Too big: expected number to be <=1, received 2",
+    ],
+    [
+      "a base of rotary angles that is no number",
+      { ...native, rope_parameters: { rope_theta: "1e6" } },
+      'config.json: rope_parameters.rope_theta: expected number, received "1e6"',
+    ],
+    [
       "quantised weights",
       { ...native, quantization_config: { quant_method: "fp8" } },
       "config.json: quantization_config: quantised checkpoints are not supported, only F32, BF16 and F16 weights",

@@ -143,6 +143,10 @@ test("refuses a folder that holds a run, other options, and damage", async () =>
   const model = join(out, "latest", "model.safetensors");
   await truncate(model, (await stat(model)).size - 1);
   await expect(collect(resume(out, { steps: 3 }))).rejects.toThrow(/model\.safetensors has \d+ bytes where \d+ were saved/);
+  const run = join(out, "run.json");
+  const { limits: _, ...rest } = JSON.parse(await readFile(run, "utf8")) as { limits: object };
+  await writeFile(run, JSON.stringify(rest));
+  await expect(collect(resume(out))).rejects.toMatchObject({ code: "CHECKPOINT_DAMAGED", message: expect.stringContaining("limits: ") });
 });
 
 test("refuses to go on when the data has changed", async () => {

@@ -1,6 +1,7 @@
 import { mkdir } from "node:fs/promises";
 import { type Device, openDevice, type Store } from "@zaya/kernels";
 import { describe, loadCheckpoint, loadWeights, type ModelConfig, takeLock } from "@zaya/model";
+import { z } from "zod";
 import { findLatest, loadRun, type RunState, saveRun } from "./checkpoint.js";
 import { createClock } from "./clock.js";
 import { fail, type TrainErrorCode } from "./errors.js";
@@ -11,7 +12,7 @@ import { writeFreshWeights } from "./fresh_weights.js";
 import { expertLoad } from "./load.js";
 import { openMetrics } from "./metrics.js";
 import { allocateTrainingState } from "./optimizer.js";
-import { LimitOptions, type ParsedOptions, parseOptions, RunOptions, runOptionsOf, type TrainOptions } from "./options.js";
+import { describeIssues, LimitOptions, type ParsedOptions, parseOptions, RunOptions, runOptionsOf, type TrainOptions } from "./options.js";
 import { type Prepared, prepare } from "./prepare.js";
 import { learningRateAt } from "./schedule.js";
 import { compileStep, type StepSums, type TrainingStep } from "./step.js";
@@ -67,7 +68,7 @@ export async function* resume(out: string, options: ResumeOptions = {}): AsyncGe
 
 /** What run.json says, or null. */
 export async function readRun(out: string): Promise<{ run: RunOptions; limits: LimitOptions } | null> {
-  const json = (await readJson(runPaths(out).run)) as { formatVersion?: unknown; run?: unknown; limits?: unknown } | null;
+  const json = (await readJson(runPaths(out).run)) as { formatVersion?: unknown } | null;
   if (!json) return null;
   if (json.formatVersion !== formatVersion) {
     fail(
@@ -75,7 +76,9 @@ export async function readRun(out: string): Promise<{ run: RunOptions; limits: L
       `${runPaths(out).run} has format version ${String(json.formatVersion)}; this program reads ${formatVersion}`,
     );
   }
-  return { run: RunOptions.parse(json.run), limits: LimitOptions.parse(json.limits) };
+  const saved = z.object({ run: RunOptions, limits: LimitOptions }).safeParse(json);
+  if (!saved.success) fail("CHECKPOINT_DAMAGED", `${runPaths(out).run} is not what was saved: ${describeIssues(saved.error)}`);
+  return saved.data;
 }
 
 /** A run goes on only with the options that decide what it computes. */

@@ -42,11 +42,7 @@ export const fixed = {
 };
 
 /** Rotary angles for each kind of layer, or one entry for all. */
-export const RopeParameters = z.looseObject({
-  hybrid: RopeEntry.nullish(),
-  hybrid_sliding: RopeEntry.nullish(),
-  rope_theta: z.number().nullish(),
-});
+export const RopeParameters = RopeEntry.extend({ hybrid: RopeEntry.nullish(), hybrid_sliding: RopeEntry.nullish() });
 export const RopeScaling = z.union([z.literal(false), RopeEntry], { error: "expected false or an object" });
 
 /** The rotary angles of a layer; only unscaled ones. */

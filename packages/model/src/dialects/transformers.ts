@@ -1,6 +1,6 @@
 import { z } from "zod";
 import type { ZayaConfig } from "../config.js";
-import { count, fixed, RopeEntry, RopeParameters, read, rope, tokenIds, tokens } from "./fields.js";
+import { count, fixed, RopeParameters, read, rope, tokenIds, tokens } from "./fields.js";
 
 const TransformersDialect = z.looseObject({
   vocab_size: count,
@@ -24,7 +24,7 @@ const TransformersDialect = z.looseObject({
 export function fromTransformers(json: unknown): ZayaConfig {
   const raw = read(TransformersDialect, json);
   const { hybrid, hybrid_sliding } = raw.rope_parameters ?? {};
-  const flat = raw.rope_parameters?.rope_theta ? RopeEntry.parse(raw.rope_parameters) : null;
+  const flat = raw.rope_parameters?.rope_theta ? raw.rope_parameters : null;
   return {
     kind: "zaya",
     vocabSize: raw.vocab_size,
