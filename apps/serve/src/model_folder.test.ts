@@ -53,6 +53,24 @@ test("completes with a model of the hub, and again without a network", async () 
   expect(JSON.parse(output.stdout)).toMatchObject({ text: answer.text });
 });
 
+test("goes on with a complete copy whatever the hub answers", async () => {
+  const { dir: copy } = await findModelFolder("org/tiny", {});
+  for (const [status, token, line] of [
+    [401, "", /has no model org\/tiny, or it is private/],
+    [401, "hf_old", /does not accept the token/],
+    [403, "hf_old", /org\/tiny is gated/],
+    [429, "", /answers 429/],
+    [503, "", /answers 503/],
+  ] as const) {
+    vi.stubEnv("HF_TOKEN", token);
+    hub.refusesWith = status;
+    output.stderr = "";
+    expect(await findModelFolder("org/tiny", {})).toEqual({ dir: copy, hubName: "org/tiny" });
+    expect(output.stderr).toMatch(line);
+    expect(output.stderr).toContain("; going on with the copy that is there\n");
+  }
+});
+
 test("asks nobody for a commit that is there", async () => {
   await findModelFolder("org/tiny", {});
   hub.apiCalls.length = 0;

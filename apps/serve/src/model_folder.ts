@@ -51,8 +51,8 @@ export async function findModelFolder(given: string, { revision }: RevisionFlags
   try {
     return { dir: await download(given, options), hubName: given };
   } catch (error) {
-    if (!isZayaError(error) || !["HUB_UNREACHABLE", "MODEL_NOT_FOUND"].includes(error.code)) throw error;
-    if (error.code === "MODEL_NOT_FOUND" || !cached) throw new InputError(`there is no folder ${given}, and ${error.message}`);
+    if (!isZayaError(error) || !["HUB_UNREACHABLE", "HUB_FAILED", "MODEL_GATED", "MODEL_NOT_FOUND"].includes(error.code)) throw error;
+    if (!cached) throw new InputError(`there is no folder ${given}, and ${error.message}`);
     process.stderr.write(`${error.message}; going on with the copy that is there\n`);
     return { dir: cached, hubName: given };
   }

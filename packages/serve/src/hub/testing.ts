@@ -28,6 +28,8 @@ export interface LoopbackHub extends AsyncDisposable {
   /** Files that only these tokens get. */
   gatedFor: string | null;
   privateFor: string | null;
+  /** Status of every answer, in place of what was asked for. */
+  refusesWith: number | null;
   /** Sizes that the list tells instead of the true ones. */
   readonly listedBytes: Map<string, number>;
 }
@@ -51,6 +53,7 @@ export async function openLoopbackHub(model: string, files: Readonly<Record<stri
     };
     const json = (value: unknown) => response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(value));
     if (path.startsWith("/api/")) hub.apiCalls.push(path);
+    if (hub.refusesWith !== null) return refuse(hub.refusesWith, "");
     if (!path.startsWith(`/api/models/${model}/`) && !path.startsWith(`/${model}/resolve/`))
       return refuse(token ? 404 : 401, "RepoNotFound");
     if (hub.privateFor !== null && token !== hub.privateFor) return refuse(token ? 404 : 401, "RepoNotFound");
@@ -104,6 +107,7 @@ export async function openLoopbackHub(model: string, files: Readonly<Record<stri
     faults: new Map(),
     gatedFor: null,
     privateFor: null,
+    refusesWith: null,
     listedBytes: new Map(),
     async [Symbol.asyncDispose]() {
       for (const each of [cdn, server]) {
