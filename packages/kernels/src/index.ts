@@ -18,6 +18,7 @@ export {
 export type { InstructionSet } from "./native.js";
 export type { Attributes, Cost, Operation } from "./operation.js";
 export * as ops from "./ops/index.js";
+export { pageTokens } from "./ops/paged_attention.js";
 export type { MatrixProduct, Operands } from "./products.js";
 export { decodeGraph, encodeGraph } from "./protobuf.js";
 export { mean, median, standardDeviation } from "./statistics.js";

@@ -1,6 +1,6 @@
-import { type DType, maxBytes, type TensorType } from "@zaya/kernels";
+import { type DType, maxBytes, pageTokens, type TensorType } from "@zaya/kernels";
 import type { ModelConfig } from "./config.js";
-import { cacheTensors, pageTokens } from "./graph/inputs.js";
+import { cacheTensors } from "./graph/inputs.js";
 import { storedType } from "./graph/weights.js";
 import { sourcesOf } from "./layout.js";
 import { elements, type ParameterSpec, parameters } from "./parameters.js";

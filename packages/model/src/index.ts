@@ -1,3 +1,4 @@
+export { pageTokens } from "@zaya/kernels";
 export { type Checkpoint, type CheckpointTensor, loadCheckpoint, type StoredPlace } from "./checkpoint.js";
 export type { DenseConfig, ModelConfig, Rope, ZayaConfig } from "./config.js";
 export { configJson } from "./config_json.js";
@@ -9,7 +10,6 @@ export type { ModelErrorCode } from "./errors.js";
 export { formatDescription } from "./format_description.js";
 export { type Compute, type Forward, type ForwardOptions, forward } from "./graph/forward.js";
 export { allocateCache, type GenerationLimits, type GenerationOptions, generationGraph } from "./graph/generation.js";
-export { pageTokens } from "./graph/inputs.js";
 export { buildLoss, type Loss } from "./graph/loss.js";
 export { storedType, type WeightStorage } from "./graph/weights.js";
 export { initialise, initialValues, type NamedTensor } from "./initialise.js";
@@ -30,7 +30,9 @@ export {
   type SaveOptions,
   saveCheckpoint,
   type TokenizerFiles,
+  tokenizerFileNames,
 } from "./save.js";
+export { singleWeights, weightIndex } from "./shards.js";
 export type { ChatMessage, ChatTemplateOptions } from "./tokenizer/chat_template.js";
 export type { DecodeStream } from "./tokenizer/decode.js";
 export { saveTokenizer } from "./tokenizer/files.js";

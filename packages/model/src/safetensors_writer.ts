@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import { expectDiskRoom } from "./disk_room.js";
 import { fail } from "./errors.js";
 import { readExactly, type SafetensorsEntry, safetensorsTypes } from "./safetensors.js";
+import { singleWeights, weightIndex } from "./shards.js";
 
 /**
  * Writes tensors as `model.safetensors`, or, above `shardBytes`, as `model-00001-of-0000n.safetensors` with
@@ -71,7 +72,7 @@ export function shardFiles(
   }
   const number = (n: number): string => String(n).padStart(5, "0");
   return shards.map((tensors, i) => {
-    const name = shards.length === 1 ? "model.safetensors" : `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`;
+    const name = shards.length === 1 ? singleWeights : `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`;
     return { name, tensors, bytes: headerOf(tensors, metadata).length + tensors.reduce((sum, entry) => sum + entryBytes(entry), 0) };
   });
 }
@@ -164,7 +165,7 @@ export async function createSafetensors(
       for (const handle of handles) await handle.sync();
       await closeAll();
       for (const file of files) await rename(partial(file), join(dir, file.name));
-      if (files.length > 1) await writeFileAtomically(join(dir, "model.safetensors.index.json"), indexOf(files));
+      if (files.length > 1) await writeFileAtomically(join(dir, weightIndex), indexOf(files));
       await syncFolder(dir);
     },
     abort,

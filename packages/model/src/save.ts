@@ -102,7 +102,8 @@ export async function readTokenizerFiles(dir: string): Promise<Record<string, Ui
   return files;
 }
 
-const tokenizerFileNames = [
+/** Of a checkpoint's files those that go into every copy of it, beside configuration and weights. */
+export const tokenizerFileNames: readonly string[] = [
   "tokenizer.json",
   "tokenizer_config.json",
   "tokenizer.model",

@@ -21,32 +21,34 @@ export interface Shards {
   close(): Promise<void>;
 }
 
-const single = "model.safetensors";
-const indexFile = "model.safetensors.index.json";
+/** Where all weights are in one file. */
+export const singleWeights = "model.safetensors";
+/** Which file each tensor is in, where there are several. */
+export const weightIndex = "model.safetensors.index.json";
 
 /** @throws CHECKPOINT_INVALID */
 export async function readShardIndex(dir: string): Promise<ShardIndex> {
-  if (await exists(join(dir, single))) return { fileOf: null, files: [single] };
-  const text = await readFile(join(dir, indexFile), "utf8").catch(() =>
-    fail("CHECKPOINT_INVALID", `${dir}: neither ${single} nor ${indexFile} is there`),
+  if (await exists(join(dir, singleWeights))) return { fileOf: null, files: [singleWeights] };
+  const text = await readFile(join(dir, weightIndex), "utf8").catch(() =>
+    fail("CHECKPOINT_INVALID", `${dir}: neither ${singleWeights} nor ${weightIndex} is there`),
   );
   let json: unknown;
   try {
     json = JSON.parse(text);
   } catch (cause) {
-    return fail("CHECKPOINT_INVALID", `${indexFile}: not JSON`, cause);
+    return fail("CHECKPOINT_INVALID", `${weightIndex}: not JSON`, cause);
   }
   const twice = duplicateKey(text);
-  if (twice !== null) fail("CHECKPOINT_INVALID", `${indexFile}: ${twice} is there twice`);
+  if (twice !== null) fail("CHECKPOINT_INVALID", `${weightIndex}: ${twice} is there twice`);
   const map = (json as { weight_map?: unknown } | null)?.weight_map;
   if (typeof map !== "object" || map === null || Array.isArray(map))
-    return fail("CHECKPOINT_INVALID", `${indexFile}: weight_map is missing`);
+    return fail("CHECKPOINT_INVALID", `${weightIndex}: weight_map is missing`);
   const fileOf = new Map<string, string>();
   for (const [name, file] of Object.entries(map)) {
     if (typeof file !== "string" || !/^[^/\\]+\.safetensors$/.test(file)) {
       return fail(
         "CHECKPOINT_INVALID",
-        `${indexFile}: ${name}: expected the name of a .safetensors file in the same folder, received ${JSON.stringify(file)}`,
+        `${weightIndex}: ${name}: expected the name of a .safetensors file in the same folder, received ${JSON.stringify(file)}`,
       );
     }
     fileOf.set(name, file);
@@ -75,14 +77,14 @@ export async function openShards(dir: string, index: ShardIndex): Promise<Shards
         if (index.fileOf && expected !== name) {
           fail(
             "CHECKPOINT_INVALID",
-            expected ? `${tensor.name} is in ${name}, ${indexFile} says ${expected}` : `${name}: ${tensor.name} is not in ${indexFile}`,
+            expected ? `${tensor.name} is in ${name}, ${weightIndex} says ${expected}` : `${name}: ${tensor.name} is not in ${weightIndex}`,
           );
         }
         tensors.set(tensor.name, tensor);
       }
     }
     for (const [name, file] of index.fileOf ?? []) {
-      if (!tensors.has(name)) fail("CHECKPOINT_INVALID", `${file}: ${name} is missing, ${indexFile} names it`);
+      if (!tensors.has(name)) fail("CHECKPOINT_INVALID", `${file}: ${name} is missing, ${weightIndex} names it`);
     }
     const fileFor = (tensor: StoredTensor): SafetensorsFile => files.get(tensor.path) ?? fail("DISPOSED", "the checkpoint is closed");
     const metadata = files.values().next().value?.metadata ?? {};

@@ -68,5 +68,4 @@ export interface EngineMemory {
   readonly step: number;
 }
 
-/** Tokens in one page of the key/value cache: the key block of the attention kernel. */
-export const pageTokens = 32;
+export { pageTokens } from "@zaya/kernels";

@@ -6,8 +6,8 @@ import type { Operation } from "../operation.js";
 import { type Dimension, type DType, plus, type TensorType, tensor } from "../types.js";
 import { expectGroups } from "./attention.js";
 
-/** Tokens of one page, which is the key block of the attention kernels. */
-const pageTokens = 32;
+/** Tokens of one page of a key/value cache, which is the key block of the attention kernels. */
+export const pageTokens = 32;
 
 /**
  * Types of the pages of a key/value cache: keys [P,K,H',32] and values [P,K,32,H'], in an order of their own within a page

@@ -1,9 +1,6 @@
 import { type DType, type Graph, ops, plus, type Size, size, tensor, type Value } from "@zaya/kernels";
 import type { ModelConfig } from "../config.js";
 
-/** Tokens a page of the key/value cache holds; also the block of keys that attention handles at a time. */
-export const pageTokens = 32;
-
 /**
  * The one ragged axis on which every token enters, in training, prefill and decode alike.
  * T tokens of S sequences; sequence s owns the tokens from cuSeqlens[s] to cuSeqlens[s+1].

@@ -1,7 +1,7 @@
 import { readdir, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fail } from "../errors.js";
-import { exists } from "../shards.js";
+import { exists, singleWeights } from "../shards.js";
 
 /** What an interrupted run left in its folder; "all" where only the journal was still to be removed. */
 export type Left = "nothing" | "parts" | "all";
@@ -17,7 +17,7 @@ export async function prepareFolder(out: string, journal: string, dryRun: boolea
   const resumes = await exists(journal);
   const there = files.find((name) => name === "config.json") ?? files.find((name) => /^model.*\.safetensors(\.index\.json)?$/.test(name));
   if (there !== undefined) {
-    if (!resumes || !["config.json", "model.safetensors"].includes(there)) holdsCheckpoint(out, there);
+    if (!resumes || !["config.json", singleWeights].includes(there)) holdsCheckpoint(out, there);
     if (there === "config.json") return "all";
     if (!dryRun) await rename(join(out, there), join(out, `${there}.partial`));
   }

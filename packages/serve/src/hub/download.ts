@@ -2,11 +2,11 @@ import { mkdir, readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ZayaError } from "@zaya/kernels";
-import { expectDiskRoom } from "@zaya/model";
+import { expectDiskRoom, singleWeights, weightIndex } from "@zaya/model";
 import { bytesOf, openModelCache } from "./cache.js";
 import { fetchFile } from "./fetch_file.js";
 import { createHubFetch, findModel, type RemoteFile, type RemoteModel } from "./hub.js";
-import { indexedFiles, sideFiles, singleWeights, weightIndex } from "./model_files.js";
+import { indexedFiles, sideFiles } from "./model_files.js";
 
 export interface DownloadOptions {
   /** Folder of the cache, `hub` of the folder that HF_HOME names. */

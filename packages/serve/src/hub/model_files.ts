@@ -1,16 +1,7 @@
-/** Files beside the weights that are used when they are there. */
-export const sideFiles: readonly string[] = [
-  "config.json",
-  "generation_config.json",
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "chat_template.jinja",
-];
+import { tokenizerFileNames } from "@zaya/model";
 
-export const singleWeights = "model.safetensors";
-export const weightIndex = "model.safetensors.index.json";
+/** Files beside the weights that are downloaded when they are there: all but a SentencePiece model, which only other programs read. */
+export const sideFiles: readonly string[] = ["config.json", ...tokenizerFileNames.filter((name) => name !== "tokenizer.model")];
 
 /** The weight files that an index names, or an empty list where it is none. */
 export function indexedFiles(text: string): string[] {
