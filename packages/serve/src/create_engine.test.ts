@@ -2,7 +2,7 @@ import { cp, mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openDevice } from "@zaya/kernels";
-import { initialise, presets, quantiseCheckpoint, saveCheckpoint, trainTokenizer } from "@zaya/model";
+import { initialise, loadCheckpoint, loadTokenizer, presets, quantiseCheckpoint, saveCheckpoint, trainTokenizer } from "@zaya/model";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createEngine, type EngineOptions } from "./create_engine.js";
 import type { Engine } from "./engine.js";
@@ -94,6 +94,18 @@ test("tells what it loaded and holds no more memory after 60 requests of which h
   expect(device.memory().currentBytes).toBe(before);
 });
 
+test.each([
+  { eos_token_id: 106, expected: [1, 106] },
+  { eos_token_id: [1, 106], expected: [1, 106] },
+  { eos_token_id: null, expected: [1] },
+])("ends at the tokens of generation_config.json too: $eos_token_id", async ({ eos_token_id, expected }) => {
+  const place = join(dir, `eos-${eos_token_id}`);
+  await cp(join(dir, "tiny"), place, { recursive: true });
+  await writeFile(join(place, "generation_config.json"), JSON.stringify({ eos_token_id, temperature: 0.6 }));
+  await using engine = await createEngine(place);
+  expect(engine.model.eosTokenIds).toEqual(expected);
+});
+
 test("takes and gives token ids where the checkpoint has no tokenizer", async () => {
   await cp(join(dir, "tiny"), join(dir, "bare"), { recursive: true });
   await rm(join(dir, "bare", "tokenizer.json"));
@@ -118,6 +130,18 @@ test.each([
     name: "a config that is not JSON",
     break: (path: string) => writeFile(join(path, "config.json"), "{"),
     path: "config",
+    code: "CONFIG_INVALID",
+  },
+  {
+    name: "an end token that is no token",
+    break: (path: string) => writeFile(join(path, "generation_config.json"), '{"eos_token_id": ["</s>"]}'),
+    path: "end",
+    code: "CONFIG_INVALID",
+  },
+  {
+    name: "a generation_config.json that is not JSON",
+    break: (path: string) => writeFile(join(path, "generation_config.json"), "eos"),
+    path: "generation",
     code: "CONFIG_INVALID",
   },
   {
@@ -186,6 +210,17 @@ test("stops reading weights with the signal's reason", async () => {
   };
   await expect(createEngine(join(dir, "tiny"), { onProgress, signal: controller.signal })).rejects.toThrow("enough");
   expect(seen).toHaveLength(1);
+});
+
+test("reads no further weights when the tokenizer is of no use", async () => {
+  await using checkpoint = await loadCheckpoint(join(dir, "tiny"));
+  const tokenizer = { ...(await loadTokenizer(join(dir, "tiny"))), vocabSize: 5000 };
+  const seen: number[] = [];
+  await expect(createEngine({ checkpoint, tokenizer }, { onProgress: (done) => seen.push(done) })).rejects.toMatchObject({
+    code: "CHECKPOINT_INVALID",
+    message: expect.stringContaining("belongs to another model"),
+  });
+  expect(seen.length).toBeLessThan(2); // of 64 tensors
 });
 
 test("holds nothing when memory cannot be measured", async () => {

@@ -10,6 +10,7 @@ import {
   storedType,
   type Tokenizer,
 } from "@zaya/model";
+import { readEndTokens } from "./end_tokens.js";
 import { assembleEngine, type Engine, type ExpectedSpeed } from "./engine.js";
 import { createIdTokenizer } from "./id_tokenizer.js";
 import { type CacheDtype, type ModelRunner, openModelRunner } from "./model_runner.js";
@@ -74,14 +75,17 @@ export async function createEngine(source: string | EngineSource, options: Engin
       signal,
     } = options;
     const { contextTokens, limits } = planLimits(options, config.maxPositions, config.vocabSize);
-    // Native threads read weights while the tokenizer is opened here.
-    const opening = openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads, device, hugePages, onProgress, signal });
+    // Native threads read weights while the tokenizer is opened here; where that fails they need not go on.
+    const failed = new AbortController();
+    const stopped = signal ? AbortSignal.any([signal, failed.signal]) : failed.signal;
+    const opening = openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads, device, hugePages, onProgress, signal: stopped });
     opening.catch(() => {}); // thrown below, when the tokenizer is open
     try {
       const tokenizer = await openTokenizer(source, config);
-      const runner = await opening;
-      const eosTokenIds = config.eosTokenIds.length > 0 ? config.eosTokenIds : tokenizer.eosTokenId === null ? [] : [tokenizer.eosTokenId];
+      const named = [...new Set([...config.eosTokenIds, ...(await readEndTokens(checkpoint.dir))])];
+      const eosTokenIds = named.length > 0 || tokenizer.eosTokenId === null ? named : [tokenizer.eosTokenId];
       const counts = describe(config).parameters;
+      const runner = await opening;
       return assembleEngine({
         runner,
         tokenizer,
@@ -105,6 +109,7 @@ export async function createEngine(source: string | EngineSource, options: Engin
         },
       });
     } catch (error) {
+      failed.abort(error);
       await (await opening.catch(() => null))?.[Symbol.asyncDispose]();
       throw error;
     }

@@ -141,7 +141,7 @@ export async function cachedModel(
   return weights.length > 0 && sizes.every((bytes) => bytes >= 0) ? dir : null;
 }
 
-/** The files of a model that loading it reads, config.json first; of the weights those that its index names. */
+/** The files of a model that are downloaded, config.json first; of the weights those that its index names. */
 async function neededFiles(model: string, { files }: RemoteModel, read: (file: RemoteFile) => Promise<string>): Promise<RemoteFile[]> {
   const index = files.get(weightIndex);
   const weights = files.has(singleWeights) ? [singleWeights] : index ? indexedFiles(await read(index)) : [];
