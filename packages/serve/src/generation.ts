@@ -35,7 +35,8 @@ export function createGeneration(prepared: PreparedRequest, tokenizer: Tokenizer
   };
   const queue = createQueue();
   const matcher = createStopMatcher(request.stop);
-  const decoder = tokenizer.decodeStream({ skipSpecialTokens: request.skipSpecialTokens });
+  const continues = promptIds.some((id) => !tokenizer.specialTokenIds.has(id));
+  const decoder = tokenizer.decodeStream({ skipSpecialTokens: request.skipSpecialTokens, continues });
   const promptScores: (ScoredToken | null)[] = [null];
   let completionTokens = 0;
   let text = "";

@@ -16,6 +16,8 @@ export interface EncodeOptions {
 export interface DecodeOptions {
   /** Leave out special tokens. Default true. */
   readonly skipSpecialTokens?: boolean | undefined;
+  /** Whether a text goes before: some tokenizers drop a space at the start of one (Llama 2), which here is between two words. Default false. */
+  readonly continues?: boolean | undefined;
 }
 
 /** Text to ids and back, the reference library's ids for the same tokenizer.json. */
@@ -99,8 +101,8 @@ export async function loadTokenizer(source: string | TokenizerFiles): Promise<To
   function bytesWithoutSpecials(id: number): Uint8Array {
     return specialTokenIds.has(id) ? nothing : bytesOf(id);
   }
-  function decodeStream({ skipSpecialTokens = true }: DecodeOptions = {}): DecodeStream {
-    return createDecodeStream(skipSpecialTokens ? bytesWithoutSpecials : bytesOf, dropsFirstSpace);
+  function decodeStream({ skipSpecialTokens = true, continues = false }: DecodeOptions = {}): DecodeStream {
+    return createDecodeStream(skipSpecialTokens ? bytesWithoutSpecials : bytesOf, dropsFirstSpace && !continues);
   }
   function withPrefix(body: number[]): number[] {
     const { before } = around;

@@ -146,7 +146,7 @@ function promptTokens(choices: readonly Choice[], usages: readonly Usage[]): num
 
 /** Builds the lists piece by piece; `text_offset` counts the characters before a token in prompt (where echoed) and text. */
 function listLogprobs(body: CompletionBody, tokenizer: Tokenizer) {
-  const decoder = tokenizer.decodeStream({ skipSpecialTokens: body.skip_special_tokens });
+  const decoder = tokenizer.decodeStream({ skipSpecialTokens: body.skip_special_tokens, continues: !body.echo });
   let offset = 0;
 
   function list(scored: readonly { tokenId: number; score: Omit<ScoredToken, "tokenId"> | null }[]): CompletionLogprobs {
