@@ -26,12 +26,13 @@ export function addCompareCommand(program: Command, onExit: (code: number) => vo
     .option("--json", "one JSON object at the end instead of a table", false)
     .addHelpText("after", "\nExample:\n  zaya-serve compare checkpoints/zaya1-8b checkpoints/zaya1-8b-q4 --text held-out.txt")
     .action(async (reference: string, candidate: string, flags: CompareFlags) => {
+      const text = await readText(flags.text); // said now, not after a download
       const controller = new AbortController();
       const stop = () => controller.abort(new StoppedError("stopped"));
       process.once("SIGINT", stop);
       try {
         const [a, b] = [await findModelFolder(reference, {}), await findModelFolder(candidate, {})];
-        await compareFolders(a.dir, b.dir, { ...flags, signal: controller.signal });
+        await compareFolders(a.dir, b.dir, { ...flags, text, signal: controller.signal });
       } finally {
         process.off("SIGINT", stop);
       }
@@ -39,13 +40,12 @@ export function addCompareCommand(program: Command, onExit: (code: number) => vo
     });
 }
 
-/** Compares two folders with progress on stderr, and prints what was found. */
+/** Compares two folders on a text with progress on stderr, and prints what was found. */
 export async function compareFolders(
   reference: string,
   candidate: string,
-  { text: path, tokens: maxTokens, threads, json, signal }: CompareFlags & { readonly signal: AbortSignal },
+  { text, tokens: maxTokens, threads, json, signal }: CompareFlags & { readonly signal: AbortSignal },
 ): Promise<void> {
-  const text = await readText(path);
   const { compareCheckpoints } = await import("@zaya/model");
   const progress = createProgressLine();
   const onProgress = (done: number, total: number) => progress.update(`loading ${formatBytes(done)} of ${formatBytes(total)}`);

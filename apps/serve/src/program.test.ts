@@ -2,6 +2,7 @@ import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { initialise, presets, saveCheckpoint } from "@zaya/model";
@@ -221,7 +222,9 @@ test.each([
   { words: ["quantize", "nowhere", "--to", "q8", "--out", "y"], line: "nowhere" },
   { words: ["quantize", "nowhere", "--to", "q8", "--out", "y", "--evaluate", "no-text"], line: "no-text: no such file" },
   { words: ["quantize", "nowhere", "--to", "q8", "--out", "y", "--evaluate", "/"], line: "/: EISDIR" },
-  { words: ["compare", "nowhere", "x", "--text", "y"], line: "nowhere" },
+  { words: ["quantize", "nowhere", "--to", "q8", "--out", "y", "--calibrate", "no-text"], line: "no-text: no such file" },
+  { words: ["compare", "nowhere", "x", "--text", fileURLToPath(import.meta.url)], line: "nowhere" },
+  { words: ["compare", "nowhere", "x", "--text", "no-text"], line: "no-text: no such file" },
   { words: ["bench", "nowhere"], line: "nowhere" },
   { words: ["bench", "x", "-d", "0,many"], line: "Expected a whole number" },
   { words: ["bench", "x", "-b", "1,1000000"], line: "Expected a whole number from 1 to 1024." },
@@ -237,6 +240,11 @@ test.each([
   expect(await runProgram(words)).toBe(2);
   expect(output.stderr).toContain(line);
   expect(output.stderr).not.toContain("    at ");
+});
+
+test("says that the folder of the result holds a checkpoint before it looks for the model", async () => {
+  expect(await runProgram(["quantize", "nowhere", "--to", "q8", "--out", checkpoint])).toBe(2);
+  expect(output.stderr).toBe(`zaya-serve: ${checkpoint} holds a checkpoint already (config.json); choose another folder\n`);
 });
 
 test("says in one line that there can be no folder where it is to write", async () => {
@@ -277,9 +285,10 @@ test("says which option to change where it cannot listen", async () => {
   await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
   const { port } = other.address() as AddressInfo;
   expect(await runProgram(["serve", checkpoint, "--port", String(port)])).toBe(2);
-  expect(output.stderr).toContain(`zaya-serve: port ${port} of 127.0.0.1 is taken; choose another --port, 0 takes a free one\n`);
+  const line = `zaya-serve: port ${port} of 127.0.0.1 is taken; choose another --port, 0 takes a free one\n`;
+  expect(output.stderr).toBe(line); // and no word of loading
   expect(await runProgram(["serve", checkpoint, "--port", "0", "--host", "192.0.2.1"])).toBe(2);
-  expect(output.stderr).toMatch(/^zaya-serve: cannot listen on --host 192\.0\.2\.1: .*EADDRNOTAVAIL/m);
+  expect(output.stderr.slice(line.length)).toMatch(/^zaya-serve: cannot listen on --host 192\.0\.2\.1: .*EADDRNOTAVAIL/m);
 });
 
 test("refuses a prompt that does not fit, by exit code 2", async () => {

@@ -64,10 +64,13 @@ async function quantize(model: string, flags: QuantizeFlags): Promise<number> {
   if (to !== "q4" && (flags.attention ?? flags.head) !== undefined)
     throw new InputError("--attention and --head choose widths of q4; the others have one for all");
   if (flags.calibrate === undefined && flags.calibrateTokens !== undefined) throw new InputError("--calibrate-tokens needs --calibrate");
-  if (flags.evaluate !== undefined) await readText(flags.evaluate); // said now, not after an hour of work
+  // What is wrong with these is said now, not after a download and an hour of work.
+  const text = flags.evaluate === undefined ? null : await readText(flags.evaluate);
+  if (flags.calibrate !== undefined) await readText(flags.calibrate);
+  const { expectNoCheckpoint, quantiseCheckpoint, readTokenizerFiles } = await import("@zaya/model");
+  await expectNoCheckpoint(out);
   const { dir } = await findModelFolder(model, flags);
-  const { quantiseCheckpoint, readTokenizerFiles } = await import("@zaya/model");
-  if (flags.evaluate !== undefined && !("tokenizer.json" in (await readTokenizerFiles(dir))))
+  if (text !== null && !("tokenizer.json" in (await readTokenizerFiles(dir))))
     throw new InputError(`--evaluate needs a tokenizer.json in ${dir}; put one there, or leave it out`);
   const controller = new AbortController();
   let whole = false;
@@ -98,8 +101,8 @@ async function quantize(model: string, flags: QuantizeFlags): Promise<number> {
       if (json) process.stdout.write(`${JSON.stringify(event)}\n`);
       else tell(event, progress, (performance.now() - begin) / 1000);
     }
-    if (flags.evaluate !== undefined && !dryRun)
-      await compareFolders(dir, out, { text: flags.evaluate, tokens: flags.evaluateTokens, threads, json, signal: controller.signal });
+    if (text !== null && !dryRun)
+      await compareFolders(dir, out, { text, tokens: flags.evaluateTokens, threads, json, signal: controller.signal });
   } finally {
     progress.end();
     process.off("SIGINT", stop);

@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import { createServer as createProbe } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { createServer } from "@zaya/serve/http";
@@ -23,6 +24,7 @@ export interface ServeFlags extends LoadFlags {
 
 /** Serves a checkpoint until SIGINT or SIGTERM; then finishes what runs, at most `drainSeconds` long. A second signal ends at once. */
 export async function serve(model: string, flags: ServeFlags): Promise<number> {
+  await expectFreePort(flags);
   if (!flags.json) process.stderr.write(`loading ${model} …\n`);
   await using engine = await openEngine(model, flags, {
     hugePages: flags.hugePages,
@@ -36,9 +38,9 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
   setFlagsFromString("--semi-space-growth-factor=1");
   const logger = pino({ level: flags.logLevel }, pino.destination(2));
   const server = await createServer(engine, { logger, ...(flags.cors === undefined ? {} : { corsOrigin: flags.cors }) });
-  const address = await server.listen({ host: flags.host, port: flags.port, listenTextResolver: () => "listening" }).catch((error) => {
-    throw new InputError(describeListenError(error, flags));
-  });
+  const address = await server
+    .listen({ host: flags.host, port: flags.port, listenTextResolver: () => "listening" })
+    .catch((error) => refuseToListen(error, flags));
   const url = address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:").replace("//[::1]:", "//localhost:");
   if (flags.json) {
     process.stdout.write(`${JSON.stringify({ event: "listening", url, model: engine.model, memory: engine.stats().memory })}\n`);
@@ -66,11 +68,17 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
   return outcome === "drained" ? exitCodes.done : exitCodes.partial;
 }
 
+/** Listens once and lets go: what stands against it is told now, not when a model is downloaded and loaded. */
+async function expectFreePort(flags: ServeFlags): Promise<void> {
+  await using probe = createProbe();
+  await once(probe.listen(flags.port, flags.host), "listening").catch((error) => refuseToListen(error, flags));
+}
+
 /** Why nothing listens, and which option says otherwise. */
-function describeListenError({ code, message }: NodeJS.ErrnoException, { host, port }: ServeFlags): string {
-  if (code === "EADDRINUSE") return `port ${port} of ${host} is taken; choose another --port, 0 takes a free one`;
-  if (code === "EACCES") return `port ${port} is not allowed to this user; choose a --port from 1024 on`;
-  return `cannot listen on --host ${host}: ${message}; 127.0.0.1 is for this machine alone, 0.0.0.0 for all that reach it`;
+function refuseToListen({ code, message }: NodeJS.ErrnoException, { host, port }: ServeFlags): never {
+  if (code === "EADDRINUSE") throw new InputError(`port ${port} of ${host} is taken; choose another --port, 0 takes a free one`);
+  if (code === "EACCES") throw new InputError(`port ${port} is not allowed to this user; choose a --port from 1024 on`);
+  throw new InputError(`cannot listen on --host ${host}: ${message}; 127.0.0.1 is for this machine alone, 0.0.0.0 for all that reach it`);
 }
 
 function curlLine(url: string): string {

@@ -19,7 +19,7 @@ export { type ParameterKind, type ParameterSpec, parameters } from "./parameters
 export { type PhiloxKey, philox, philoxKey } from "./philox.js";
 export { type PresetName, presets } from "./presets.js";
 export { type CompareEvent, type CompareOptions, type Comparison, compareCheckpoints } from "./quantise/compare.js";
-export { type QuantiseEvent, type QuantiseOptions, quantiseCheckpoint } from "./quantise/quantise.js";
+export { expectNoCheckpoint, type QuantiseEvent, type QuantiseOptions, quantiseCheckpoint } from "./quantise/quantise.js";
 export { openRandomWeights, type RandomWeights } from "./random_weights.js";
 export { type RunKind, type RunTypes, runKinds, runTypes } from "./run_types.js";
 export type { SafetensorsWriter } from "./safetensors_writer.js";

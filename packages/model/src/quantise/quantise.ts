@@ -57,6 +57,15 @@ export type QuantiseEvent =
 /** Tokens of the text that calibration reads. */
 const calibrationTokens = 16384;
 const lockOptions = { code: "CHECKPOINT_LOCKED" satisfies ModelErrorCode, doing: "quantising into this folder" };
+/**
+ * Says, before there is anything to quantise, what {@link quantiseCheckpoint} would say of the folder of its result.
+ *
+ * @throws CHECKPOINT_EXISTS where a checkpoint is there that no interrupted run left
+ */
+export async function expectNoCheckpoint(out: string): Promise<void> {
+  await prepareFolder(out, journalOf(out), true);
+}
+
 const integers = { 4: "int4", 6: "int6", 8: "int8" } as const;
 
 /**
@@ -78,7 +87,7 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
   const tokenizerFiles = await readTokenizerFiles(from);
   const windows = await calibrationWindows(options, tokenizerFiles);
   const totalBytes = [...types.values()].reduce((sum, type) => sum + maxBytes(type), 0);
-  const journalPath = join(out, "quantise.journal");
+  const journalPath = journalOf(out);
   if (!dryRun) await mkdir(out, { recursive: true });
   await using lock = dryRun ? null : await takeLock(join(out, "quantise.lock"), lockOptions);
   const left = await prepareFolder(out, journalPath, dryRun);
@@ -120,6 +129,10 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
     if ((cause as NodeJS.ErrnoException).code !== "ENOSPC") throw cause;
     fail("DISK_FULL", `no space is left on the disk of ${out}; free some and run again: what is there is kept`, cause);
   }
+}
+
+function journalOf(out: string): string {
+  return join(out, "quantise.journal");
 }
 
 interface Writing {
