@@ -45,7 +45,7 @@ export function Composer({ placeholder, generation, onSend, actions }: ComposerP
   );
 }
 
-/** Small buttons, out of reach while an answer is coming. */
+/** Small buttons, out of reach while an answer is coming, and beside them whether it was cut off. */
 export function Actions({ actions, generation }: { readonly actions: readonly Action[]; readonly generation: Generation }) {
   return (
     <div class="actions">
@@ -54,6 +54,11 @@ export function Actions({ actions, generation }: { readonly actions: readonly Ac
           {label}
         </button>
       ))}
+      {generation.cutOff && (
+        <small class="hint" role="status">
+          cut off at max tokens
+        </small>
+      )}
     </div>
   );
 }

@@ -14,6 +14,8 @@ export interface Generation {
   readonly running: boolean;
   readonly speed: Speed | null;
   readonly error: string | null;
+  /** Whether the last answer ended for want of tokens. */
+  readonly cutOff: boolean;
   /** Streams an answer, calling `onText` with each piece; resolves when it is complete, stopped or failed. */
   start(prompt: Prompt, settings: Settings, onText: (text: string) => void): Promise<void>;
   stop(): void;
@@ -25,12 +27,14 @@ export function useGeneration(model: Model): Generation {
   const [running, setRunning] = useState(false);
   const [speed, setSpeed] = useState<Speed | null>(null);
   const [error, setError] = useState<string | null>(null);
+  const [cutOff, setCutOff] = useState(false);
 
   async function start(prompt: Prompt, settings: Settings, onText: (text: string) => void): Promise<void> {
     const current = new AbortController();
     controller.current = current;
     setRunning(true);
     setError(null);
+    setCutOff(false);
     setSpeed(null);
     const begin = performance.now();
     let first = begin;
@@ -55,6 +59,7 @@ export function useGeneration(model: Model): Generation {
         if (tokens === 0 && piece.tokens > 0) first = performance.now();
         tokens += piece.tokens;
         text += piece.text;
+        if (piece.finishReason === "length") setCutOff(true);
         frame ||= requestAnimationFrame(show);
       }
     } catch (thrown) {
@@ -65,5 +70,5 @@ export function useGeneration(model: Model): Generation {
       setRunning(false);
     }
   }
-  return { running, speed, error, start, stop: () => controller.current?.abort() };
+  return { running, speed, error, cutOff, start, stop: () => controller.current?.abort() };
 }
