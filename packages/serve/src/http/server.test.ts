@@ -20,7 +20,8 @@ describe("models", () => {
     const server = await createServer(engine);
     for (const url of ["/v1/models/Zyphra/ZAYA1-8B", "/v1/models/Zyphra%2FZAYA1-8B"])
       expect((await server.inject(url)).json()).toMatchObject({ id: "Zyphra/ZAYA1-8B" });
-    expect((await server.inject("/v1/models/Zyphra")).json()).toMatchObject({ error: { code: "model_not_found" } });
+    for (const url of ["/v1/models/Zyphra", `/v1/models/${"x".repeat(500)}`])
+      expect((await server.inject(url)).json()).toMatchObject({ error: { code: "model_not_found" } });
   });
 
   test("answers 404 model_not_found for another", async () => {
