@@ -8,6 +8,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "cpu/attention_tile.h"
@@ -35,10 +36,6 @@ template <class Byte> inline auto* block_steps(Byte* block, int64_t head) {
   return reinterpret_cast<std::conditional_t<std::is_const_v<Byte>, const float, float>*>(block + block_keys * head);
 }
 
-inline void prefetch_steps(const float* steps, int64_t ahead) {
-  for (int line = 0; line < 2; line++) __builtin_prefetch(reinterpret_cast<const char*>(steps) + ahead + 64 * line, 0, 2);
-}
-
 template <class T> inline T largest(const Lanes<T>& a, const Lanes<T>& b) {
   const Lanes<T> v = larger(a, b);
   auto eight = larger(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
@@ -47,20 +44,22 @@ template <class T> inline T largest(const Lanes<T>& a, const Lanes<T>& b) {
   return four[0] > four[1] ? four[0] : four[1];
 }
 
-// One row as step · int8. A row that is not finite becomes zeros with an infinite step, so that its products are NaN.
+// How one row becomes step · int8. A row that is not finite becomes zeros with an infinite step, so that its products are NaN.
 struct Quantised {
   float step, inverse;
 
   Quantised(const float* x, int64_t n) {
-    float largest = 0, sum = 0;
-    for (int64_t i = 0; i < n; i++) {
-      largest = std::max(largest, std::abs(x[i]));
-      sum += x[i];
-    }
-    step = std::isfinite(sum) ? largest / 127 : std::numeric_limits<float>::infinity();
-    inverse = step > 0 ? 1 / step : 0;
+    const float largest = largest_magnitude(x, n);
+    step = std::isfinite(largest) ? largest / 127 : std::numeric_limits<float>::infinity();
+    inverse = step > 0 && std::isfinite(1 / step) ? 1 / step : 0;
   }
-  int8_t of(float x) const { return inverse == 0 ? 0 : static_cast<int8_t>(__builtin_rintf(std::clamp(x * inverse, -127.0f, 127.0f))); }
+  // fn(i, integers) for every 16 numbers of the row.
+  template <class F> void each(const float* x, int64_t n, F&& fn) const {
+    for (int64_t i = 0; i < n; i += lanes) {
+      if (inverse == 0) fn(i, LanesOf<float>::mask{});
+      else fn(i, nearest((n - i >= lanes ? load(x + i) : load_first(x + i, n - i)) * inverse));
+    }
+  }
 };
 
 template <class P> struct UnitsOf {
@@ -90,13 +89,15 @@ template <class P> struct Queries {
       round_row(x, head, reinterpret_cast<bfloat16*>(to));
     } else if constexpr (std::is_same_v<P, int8_t>) {
       const Quantised quantised(x, head);
+      LanesOf<float>::mask total = {};
+      quantised.each(x, head, [&](int64_t h, auto integers) {
+        typedef int8_t Bytes __attribute__((vector_size(16)));
+        const Bytes bytes = __builtin_convertvector(integers, Bytes);
+        std::memcpy(reinterpret_cast<int8_t*>(to) + h, &bytes, static_cast<size_t>(std::min<int64_t>(lanes, head - h)));
+        total += integers;
+      });
       step[row] = quantised.step;
-      sum[row] = 0;
-      for (int64_t h = 0; h < head; h++) {
-        const int8_t number = quantised.of(x[h]);
-        to[h / unit].of[h % unit] = static_cast<uint8_t>(number);
-        sum[row] += number;
-      }
+      sum[row] = fold(total, std::plus{});
     } else {
       std::copy_n(x, head, to);
     }
@@ -114,7 +115,6 @@ inline void score_keys(const Queries<P>& queries, int64_t row, int64_t rows, int
                                            reinterpret_cast<Sum*>(scores), block_keys, depth, nullptr, ahead});
   if constexpr (std::is_same_v<P, int8_t>) {
     const float* steps = block_steps(keys, head);
-    prefetch_steps(steps, ahead);
     for (int64_t r = 0; r < rows; r++)
       for (int64_t i = 0; i < block_keys; i += lanes) {
         LanesOf<float>::mask sum;
@@ -190,17 +190,13 @@ inline void add_values(int64_t rows, int64_t head, const T* weights, const T* st
     multiply<Start::scaled>(rows, head, Product<T, Unit>{units + first, block_keys, 1, seen, head, o, head, depth, rescale, ahead});
   } else {
     int32_t* sums = reinterpret_cast<int32_t*>(scratch);
-    prefetch_steps(block_steps(values, head), ahead);
     multiply<Start::zero>(rows, head,
                           Product<int32_t, Unit>{units, block_keys, 1, reinterpret_cast<const Unit*>(values), head, sums, head, block_keys / 4, nullptr, ahead});
     for (int64_t r = 0; r < rows; r++) {
       const T factor = rescale[r], step = steps[r];
       T* __restrict to = o + r * head;
       const int32_t* __restrict sum = sums + r * head;
-      if (factor == 1)  // as it is unless the maximum grew
-        for (int64_t h = 0; h < head; h++) to[h] += static_cast<T>(sum[h]) * step;
-      else
-        for (int64_t h = 0; h < head; h++) to[h] = to[h] * factor + static_cast<T>(sum[h]) * step;
+      for (int64_t h = 0; h < head; h++) to[h] = to[h] * factor + static_cast<T>(sum[h]) * step;
     }
   }
 }

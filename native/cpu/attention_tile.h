@@ -82,7 +82,7 @@ template <> inline Lanes<float> softmax_exponential<float>(Lanes<float> lanes_x)
   return std::bit_cast<Lanes<float>>(_mm512_maskz_scalef_ps(kept, p, n));
 }
 
-// sum + a · b for 16 columns. Integer sums pass through as bits.
+// sum + a · b for 16 columns. Sums of integers pass through as bits; in assembly, as GCC 12 copies the sums of the intrinsics.
 inline __m512 add_product(__m512 sum, const float* a, __m512 b) { return _mm512_fmadd_ps(_mm512_set1_ps(*a), b, sum); }
 inline __m512i broadcast(const void* unit) {
   int32_t bits;
@@ -90,23 +90,26 @@ inline __m512i broadcast(const void* unit) {
   return _mm512_set1_epi32(bits);
 }
 inline __m512 add_product(__m512 sum, const Pair* a, __m512 b) {
-  return _mm512_dpbf16_ps(sum, std::bit_cast<__m512bh>(b), std::bit_cast<__m512bh>(broadcast(a)));
+  asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(b), "m"(*a));
+  return sum;
 }
 inline __m512 add_product(__m512 sum, const KeyQuad* a, __m512 b) {
-  return _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), _mm512_castps_si512(b), broadcast(a)));
+  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(b), "m"(*a));
+  return sum;
 }
 inline __m512 add_product(__m512 sum, const ValueQuad* a, __m512 b) {
-  return _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), broadcast(a), _mm512_castps_si512(b)));
+  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(broadcast(a)), "v"(b));
+  return sum;
 }
 
-// rows × 32 columns in registers (vectors = 2), or rows × up to 16 under a mask (vectors = 1).
+// rows × 16 · vectors columns in registers, or rows × up to 16 under a mask (vectors = 1).
 template <int rows, int vectors, Start start, class C, class Unit>
 __attribute__((always_inline)) inline void register_tile(const Product<C, Unit>& p, int64_t row, int64_t column, __mmask16 mask) {
   __m512 sum[rows][vectors];
   C* c = p.c + row * p.c_row + column;
 #pragma GCC unroll 12
   for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
+#pragma GCC unroll 8
     for (int j = 0; j < vectors; j++) {
       if constexpr (start == Start::zero) {
         sum[i][j] = _mm512_setzero_ps();
@@ -124,25 +127,23 @@ __attribute__((always_inline)) inline void register_tile(const Product<C, Unit>&
   const Unit* b = p.b + column;
 #pragma GCC unroll 1  // depths are constants where keys are summed: unrolled whole, the pointers no longer fit the registers
   for (int64_t k = 0; k < p.depth; k++) {
-    const __m512 b0 = vectors == 1 ? _mm512_maskz_loadu_ps(mask, b) : _mm512_loadu_ps(b);
-    const __m512 b1 = vectors == 1 ? b0 : _mm512_loadu_ps(b + 16);
-    if constexpr (vectors == 2) {
-      _mm_prefetch(reinterpret_cast<const char*>(b) + ahead, _MM_HINT_T1);
-      _mm_prefetch(reinterpret_cast<const char*>(b) + ahead + 64, _MM_HINT_T1);
+    __m512 part[vectors];
+#pragma GCC unroll 8
+    for (int j = 0; j < vectors; j++) {
+      part[j] = vectors == 1 ? _mm512_maskz_loadu_ps(mask, b) : _mm512_loadu_ps(b + 16 * j);
+      if constexpr (vectors > 1) _mm_prefetch(reinterpret_cast<const char*>(b + 16 * j) + ahead, _MM_HINT_T1);
     }
 #pragma GCC unroll 12
-    for (int i = 0; i < rows; i++) {
-      const Unit* unit = a[i / 3] + (i % 3) * stride;
-      sum[i][0] = add_product(sum[i][0], unit, b0);
-      if constexpr (vectors == 2) sum[i][1] = add_product(sum[i][1], unit, b1);
-    }
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+      for (int j = 0; j < vectors; j++) sum[i][j] = add_product(sum[i][j], a[i / 3] + (i % 3) * stride, part[j]);
 #pragma GCC unroll 4
     for (int i = 0; i < bases; i++) a[i] += step;
     b += b_row;
   }
 #pragma GCC unroll 12
   for (int i = 0; i < rows; i++)
-#pragma GCC unroll 2
+#pragma GCC unroll 8
     for (int j = 0; j < vectors; j++) {
       if constexpr (vectors == 1)
         _mm512_mask_storeu_ps(c + i * p.c_row, mask, sum[i][j]);
@@ -151,8 +152,13 @@ __attribute__((always_inline)) inline void register_tile(const Product<C, Unit>&
     }
 }
 
+// Columns that one or two rows take at once: B of a few rows comes from memory, and is read in the order in which it lies.
+constexpr int64_t long_row = 128;
+
 template <int rows, Start start, class C, class Unit> inline void strip(const Product<C, Unit>& p, int64_t row, int64_t columns) {
   int64_t column = 0;
+  if constexpr (rows <= 2)
+    for (; column + long_row <= columns; column += long_row) register_tile<rows, long_row / 16, start>(p, row, column, 0xffff);
   for (; column + 32 <= columns; column += 32) register_tile<rows, 2, start>(p, row, column, 0xffff);
   for (; column < columns; column += 16) {
     int64_t left = columns - column;
@@ -165,8 +171,10 @@ template <Start start, class C, class Unit>
 inline void multiply(int64_t rows, int64_t columns, const Product<C, Unit>& p) {
   int64_t row = 0;
   for (; row + 12 <= rows; row += 12) strip<12, start>(p, row, columns);
-  for (; row + 8 <= rows; row += 8) strip<8, start>(p, row, columns);
-  for (; row + 4 <= rows; row += 4) strip<4, start>(p, row, columns);
+  if (columns < long_row) {
+    for (; row + 8 <= rows; row += 8) strip<8, start>(p, row, columns);
+    for (; row + 4 <= rows; row += 4) strip<4, start>(p, row, columns);
+  }
   for (; row + 2 <= rows; row += 2) strip<2, start>(p, row, columns);
   for (; row < rows; row++) strip<1, start>(p, row, columns);
 }

@@ -110,6 +110,28 @@ template <class V> inline V smaller(V a, V b) {
   return by_registers([](auto x, auto y) { return x < y ? x : y; }, a, b);
 }
 
+// Nearest integers, ties to even, for |x| below 2^22. A NaN gives some integer.
+inline LanesOf<float>::mask nearest(Lanes<float> x) {
+  const Lanes<float> magic = splat<float>(12582912.0f);  // 1.5 * 2^23
+  return std::bit_cast<LanesOf<float>::mask>(x + magic) - 0x4b400000;
+}
+
+// The lanes folded to one by f.
+template <class F> inline int32_t fold(LanesOf<float>::mask v, F&& f) {
+  const auto eight = f(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7), __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15));
+  auto four = f(__builtin_shufflevector(eight, eight, 0, 1, 2, 3), __builtin_shufflevector(eight, eight, 4, 5, 6, 7));
+  four = f(four, __builtin_shufflevector(four, four, 2, 3, 0, 1));
+  return f(four, __builtin_shufflevector(four, four, 1, 0, 3, 2))[0];
+}
+
+// max |x| over n; NaN where one is among them.
+inline float largest_magnitude(const float* x, int64_t n) {
+  LanesOf<float>::mask most = {};
+  for (int64_t i = 0; i < n; i += lanes)
+    most = larger(most, std::bit_cast<LanesOf<float>::mask>(n - i >= lanes ? load<float>(x + i) : load_first<float>(x + i, n - i)) & 0x7fffffff);
+  return std::bit_cast<float>(fold(most, [](auto a, auto b) { return larger(a, b); }));
+}
+
 // exp for 16 lanes. float: Cephes-style, 2^n times a degree-6 polynomial, error below 2 ulp, 0 below -87.3 (so exp(-inf)
 // is 0) and inf above 88.7. double: libm.
 template <class V> inline V exponential_of_register(V x) {

@@ -45,28 +45,33 @@ template <class T, class P = T> struct Tile {
   Queries<P> q;  // [rows], times scale
   T* o;          // [rows][H]
   T* lane_sum;   // [rows][16]
-  T* maximum;    // [rows]
+  T* maximum;    // [rows], and room for a vector from any row on
   T* scores;     // [12][32]
+  T* rescale;    // [16] what a row's sums before the block are multiplied by
+  T* steps;      // [16] the step of a row's weights
   T* scratch;    // [16][H]
   Partial<T> span, total;
   int64_t rows = 0, first_position = 0;
 
   static size_t bytes(const TileShape& shape) {
     int64_t rows = (shape.rows() + 15) / 16 * 16;
-    return align64(sizeof(T) * (static_cast<size_t>(rows * (2 * shape.head + lanes + 3) + group_rows * block_keys + lanes * shape.head) +
+    return align64(sizeof(T) * (static_cast<size_t>(rows * (2 * shape.head + lanes + 3) + group_rows * block_keys + (3 + shape.head) * lanes) +
                                 2 * Partial<T>::elements(rows, shape.head)));
   }
+  Tile() = default;
   Tile(uint8_t* memory, const TileShape& shape) {
     int64_t capacity = (shape.rows() + 15) / 16 * 16, head = shape.head;
     scores = reinterpret_cast<T*>(memory);
-    scratch = scores + group_rows * block_keys;
+    rescale = scores + group_rows * block_keys;
+    steps = rescale + lanes;
+    scratch = steps + lanes;
     T* queries = scratch + lanes * head;
     o = queries + capacity * head;
     lane_sum = o + capacity * head;
     maximum = lane_sum + capacity * lanes;
-    T* steps = maximum + capacity;
-    q = {reinterpret_cast<decltype(q.rows)>(queries), reinterpret_cast<float*>(steps), reinterpret_cast<int32_t*>(steps + capacity)};
-    span = Partial<T>::at(steps + 2 * capacity, capacity, head);
+    T* query_steps = maximum + capacity + lanes;
+    q = {reinterpret_cast<decltype(q.rows)>(queries), reinterpret_cast<float*>(query_steps), reinterpret_cast<int32_t*>(query_steps + capacity)};
+    span = Partial<T>::at(query_steps + 2 * capacity, capacity, head);
     total = Partial<T>::at(span.sum + capacity, capacity, head);
     span.o = o;  // the span's outputs are where they were made
   }
@@ -85,70 +90,86 @@ template <class T> inline void keep_range(Lanes<T>& low, Lanes<T>& high, int64_t
   high = by_registers(kept, high, index + lanes);
 }
 
-// Adds keys [32·block, 32·block + 32) to every row of the tile that sees some of them. The block after it lies `ahead` bytes further, keys and values alike.
-template <class T, class P> inline void attend_block(Tile<T, P>& tile, const TileShape& shape, int64_t block, const P* keys, const P* values, int64_t ahead) {
-  const int64_t head = shape.head, start = block * block_keys;
-  const int64_t last_position = tile.first_position + (tile.rows - 1) / shape.group;
-  const bool whole = start + block_keys - 1 <= tile.first_position && shape.first_key(last_position) <= start;
-  for (int64_t row0 = 0; row0 < tile.rows; row0 += group_rows) {
-    const int64_t rows = std::min(group_rows, tile.rows - row0);
-    int64_t begin[group_rows], end[group_rows];
-    bool any = whole;
-    std::fill_n(begin, rows, 0);
-    std::fill_n(end, rows, block_keys);
-    for (int64_t r = 0; !whole && r < rows; r++) {
-      const int64_t position = tile.first_position + (row0 + r) / shape.group;
-      begin[r] = std::max<int64_t>(0, shape.first_key(position) - start);
-      end[r] = std::min(block_keys, position + 1 - start);
-      any |= begin[r] < end[r];
-    }
-    if (!any) continue;
-    score_keys(tile.q, row0, rows, head, keys, tile.scores, ahead);
-
-    Lanes<T> change = splat<T>(0);  // old maximum − new maximum of each row
-    for (int64_t r = 0; r < rows; r++) {
-      if (begin[r] >= end[r]) continue;
-      T* s = tile.scores + r * block_keys;
-      Lanes<T> low = load(s), high = load(s + lanes);
-      if (begin[r] > 0 || end[r] < block_keys) {
-        keep_range(low, high, begin[r], end[r], -std::numeric_limits<T>::infinity());
-        store(s, low);
-        store(s + lanes, high);
-      }
-      T& maximum = tile.maximum[row0 + r];
-      const T best = largest<T>(low, high);
-      const T next = best > maximum ? best : maximum;
-      change[r] = maximum - next;
-      maximum = next;
-    }
-    T rescale[lanes], steps[group_rows];
-    store(rescale, softmax_exponential<T>(change));
-    for (int64_t r = 0; r < rows; r++) {
-      if (begin[r] >= end[r]) continue;
-      T* s = tile.scores + r * block_keys;
-      T* lane_sum = tile.lane_sum + (row0 + r) * lanes;
-      const Lanes<T> maximum = splat(tile.maximum[row0 + r]);
-      const Lanes<T> low = softmax_exponential<T>(load(s) - maximum), high = softmax_exponential<T>(load(s + lanes) - maximum);
-      store(lane_sum, load(lane_sum) * rescale[r] + (low + high));
-      steps[r] = pack_weights(low, high, values, head, s);
-    }
-    // Rows that see the same keys of this block go together; usually that is all of them.
-    for (int64_t r = 0; r < rows;) {
-      int64_t next = r + 1;
-      while (next < rows && begin[next] == begin[r] && end[next] == end[r]) next++;
-      if (begin[r] < end[r])
-        add_values(next - r, head, tile.scores + r * block_keys, steps + r, values, begin[r], end[r], tile.o + (row0 + r) * head, rescale + r,
-                   tile.scratch, ahead);
-      r = next;
-    }
-    ahead = 0;
-  }
-}
-
 struct Range {
   int64_t begin, end;
   int64_t count() const { return end - begin; }
 };
+
+// A block of keys that is added to a tile.
+template <class T, class P> struct Step {
+  Tile<T, P>* tile;
+  int64_t block;
+  const P *keys, *values;
+};
+
+// Adds one block of keys to every row that sees some of them, in tiles of the same tokens and several kv heads. Every part of the work is done for all tiles
+// before the next, so that others go on while one row waits for what it needs. Keys and values are read in the order of the steps, `ahead` bytes ahead.
+template <class T, class P> inline void attend(const Step<T, P>* steps, int64_t count, const TileShape& shape, int64_t ahead) {
+  const int64_t head = shape.head, all_rows = steps[0].tile->rows, first_position = steps[0].tile->first_position, start = steps[0].block * block_keys;
+  const int64_t last_position = first_position + (all_rows - 1) / shape.group;
+  const bool whole = start + block_keys - 1 <= first_position && shape.first_key(last_position) <= start;
+  for (int64_t row0 = 0; row0 < all_rows; row0 += group_rows, ahead = 0) {
+    const int64_t rows = std::min(group_rows, all_rows - row0);
+    Range seen[group_rows];  // the keys of the block that a row sees
+    bool any = whole;
+    std::fill_n(seen, rows, Range{0, block_keys});
+    for (int64_t r = 0; !whole && r < rows; r++) {
+      const int64_t position = first_position + (row0 + r) / shape.group;
+      seen[r] = {std::max<int64_t>(0, shape.first_key(position) - start), std::min(block_keys, position + 1 - start)};
+      any |= seen[r].count() > 0;
+    }
+    if (!any) continue;
+    for (int64_t i = 0; i < count; i++) {
+      const Step<T, P>& step = steps[i];
+      if constexpr (sizeof(P) == 1)  // the steps of values are wanted before the values
+        for (int line = 0; line < 2; line++) __builtin_prefetch(block_steps(step.values, head) + line * lanes);
+      score_keys(step.tile->q, row0, rows, head, step.keys, step.tile->scores, ahead);
+    }
+    for (int64_t i = 0; i < count; i++) {
+      const Tile<T, P>& tile = *steps[i].tile;
+      T best[lanes];
+      std::fill_n(best, lanes, -std::numeric_limits<T>::infinity());
+      for (int64_t r = 0; r < rows; r++) {
+        if (seen[r].count() <= 0) continue;
+        T* s = tile.scores + r * block_keys;
+        Lanes<T> low = load(s), high = load(s + lanes);
+        if (seen[r].count() < block_keys) {
+          keep_range(low, high, seen[r].begin, seen[r].end, -std::numeric_limits<T>::infinity());
+          store(s, low);
+          store(s + lanes, high);
+        }
+        best[r] = largest<T>(low, high);
+      }
+      T* maximum = tile.maximum + row0;
+      const Lanes<T> before = load(maximum), now = larger(load(best), before);
+      store(maximum, now);
+      store(tile.rescale, softmax_exponential<T>(before - now));
+    }
+    for (int64_t i = 0; i < count; i++) {
+      const Tile<T, P>& tile = *steps[i].tile;
+      for (int64_t r = 0; r < rows; r++) {
+        if (seen[r].count() <= 0) continue;
+        T* s = tile.scores + r * block_keys;
+        T* lane_sum = tile.lane_sum + (row0 + r) * lanes;
+        const Lanes<T> maximum = splat(tile.maximum[row0 + r]);
+        const Lanes<T> low = softmax_exponential<T>(load(s) - maximum), high = softmax_exponential<T>(load(s + lanes) - maximum);
+        store(lane_sum, load(lane_sum) * tile.rescale[r] + (low + high));
+        tile.steps[r] = pack_weights(low, high, steps[i].values, head, s);
+      }
+    }
+    // Rows that see the same keys go together; usually that is all of them.
+    for (int64_t i = 0; i < count; i++)
+      for (int64_t r = 0; r < rows;) {
+        const Tile<T, P>& tile = *steps[i].tile;
+        int64_t next = r + 1;
+        while (next < rows && seen[next].begin == seen[r].begin && seen[next].end == seen[r].end) next++;
+        if (seen[r].count() > 0)
+          add_values(next - r, head, tile.scores + r * block_keys, tile.steps + r, steps[i].values, seen[r].begin, seen[r].end, tile.o + (row0 + r) * head,
+                     tile.rescale + r, tile.scratch, ahead);
+        r = next;
+      }
+  }
+}
 
 // The blocks of a span that some of `tokens` tokens sees, the first of which has the position given.
 inline Range blocks_of(const TileShape& shape, int64_t span, int64_t position, int64_t tokens) {
@@ -174,7 +195,10 @@ template <class T, class P, class Keys, class Values>
 inline void attend_span(Tile<T, P>& tile, const TileShape& shape, int64_t span, const Keys& keys, const Values& values) {
   start_span(tile, shape);
   const Range blocks = blocks_of(shape, span, tile.first_position, tile.rows / shape.group);
-  for (int64_t block = blocks.begin; block < blocks.end; block++) attend_block<T, P>(tile, shape, block, keys(block), values(block), 0);
+  for (int64_t block = blocks.begin; block < blocks.end; block++) {
+    const Step<T, P> step{&tile, block, keys(block), values(block)};
+    attend(&step, 1, shape, 0);
+  }
   finish_span(tile);
 }
 
@@ -185,21 +209,28 @@ template <class T, class P> inline void merge(Tile<T, P>& tile, const TileShape&
   const int64_t head = shape.head;
   const T none = -std::numeric_limits<T>::infinity();
   Partial<T>& total = tile.total;
-  for (int64_t r = 0; r < tile.rows; r++) {
-    if (next.maximum[r] == none && next.sum[r] == 0) continue;
-    T* to = total.o + r * head;
-    const T* from = next.o + r * head;
-    if (total.maximum[r] == none) {
-      std::copy_n(from, head, to);
-      total.maximum[r] = next.maximum[r];
-      total.sum[r] = next.sum[r];
-      continue;
+  for (int64_t row0 = 0; row0 < tile.rows; row0 += lanes) {
+    const int64_t rows = std::min<int64_t>(lanes, tile.rows - row0);
+    const Lanes<T> before = load(total.maximum + row0), other = load_first(next.maximum + row0, rows), maximum = larger(other, before);
+    T old_factor[lanes], new_factor[lanes], highest[lanes];
+    store(highest, maximum);
+    store(old_factor, exponential(before - maximum));
+    store(new_factor, exponential(other - maximum));
+    for (int64_t i = 0; i < rows; i++) {
+      const int64_t r = row0 + i;
+      if (next.maximum[r] == none && next.sum[r] == 0) continue;
+      T* to = total.o + r * head;
+      const T* from = next.o + r * head;
+      if (total.maximum[r] == none) {
+        std::copy_n(from, head, to);
+        total.maximum[r] = next.maximum[r];
+        total.sum[r] = next.sum[r];
+        continue;
+      }
+      for (int64_t h = 0; h < head; h++) to[h] = to[h] * old_factor[i] + from[h] * new_factor[i];
+      total.sum[r] = total.sum[r] * old_factor[i] + next.sum[r] * new_factor[i];
+      total.maximum[r] = highest[i];
     }
-    const T maximum = next.maximum[r] > total.maximum[r] ? next.maximum[r] : total.maximum[r];
-    const T old_factor = exponential_of<T>(total.maximum[r] - maximum), new_factor = exponential_of<T>(next.maximum[r] - maximum);
-    for (int64_t h = 0; h < head; h++) to[h] = to[h] * old_factor + from[h] * new_factor;
-    total.sum[r] = total.sum[r] * old_factor + next.sum[r] * new_factor;
-    total.maximum[r] = maximum;
   }
 }
 

@@ -3,8 +3,8 @@
 //   Sequence s has cached[s] + its rows in this batch as keys; its row t has position cached[s] + t − cu_seqlens[s]. Keys 32·i … 32·i + 31 are
 //   in page page_table[s][i]; how they lie there is in cpu/attention_pages.h. H' = H, in int8 pages H + 4. The formula and its order are in
 //   attention.h; float32 pages give the bits of `attention`.
-//   A task is one tile of queries and one kv head, or, when there are few tokens (decoding), one span of 512 keys and all kv heads, or one
-//   where spans are fewer than threads.
+//   A task is one tile of queries and one kv head, or, when there are few tokens (decoding), one span of 512 keys and up to 8 kv heads, or one where spans
+//   are fewer than threads.
 //
 // kv_append(k_pages, v_pages, k [T,K,H], v [T,K,H], cu_seqlens, cached, page_table) → k_pages', v_pages'
 //   Writes each row's key and value at its position, rounded to the pages' type. In place where the plan says so.
@@ -53,6 +53,16 @@ Status read_paging(const char* operation, const Tensor* in, int64_t tokens, int6
 
 int64_t max_spans(const Tensor& page_table) { return (page_table.shape[1] + span_blocks - 1) / span_blocks; }
 
+// Kv heads that a task treats together when there are few tokens.
+constexpr int64_t most_heads = 8;
+// Bytes that pages are fetched ahead.
+constexpr int64_t read_ahead = 8192;
+
+// Bytes of workspace of a thread: a line, then its tiles.
+template <class T, class P> size_t bytes_of_thread(const TileShape& shape, int64_t kv_heads) {
+  return 64 + static_cast<size_t>(std::min(kv_heads, most_heads)) * Tile<T, P>::bytes(shape);
+}
+
 template <class T, class P> Status paged_attention_of(const Arguments& a) {
   const Tensor& q_tensor = a.in[0];
   const int64_t tokens = q_tensor.shape[0], heads = q_tensor.shape[1], head = q_tensor.shape[2], kv_heads = a.in[1].shape[1];
@@ -66,25 +76,23 @@ template <class T, class P> Status paged_attention_of(const Arguments& a) {
   if (Status status = read_paging("paged_attention", a.in + 3, tokens, a.in[1].shape[0], first_key, &paging); !status.ok()) return status;
 
   const int64_t stride = heads * head, group_width = shape.group * head, pieces = count_pieces(paging.ragged, shape.tokens());
-  const size_t tile_bytes = Tile<T, P>::bytes(shape);
+  const size_t tile_bytes = Tile<T, P>::bytes(shape), thread_bytes = bytes_of_thread<T, P>(shape, kv_heads);
   auto position_of = [&](const Piece& piece) { return paging.cached[piece.sequence] + piece.begin - paging.ragged.begin(piece.sequence); };
   auto spans_of = [&](const Piece& piece) {
     const int64_t position = position_of(piece);
     return Range{first_span(shape, position), end_span(position + piece.end - piece.begin - 1)};
   };
-  // The tile of a thread for one kv head, as it was left, and with its queries loaded.
-  auto tile_at = [&](const Piece& piece, int64_t kv_head, int thread) {
-    Tile<T, P> tile(a.workspace + static_cast<size_t>(thread * kv_heads + kv_head) * tile_bytes, shape);
+  auto loaded_at = [&](int thread) { return reinterpret_cast<int64_t*>(a.workspace + static_cast<size_t>(thread) * thread_bytes); };
+  auto tile_at = [&](const Piece& piece, int64_t index, int thread) {
+    Tile<T, P> tile(reinterpret_cast<uint8_t*>(loaded_at(thread)) + 64 + static_cast<size_t>(index) * tile_bytes, shape);
     tile.rows = (piece.end - piece.begin) * shape.group;
     tile.first_position = position_of(piece);
     return tile;
   };
-  auto open_tile = [&](const Piece& piece, int64_t kv_head, int thread) {
-    Tile<T, P> tile = tile_at(piece, kv_head, thread);
+  auto load = [&](Tile<T, P>& tile, const Piece& piece, int64_t kv_head) {
     load_queries(tile, shape, q + piece.begin * stride + kv_head * group_width, stride, piece.end - piece.begin, position_of(piece), scale);
-    return tile;
   };
-  auto close_tile = [&](Tile<T, P>& tile, const Piece& piece, int64_t kv_head) {
+  auto write = [&](const Tile<T, P>& tile, const Piece& piece, int64_t kv_head) {
     write_outputs(tile, shape, o + piece.begin * stride + kv_head * group_width, stride, static_cast<T*>(nullptr), heads);
   };
   auto place = [&](const Piece& piece, int64_t kv_head, int64_t block) {
@@ -97,7 +105,8 @@ template <class T, class P> Status paged_attention_of(const Arguments& a) {
       task = pieces * kv_heads - 1 - task;  // the longest first
       const Piece piece = find_piece(paging.ragged, shape.tokens(), task / kv_heads);
       const int64_t kv_head = task % kv_heads;
-      Tile<T, P> tile = open_tile(piece, kv_head, thread);
+      Tile<T, P> tile = tile_at(piece, 0, thread);
+      load(tile, piece, kv_head);
       start_total(tile);
       const Range spans = spans_of(piece);
       for (int64_t span = spans.begin; span < spans.end; span++) {
@@ -105,56 +114,59 @@ template <class T, class P> Status paged_attention_of(const Arguments& a) {
                     [&](int64_t block) { return v_pages + place(piece, kv_head, block); });
         merge(tile, shape, tile.span);
       }
-      close_tile(tile, piece, kv_head);
+      write(tile, piece, kv_head);
     });
     return {};
   }
 
-  // Few tokens: a task is one span of one piece, for all kv heads block by block, so that pages are read in the order in which they lie; where there are
-  // fewer spans than threads, for one kv head.
+  // Few tokens: several kv heads are treated block by block, so that pages are read in the order in which they lie.
   Piece piece_of[split_tokens];
   int64_t first_task[split_tokens + 1] = {0};
   for (int64_t i = 0; i < pieces; i++) {
     piece_of[i] = find_piece(paging.ragged, shape.tokens(), i);
     first_task[i + 1] = first_task[i] + spans_of(piece_of[i]).count();
   }
-  const int64_t tasks = first_task[pieces];
-  T* partials = reinterpret_cast<T*>(a.workspace + static_cast<size_t>(a.pool->threads() * kv_heads) * tile_bytes);
+  const int64_t tasks = first_task[pieces], heads_each = tasks < a.pool->threads() ? 1 : std::min(kv_heads, most_heads);
+  const int64_t shares = (kv_heads + heads_each - 1) / heads_each;
+  T* partials = reinterpret_cast<T*>(a.workspace + static_cast<size_t>(a.pool->threads()) * thread_bytes);
   auto partial = [&](int64_t i, int64_t span, int64_t kv_head) {
     const Piece& piece = piece_of[i];
     const int64_t rows = (piece.end - piece.begin) * shape.group, before = piece.begin * max_spans(a.in[5]) + (span - spans_of(piece).begin) * (piece.end - piece.begin);
     return Partial<T>::at(partials + Partial<T>::elements(before * heads + kv_head * rows, head), rows, head);
   };
-  const int64_t heads_each = tasks < a.pool->threads() ? 1 : kv_heads, shares = kv_heads / heads_each;
+  for (int thread = 0; thread < a.pool->threads(); thread++) *loaded_at(thread) = -1;
   a.pool->run(tasks * shares, [&](int64_t task, int thread) {
-    const Range own{task % shares * heads_each, (task % shares + 1) * heads_each};
-    task /= shares;
-    const int64_t i = std::upper_bound(first_task, first_task + pieces, task) - first_task - 1;
+    const int64_t share = task % shares, first_head = share * heads_each, count = std::min(heads_each, kv_heads - first_head);
+    const int64_t i = std::upper_bound(first_task, first_task + pieces, task / shares) - first_task - 1;
     const Piece& piece = piece_of[i];
     const Range spans = spans_of(piece);
-    const int64_t span = spans.begin + task - first_task[i];
-    for (int64_t kv_head = own.begin; kv_head < own.end; kv_head++) {
-      Tile<T, P> tile = open_tile(piece, kv_head, thread);
-      start_span(tile, shape);
+    const int64_t span = spans.begin + task / shares - first_task[i];
+    Tile<T, P> tiles[most_heads];
+    Step<T, P> steps[most_heads];
+    int64_t& loaded = *loaded_at(thread);  // whose queries the tiles hold
+    for (int64_t n = 0; n < count; n++) {
+      tiles[n] = tile_at(piece, n, thread);
+      if (loaded != i * shares + share) load(tiles[n], piece, first_head + n);
+      start_span(tiles[n], shape);
     }
+    loaded = i * shares + share;
     const Range blocks = blocks_of(shape, span, position_of(piece), piece.end - piece.begin);
     for (int64_t block = blocks.begin; block < blocks.end; block++) {
-      const int64_t here = place(piece, 0, block), next = place(piece, 0, std::min(block + 1, blocks.end - 1));
-      for (int64_t kv_head = own.begin; kv_head < own.end; kv_head++) {
-        Tile<T, P> tile = tile_at(piece, kv_head, thread);
-        const int64_t at = place(piece, kv_head, block);
-        attend_block<T, P>(tile, shape, block, k_pages + at, v_pages + at, (next - here) * static_cast<int64_t>(sizeof(P)));
+      for (int64_t n = 0; n < count; n++) {
+        const int64_t at = place(piece, first_head + n, block);
+        steps[n] = {&tiles[n], block, k_pages + at, v_pages + at};
       }
+      attend(steps, count, shape, read_ahead);
     }
-    for (int64_t kv_head = own.begin; kv_head < own.end; kv_head++) {
-      Tile<T, P> tile = tile_at(piece, kv_head, thread);
+    for (int64_t n = 0; n < count; n++) {
+      Tile<T, P>& tile = tiles[n];
       finish_span(tile);
       if (spans.count() == 1) {
         start_total(tile);
         merge(tile, shape, tile.span);
-        close_tile(tile, piece, kv_head);
+        write(tile, piece, first_head + n);
       } else {
-        const Partial<T> to = partial(i, span, kv_head);
+        const Partial<T> to = partial(i, span, first_head + n);
         std::copy_n(tile.span.o, tile.rows * head, to.o);
         std::copy_n(tile.span.maximum, tile.rows, to.maximum);
         std::copy_n(tile.span.sum, tile.rows, to.sum);
@@ -166,10 +178,10 @@ template <class T, class P> Status paged_attention_of(const Arguments& a) {
       const int64_t i = task / kv_heads, kv_head = task % kv_heads;
       const Range spans = spans_of(piece_of[i]);
       if (spans.count() == 1) return;
-      Tile<T, P> tile = tile_at(piece_of[i], kv_head, thread);
+      Tile<T, P> tile = tile_at(piece_of[i], 0, thread);
       start_total(tile);
       for (int64_t span = spans.begin; span < spans.end; span++) merge(tile, shape, partial(i, span, kv_head));
-      close_tile(tile, piece_of[i], kv_head);
+      write(tile, piece_of[i], kv_head);
     });
   return {};
 }
@@ -179,7 +191,7 @@ template <class T, class P> size_t workspace_of(const Arguments& a) {
   const int64_t kv_heads = a.in[1].shape[1], head = q.shape[2];
   const TileShape shape{q.shape[1] / kv_heads, head, 0};
   const size_t rows = static_cast<size_t>(std::min(q.shape[0], split_tokens) * q.shape[1] * max_spans(a.in[5]));
-  return static_cast<size_t>(a.pool->threads() * kv_heads) * Tile<T, P>::bytes(shape) + rows * Partial<T>::elements(1, head) * sizeof(T);
+  return static_cast<size_t>(a.pool->threads()) * bytes_of_thread<T, P>(shape, kv_heads) + rows * Partial<T>::elements(1, head) * sizeof(T);
 }
 
 // Calls body<T, P>() for the type of the rows and the type of the pages.
@@ -204,7 +216,10 @@ void store_row(const T* x, int64_t head, [[maybe_unused]] int64_t slot, P* block
   if constexpr (std::is_same_v<P, int8_t>) {
     const Quantised quantised(x, head);
     block_steps(block, head)[slot] = quantised.step;
-    for (int64_t h = 0; h < head; h++) block[at(h)] = static_cast<int8_t>(quantised.of(x[h]) + bias);
+    quantised.each(x, head, [&](int64_t first, auto integers) {
+      integers += bias;
+      for (int64_t i = 0; i < std::min<int64_t>(lanes, head - first); i++) block[at(first + i)] = static_cast<int8_t>(integers[i]);
+    });
   } else if constexpr (std::is_same_v<P, bfloat16>) {
     for (int64_t begin = 0; begin < head; begin += lanes) {
       bfloat16 numbers[lanes];

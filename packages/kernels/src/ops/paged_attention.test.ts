@@ -139,6 +139,7 @@ describe("paged_attention", () => {
     { N: 6, K: 2, H: 24, lengths: [65, 40], window: 17 },
     { N: 4, K: 2, H: 64, lengths: [97, 64], window: 32 },
     { N: 10, K: 2, H: 20, lengths: [45, 3] },
+    { N: 9, K: 9, H: 16, lengths: [40, 5] },
   ] satisfies Shape[]) {
     test(`decodes and prefills in any chunks with the bits of attention: ${JSON.stringify(shape)}`, async () => {
       for (const isa of await instructionSets()) {
@@ -183,6 +184,7 @@ describe("paged_attention", () => {
       { N: 6, K: 2, H: 24, lengths: [65, 1, 0, 40], window: 17 },
       { N: 8, K: 2, H: 128, lengths: [33] },
       { N: 4, K: 1, H: 20, lengths: [1100, 530], window: 600 },
+      { N: 9, K: 9, H: 24, lengths: [40, 5] },
     ] satisfies Shape[]) {
       test(`gives ${pages} pages the same bits in any chunks, close to attention: ${JSON.stringify(shape)}`, async () => {
         const data = sequences(shape);
