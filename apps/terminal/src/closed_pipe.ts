@@ -10,7 +10,7 @@ export interface Program {
 
 /**
  * Stops the work as Ctrl-C does, which finishes, saves or removes what was begun, when the reader of an output goes before the end, as `head` does.
- * Another failure of an output ends the process with one line.
+ * Listeners get the name SIGPIPE, which tells it from a Ctrl-C: two of those may end a process at once. Another failure of an output ends the process with one line.
  */
 export function stopAtClosedPipe(
   { name, describe, stopped }: Program,
@@ -25,7 +25,7 @@ export function stopAtClosedPipe(
       exit(code);
     } else if (!closed) {
       closed = true; // every further line fails too
-      if (!process.emit("SIGINT")) exit(stopped);
+      if (!process.emit("SIGINT", "SIGPIPE")) exit(stopped);
     }
   };
   for (const output of outputs) output.on("error", onError);

@@ -1,5 +1,7 @@
-import { expect, test } from "vitest";
-import { StoppedError } from "./exit.js";
+import { EventEmitter } from "node:events";
+import { expect, test, vi } from "vitest";
+import { stopAtClosedPipe } from "../../terminal/src/closed_pipe.js";
+import { describeError, exitCode, StoppedError } from "./exit.js";
 import { interruptible } from "./interrupt.js";
 
 test("what a signal aborts in Node ends as what it is, and no listener stays", async () => {
@@ -11,4 +13,25 @@ test("what a signal aborts in Node ends as what it is, and no listener stays", a
   await expect(work).rejects.toEqual(new StoppedError("stopped"));
   expect(process.listenerCount("SIGINT")).toBe(before);
   await expect(interruptible("stopped", async () => Promise.reject(new Error("else")))).rejects.toThrow("else");
+});
+
+test.each([
+  ["after", ["SIGINT", "EPIPE"]],
+  ["before", ["EPIPE", "SIGINT"]],
+])("a Ctrl-C that an output's reader gets %s this program lets the work end in order; a second one does not", async (_when, events) => {
+  const exit = vi.spyOn(process, "exit").mockReturnValue(undefined as never);
+  const output = new EventEmitter();
+  stopAtClosedPipe({ name: "zaya-train", describe: describeError, stopped: exitCode.partial }, [output]);
+  const send = (event: string) =>
+    event === "EPIPE" ? output.emit("error", Object.assign(new Error("write EPIPE"), { code: event })) : process.emit("SIGINT", "SIGINT");
+  const work = interruptible("stopped", async (signal) => {
+    for (const event of events) send(event);
+    expect(signal.aborted).toBe(true);
+    expect(exit).not.toHaveBeenCalled();
+    send("SIGINT");
+    expect(exit).toHaveBeenCalledExactlyOnceWith(exitCode.partial);
+    signal.throwIfAborted();
+  });
+  await expect(work).rejects.toEqual(new StoppedError("stopped"));
+  exit.mockRestore();
 });

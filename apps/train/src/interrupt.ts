@@ -1,18 +1,36 @@
-import { StoppedError } from "./exit.js";
+import { exitCode, StoppedError } from "./exit.js";
 
 const signals = ["SIGINT", "SIGTERM"] as const;
 
+/** A signal that Ctrl-C aborts, or the reader of an output that goes, until it is disposed; a second Ctrl-C ends the process at once. */
+export function interruptSignal(reason: Error): Disposable & { readonly signal: AbortSignal } {
+  const controller = new AbortController();
+  let interrupted = false;
+  const stop = (name: NodeJS.Signals) => {
+    // Ctrl-C also ends the programs that read an output: that this closes is neither the first nor the second.
+    if (name !== "SIGPIPE") {
+      if (interrupted) process.exit(exitCode.partial);
+      interrupted = true;
+    }
+    controller.abort(reason);
+  };
+  for (const name of signals) process.on(name, stop);
+  return {
+    signal: controller.signal,
+    [Symbol.dispose]() {
+      for (const name of signals) process.off(name, stop);
+    },
+  };
+}
+
 /** Runs work with a signal that Ctrl-C aborts, and then throws a StoppedError of this message; a second Ctrl-C ends the process at once. */
 export async function interruptible<T>(message: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const controller = new AbortController();
-  const stop = () => controller.abort(new StoppedError(message));
-  for (const signal of signals) process.once(signal, stop);
+  using interrupt = interruptSignal(new StoppedError(message));
+  const { signal } = interrupt;
   try {
-    return await work(controller.signal);
+    return await work(signal);
   } catch (error) {
     // What Node aborts, as a child process, throws an error of its own.
-    throw error instanceof Error && error.name === "AbortError" && controller.signal.aborted ? controller.signal.reason : error;
-  } finally {
-    for (const signal of signals) process.off(signal, stop);
+    throw error instanceof Error && error.name === "AbortError" && signal.aborted ? signal.reason : error;
   }
 }

@@ -10,6 +10,7 @@ import { addStepOptions, given, number, printJson, wholeNumber } from "./command
 import { saveCurve } from "./curve.js";
 import { exitCode } from "./exit.js";
 import { formatCount } from "./format.js";
+import { interruptSignal } from "./interrupt.js";
 import { progressLine } from "./progress.js";
 
 export function addTrainCommands(program: Command): void {
@@ -85,20 +86,17 @@ function addLimitOptions(command: Command): Command {
 
 /** Runs a training, shows it, and turns Ctrl-C into a save. */
 async function follow(start: (signal: AbortSignal) => AsyncIterable<TrainEvent>, out: string, json: boolean): Promise<void> {
-  const controller = new AbortController();
+  using interrupt = interruptSignal(new Error("interrupted"));
+  const { signal } = interrupt;
   const progress = createProgressLine();
   let started = false;
   let steps: number | null = null;
-  const interrupt = () => {
-    if (controller.signal.aborted) process.exit(exitCode.partial);
+  signal.addEventListener("abort", () => {
     if (!json) progress.print(`stopping${started ? " after this step" : ""}; Ctrl-C again stops at once`);
-    controller.abort(new Error("interrupted"));
-  };
-  process.on("SIGINT", interrupt);
-  process.on("SIGTERM", interrupt);
+  });
   try {
     if (!json) progress.update("reading and tokenising");
-    for await (const event of start(controller.signal)) {
+    for await (const event of start(signal)) {
       if (event.type === "run-start") {
         started = true;
         steps = event.steps;
@@ -111,15 +109,12 @@ async function follow(start: (signal: AbortSignal) => AsyncIterable<TrainEvent>,
       process.stdout.write(`\n${chart}\n\nloss curve: ${join(out, "loss.svg")}\nserve it:   npx zaya-serve ${join(out, "latest")}\n`);
   } catch (error) {
     progress.end();
-    if (!controller.signal.aborted || error !== controller.signal.reason) throw error;
+    if (!signal.aborted || error !== signal.reason) throw error;
     process.exitCode = exitCode.partial;
     if (!json)
       process.stderr.write(
         started ? `stopped and saved; go on with: zaya-train resume ${out}\n` : "stopped before the first step; nothing was saved\n",
       );
-  } finally {
-    process.off("SIGINT", interrupt);
-    process.off("SIGTERM", interrupt);
   }
 }
 
