@@ -7,7 +7,7 @@
 // It is written under another name, each file synced, the manifest last, and then renamed: a folder called step-… is complete.
 // No time or machine is in it: the same steps give the same bytes.
 import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
-import { join, relative } from "node:path";
+import { basename, dirname, join, relative } from "node:path";
 import { encodeGraph, type Graph, type Store, tensor } from "@zaya/kernels";
 import { loadCheckpoint, loadWeights, type ModelConfig, parameters, saveCheckpoint, type TokenizerFiles } from "@zaya/model";
 import { z } from "zod";
@@ -91,18 +91,17 @@ export async function saveRun(
   await rename(temporary, path);
   await syncFolder(paths.checkpoints);
   await linkAtomically(relative(out, path), paths.latest);
-  await keepNewest(paths.checkpoints, keep);
+  await keepNewest(out, keep);
   return { path, state, bytes };
 }
 
-/** The newest checkpoint of a run, or null. Finishes what a killed save left: its folder, the link, checkpoints too many. */
-export async function findLatest(out: string, keep: number): Promise<{ readonly path: string; readonly state: RunState } | null> {
+/** The newest checkpoint of a run, or null. Finishes what a killed save left: its folder and the link. */
+export async function findLatest(out: string): Promise<{ readonly path: string; readonly state: RunState } | null> {
   const { checkpoints, latest } = runPaths(out);
   await mkdir(checkpoints, { recursive: true });
   for (const name of await readdir(checkpoints)) {
     if (name.startsWith("partial-")) await rm(join(checkpoints, name), { recursive: true });
   }
-  await keepNewest(checkpoints, keep);
   const newest = (await stepFolders(checkpoints)).at(-1);
   if (!newest) return null;
   const path = join(checkpoints, newest);
@@ -117,13 +116,11 @@ export async function findLatest(out: string, keep: number): Promise<{ readonly 
  */
 export async function loadRun(path: string, { store, config, optimizer }: Tensors): Promise<void> {
   const manifest = await readManifest(path);
-  const damaged = (file: string, how: string) =>
-    fail("CHECKPOINT_DAMAGED", `${join(path, file)} ${how}; remove ${path} to go on from the checkpoint before it`);
   for (const [file, { bytes, sha256 }] of Object.entries(manifest.files)) {
     const size = (await stat(join(path, file)).catch(() => null))?.size;
-    if (size === undefined) damaged(file, "is missing");
-    if (size !== bytes) damaged(file, `has ${size} bytes where ${bytes} were saved`);
-    if ((await sha256OfFile(join(path, file))) !== sha256) damaged(file, "does not have the content that was saved");
+    if (size === undefined) await damaged(path, file, "is missing");
+    if (size !== bytes) await damaged(path, file, `has ${size} bytes where ${bytes} were saved`);
+    if ((await sha256OfFile(join(path, file))) !== sha256) await damaged(path, file, "does not have the content that was saved");
   }
   await using checkpoint = await loadCheckpoint(path);
   await loadWeights(store, checkpoint, { dtype: "float32", encoding: "plain" });
@@ -131,7 +128,7 @@ export async function loadRun(path: string, { store, config, optimizer }: Tensor
   await using file = await openFile(join(path, "training", "state.bin"), "r");
   for (const { name, shape } of optimizerTensors(config, optimizer)) {
     const entry = saved.get(name);
-    if (entry?.shape.join() !== shape.join()) damaged("training/state.bin", `does not hold ${name} of shape [${shape}]`);
+    if (entry?.shape.join() !== shape.join()) await damaged(path, "training/state.bin", `does not hold ${name} of shape [${shape}]`);
     const data = new Float32Array(elementsOf(shape));
     await readAll(file, new Uint8Array(data.buffer), entry?.offset ?? 0);
     await store.write(name, tensor("float32", shape), data);
@@ -147,7 +144,8 @@ async function stepFolders(checkpoints: string): Promise<string[]> {
 }
 
 /** Removes all but the newest checkpoints, each in two moves, so that a folder called step-… is never half a checkpoint. */
-async function keepNewest(checkpoints: string, keep: number): Promise<void> {
+export async function keepNewest(out: string, keep: number): Promise<void> {
+  const { checkpoints } = runPaths(out);
   for (const name of (await stepFolders(checkpoints)).slice(0, -keep)) {
     const aside = join(checkpoints, `partial-remove-${name}`);
     await rename(join(checkpoints, name), aside);
@@ -156,22 +154,27 @@ async function keepNewest(checkpoints: string, keep: number): Promise<void> {
 }
 
 async function readManifest(path: string): Promise<z.output<typeof Manifest>> {
-  const text = await readFile(join(path, "manifest.json"), "utf8").catch((cause) =>
-    fail("CHECKPOINT_DAMAGED", `${path} has no manifest.json`, cause),
-  );
+  const text = await readFile(join(path, "manifest.json"), "utf8").catch((cause) => damaged(path, "manifest.json", "is missing", cause));
   let json: unknown;
   try {
     json = JSON.parse(text);
   } catch (cause) {
-    fail("CHECKPOINT_DAMAGED", `${join(path, "manifest.json")} is not JSON`, cause);
+    await damaged(path, "manifest.json", "is not JSON", cause);
   }
   const version = (json as { formatVersion?: unknown }).formatVersion;
   if (version !== formatVersion)
     fail("FORMAT_UNSUPPORTED", `${path} has format version ${String(version)}; this program reads ${formatVersion}`);
   const parsed = Manifest.safeParse(json);
-  if (!parsed.success)
-    fail("CHECKPOINT_DAMAGED", `${join(path, "manifest.json")} is not a manifest of a run: ${parsed.error.issues[0]?.path.join(".")}`);
-  return parsed.data;
+  return parsed.data ?? (await damaged(path, "manifest.json", `is not a manifest of a run: ${parsed.error.issues[0]?.path.join(".")}`));
+}
+
+/** Tells what is wrong with a file of a checkpoint, and which checkpoint is the one before it. */
+async function damaged(path: string, file: string, how: string, cause?: unknown): Promise<never> {
+  const before = (await stepFolders(dirname(path))).filter((name) => name < basename(path)).at(-1);
+  const advice = before
+    ? `remove ${path} to go on from ${before}`
+    : "there is no checkpoint before it; without this one the run begins again at step 1";
+  return fail("CHECKPOINT_DAMAGED", `${join(path, file)} ${how}; ${advice}`, cause);
 }
 
 function optimizerTensors(config: ModelConfig, optimizer: RunOptions["optimizer"]): { name: string; shape: readonly number[] }[] {

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, readlink, stat, truncate, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, readlink, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadCheckpoint } from "@zaya/model";
@@ -142,11 +142,22 @@ test("refuses a folder that holds a run, other options, and damage", async () =>
   await expect(collect(resume(`${out}-none`))).rejects.toMatchObject({ code: "NOT_A_RUN" });
   const model = join(out, "latest", "model.safetensors");
   await truncate(model, (await stat(model)).size - 1);
-  await expect(collect(resume(out, { steps: 3 }))).rejects.toThrow(/model\.safetensors has \d+ bytes where \d+ were saved/);
-  const run = join(out, "run.json");
-  const { limits: _, ...rest } = JSON.parse(await readFile(run, "utf8")) as { limits: object };
-  await writeFile(run, JSON.stringify(rest));
-  await expect(collect(resume(out))).rejects.toMatchObject({ code: "CHECKPOINT_DAMAGED", message: expect.stringContaining("limits: ") });
+  await expect(collect(resume(out, { steps: 3 }))).rejects.toThrow(
+    /model\.safetensors has \d+ bytes where \d+ were saved; there is no checkpoint before it; without this one the run begins again at step 1$/,
+  );
+});
+
+test("a damaged checkpoint leaves those before it, however few are to be kept, and names the last of them", async () => {
+  await collect(train(options({ steps: 3, saveEvery: 1, keep: 3 })));
+  const model = join(out, "latest", "model.safetensors");
+  await truncate(model, (await stat(model)).size - 1);
+  await expect(collect(resume(out, { steps: 4, keep: 1 }))).rejects.toThrow(
+    `remove ${join(out, "checkpoints", "step-00000003")} to go on from step-00000002`,
+  );
+  await rm(join(out, "checkpoints", "step-00000003"), { recursive: true });
+  const events = await collect(resume(out, { steps: 3, keep: 1 }));
+  expect(events[0]).toMatchObject({ type: "run-start", resumedFrom: 2 });
+  expect(await readdir(join(out, "checkpoints"))).toEqual(["step-00000003"]);
 });
 
 test("refuses to go on when the data has changed", async () => {

@@ -1,8 +1,7 @@
 import { mkdir } from "node:fs/promises";
 import { type Device, openDevice, type Store } from "@zaya/kernels";
 import { describe, loadCheckpoint, loadWeights, type ModelConfig, takeLock } from "@zaya/model";
-import { z } from "zod";
-import { findLatest, loadRun, type RunState, saveRun } from "./checkpoint.js";
+import { findLatest, keepNewest, loadRun, type RunState, saveRun } from "./checkpoint.js";
 import { createClock } from "./clock.js";
 import { fail, type TrainErrorCode } from "./errors.js";
 import { compileEvaluator, type Evaluator, type LossSums, lossFigures } from "./evaluate.js";
@@ -107,7 +106,7 @@ async function* runSteps(options: ParsedOptions, prepared: Prepared): AsyncGener
   const { out, signal, seed, threads, optimizer } = options;
   const paths = runPaths(out);
   const { config } = prepared;
-  const latest = await findLatest(out, options.keep);
+  const latest = await findLatest(out);
   if (latest && latest.state.data !== prepared.corpus.fingerprint) {
     fail("RUN_MISMATCH", `the data is not what ${out} was trained on: its tokens differ`);
   }
@@ -116,8 +115,10 @@ async function* runSteps(options: ParsedOptions, prepared: Prepared): AsyncGener
   await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
   await using store = device.createStore();
   allocateTrainingState(store, config, options);
-  if (latest) await loadRun(latest.path, { store, config, optimizer });
-  else await startWeights(store, config, options);
+  if (latest) {
+    await loadRun(latest.path, { store, config, optimizer });
+    await keepNewest(out, options.keep); // only now that the newest is known to be whole
+  } else await startWeights(store, config, options);
   await using step = compileStep(device, store, config, options);
   const evaluation = {
     context: options.context,
