@@ -1,16 +1,29 @@
 import { ZayaError } from "./errors.js";
-import { type Dimension, type DType, isQuantised, sameShape, type TensorType, tensor } from "./types.js";
+import { type Dimension, type DType, describeType, isQuantised, sameShape, type TensorType, tensor } from "./types.js";
 
-/** Throws SHAPE_MISMATCH in the words every operation uses: "[rms_norm] expected weight of shape [512], received [256]". */
+/** The floating-point types, any of which kernels read where they convert what they read. */
+export const floats: readonly DType[] = ["float32", "bfloat16", "float64"];
+
+/**
+ * Throws SHAPE_MISMATCH in the words every operation uses: "[rms_norm] expected weight of shape [512], received [256]". With element types the
+ * input must also be plain and of one of them.
+ */
 export function expectShape(
   operation: string,
   what: string,
   received: TensorType | null | undefined,
   expected: readonly Dimension[],
+  dtypes?: readonly DType[],
 ): TensorType {
   if (!received) throw new ZayaError("SHAPE_MISMATCH", `[${operation}] expected ${what} of shape ${show(expected)}, received nothing`);
   if (!sameShape(received.shape, expected)) {
     throw new ZayaError("SHAPE_MISMATCH", `[${operation}] expected ${what} of shape ${show(expected)}, received ${show(received.shape)}`);
+  }
+  if (dtypes && (received.encoding !== "plain" || !dtypes.includes(received.dtype))) {
+    throw new ZayaError(
+      "SHAPE_MISMATCH",
+      `[${operation}] expected ${what} to be plain ${dtypes.join(" or ")}, received ${describeType(received)}`,
+    );
   }
   return received;
 }
@@ -33,6 +46,12 @@ export function expectRank(
     throw new ZayaError("SHAPE_MISMATCH", `[${operation}] expected ${what} of type ${dtypes.join(" or ")}, received ${received.dtype}`);
   }
   return received;
+}
+
+/** A weight of a product, of this many dimensions: of floating-point numbers, plain or in panels, or in quantised panels. */
+export function expectWeight(operation: string, what: string, received: TensorType | null | undefined, rank: number): TensorType {
+  const weight = expectRank(operation, what, received, rank);
+  return isQuantised(weight) ? weight : expectRank(operation, what, weight, rank, floats);
 }
 
 /** A weight that gradients can run through: quantised panels are refused. */

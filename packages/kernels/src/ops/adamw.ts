@@ -1,5 +1,5 @@
 import { elements, expectActivation } from "../activation.js";
-import { expectShape } from "../check.js";
+import { expectShape, floats } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 
@@ -16,12 +16,10 @@ export const adamwOperation: Operation = {
       ["g", g],
       ["m", m],
       ["v", v],
-    ] as const) {
-      expectShape("adamw", name, other, type.shape);
-      expectActivation("adamw", name, other);
-    }
-    expectShape("adamw", "scale", factor, [1]);
-    expectShape("adamw", "hyper", hyper, [6]);
+    ] as const)
+      expectShape("adamw", name, other, type.shape, [type.dtype]);
+    expectShape("adamw", "scale", factor, [1], floats);
+    expectShape("adamw", "hyper", hyper, [6], floats);
     return [type, type, type];
   },
   flops: ({ inputs: [p] }) => 14 * elements(p),

@@ -8,7 +8,7 @@ export const addOperation: Operation = {
   name: "add",
   infer: ([a, b]) => {
     const x = expectActivation("add", "a", a);
-    expectShape("add", "b", b, x.shape);
+    expectShape("add", "b", b, x.shape, [x.dtype]);
     return [x];
   },
   gradient: ({ gradients: [dy] }) => [dy ?? null, dy ?? null],

@@ -16,7 +16,7 @@ export const attentionOperation: Operation = {
   attributes: ["scale", "window", "compute"],
   infer: ([q, k, v, cuSeqlens]) => {
     const type = expectHeads("attention", q, k);
-    expectShape("attention", "v", v, k?.shape ?? []);
+    expectShape("attention", "v", v, k?.shape ?? [], [type.dtype]);
     expectRank("attention", "cu_seqlens", cuSeqlens, 1, ["int32"]);
     return [type, { ...type, shape: type.shape.slice(0, 2) }];
   },

@@ -1,5 +1,5 @@
 import { elements, expectActivation } from "../activation.js";
-import { expectFixed, expectRank, expectShape } from "../check.js";
+import { expectFixed, expectRank, expectShape, floats } from "../check.js";
 import { ZayaError } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
@@ -59,14 +59,14 @@ export function expectConvolutions(
   [depthwiseW, depthwiseB, groupedW, groupedB]: readonly (TensorType | null | undefined)[],
 ): number {
   const channels = expectFixed(operation, "channels of z", z.shape[1]);
-  const grouped = expectRank(operation, "grouped_w", groupedW, 3);
+  const grouped = expectRank(operation, "grouped_w", groupedW, 3, floats);
   const width = expectFixed(operation, "channels of a group", grouped.shape[1]);
   if (width < 1 || channels % width !== 0)
     throw new ZayaError("SHAPE_MISMATCH", `[${operation}] groups of ${width} do not divide ${channels} channels`);
-  expectShape(operation, "depthwise_w", depthwiseW, [channels, 1, 2]);
-  expectShape(operation, "depthwise_b", depthwiseB, [channels]);
+  expectShape(operation, "depthwise_w", depthwiseW, [channels, 1, 2], floats);
+  expectShape(operation, "depthwise_b", depthwiseB, [channels], floats);
   expectShape(operation, "grouped_w", grouped, grouped.encoding === "panels" ? [channels / width, width, 2 * width] : [channels, width, 2]);
-  expectShape(operation, "grouped_b", groupedB, [channels]);
+  expectShape(operation, "grouped_b", groupedB, [channels], floats);
   return width;
 }
 

@@ -1,5 +1,5 @@
 import { elements, expectActivation } from "../activation.js";
-import { expectFixed, expectRank, expectShape } from "../check.js";
+import { expectFixed, expectRank, expectShape, floats } from "../check.js";
 import { ZayaError } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
@@ -26,14 +26,14 @@ export const ccaHeadsOperation: Operation = {
     const type = expectRank("cca_heads", "z", expectActivation("cca_heads", "z", z), 2);
     const [T = 0, C = 0] = type.shape;
     const H = expectConvolutions("cca_heads", type, [depthwiseW, depthwiseB, groupedW, groupedB]);
-    const K = expectFixed("cca_heads", "key heads", expectRank("cca_heads", "temp", temp, 1).shape[0]);
+    const K = expectFixed("cca_heads", "key heads", expectRank("cca_heads", "temp", temp, 1, floats).shape[0]);
     if (N < 1 || K < 1 || N % K !== 0 || C !== (N + K) * H || (K * H) % 2 !== 0)
       throw new ZayaError("SHAPE_MISMATCH", `[cca_heads] ${N} query heads, ${K} key heads and groups of ${H} channels do not fit together`);
     if (rotary < 0 || rotary > H || rotary % 2 !== 0)
       throw new ZayaError("INVALID_ARGUMENT", `[cca_heads] expected an even number of rotary dimensions up to ${H}, received ${rotary}`);
     const width = (K * H) / 2;
-    expectShape("cca_heads", "current", expectActivation("cca_heads", "current", current), [T, width]);
-    expectShape("cca_heads", "delayed", expectActivation("cca_heads", "delayed", delayed), [T, width]);
+    expectShape("cca_heads", "current", current, [T, width], [type.dtype]);
+    expectShape("cca_heads", "delayed", delayed, [T, width], [type.dtype]);
     expectShape("cca_heads", "positions", expectRank("cca_heads", "positions", positions, 1, ["int32"]), [T]);
     const sequences = plus(expectRank("cca_heads", "cu_seqlens", cuSeqlens, 1, ["int32"]).shape[0] as Dimension, -1);
     expectState("cca_heads", type, cuSeqlens, [convState, slots, cached], [2, C]);

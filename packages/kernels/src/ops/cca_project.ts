@@ -1,5 +1,5 @@
 import { elements, expectRows } from "../activation.js";
-import { computed, expectFixed, expectRank, expectShape } from "../check.js";
+import { computed, expectFixed, expectShape, expectWeight } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 import type { Dimension, TensorType } from "../types.js";
@@ -17,7 +17,7 @@ export const ccaProjectOperation: Operation = {
   infer: ([x, qW, kW, currentW, delayedW]) => {
     const [T, D] = expectRows("cca_project", "x", x, [qW, kW, currentW, delayedW]).shape as [Dimension, Dimension];
     const rows = (what: string, w: TensorType | null | undefined) =>
-      expectFixed("cca_project", `rows of ${what}`, expectRank("cca_project", what, w, 2).shape[0]);
+      expectFixed("cca_project", `rows of ${what}`, expectWeight("cca_project", what, w, 2).shape[0]);
     for (const [name, w] of Object.entries({ q_w: qW, k_w: kW, current_w: currentW, delayed_w: delayedW }))
       expectShape("cca_project", name, w, [rows(name, w), D]);
     const result = (columns: number) => computed(x as TensorType, [T, columns]);

@@ -1,5 +1,5 @@
 import { elements, expectActivation } from "../activation.js";
-import { expectFixed, expectRank, expectShape } from "../check.js";
+import { expectFixed, expectRank, expectShape, floats } from "../check.js";
 import { ZayaError } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
@@ -18,8 +18,8 @@ export const ccaQkOperation: Operation = {
   attributes,
   infer: ([z, conv, temp], { query_heads: N = 0 }) => {
     const type = expectRank("cca_qk", "z", expectActivation("cca_qk", "z", z), 2);
-    expectShape("cca_qk", "conv", conv, type.shape);
-    const K = expectFixed("cca_qk", "key heads", expectRank("cca_qk", "temp", temp, 1).shape[0]);
+    expectShape("cca_qk", "conv", conv, type.shape, [type.dtype]);
+    const K = expectFixed("cca_qk", "key heads", expectRank("cca_qk", "temp", temp, 1, floats).shape[0]);
     const channels = expectFixed("cca_qk", "channels", type.shape[1]);
     if (N < 1 || K < 1 || N % K !== 0 || channels % (N + K) !== 0) {
       throw new ZayaError("SHAPE_MISMATCH", `[cca_qk] ${N} query heads, ${K} key heads and ${channels} channels do not fit together`);

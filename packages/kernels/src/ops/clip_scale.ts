@@ -1,5 +1,5 @@
 import { expectActivation } from "../activation.js";
-import { expectShape } from "../check.js";
+import { expectShape, floats } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 
@@ -9,7 +9,7 @@ export const clipScaleOperation: Operation = {
   attributes: ["max_norm"],
   infer: ([sumOfSquares, divisor]) => {
     expectShape("clip_scale", "sum_of_squares", sumOfSquares, [1]);
-    expectShape("clip_scale", "divisor", divisor, [1]);
+    expectShape("clip_scale", "divisor", divisor, [1], floats);
     return [expectActivation("clip_scale", "sum_of_squares", sumOfSquares)];
   },
 };

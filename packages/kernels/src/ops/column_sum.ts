@@ -1,3 +1,4 @@
+import { expectActivation } from "../activation.js";
 import { expectRank } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
@@ -7,7 +8,7 @@ import { type Dimension, tensor } from "../types.js";
 export const columnSumOperation: Operation = {
   name: "column_sum",
   infer: ([x]) => {
-    const { dtype, shape } = expectRank("column_sum", "x", x, 2);
+    const { dtype, shape } = expectRank("column_sum", "x", expectActivation("column_sum", "x", x), 2);
     return [tensor(dtype, [shape[1] as Dimension])];
   },
   flops: ({ outputs, inputs }) => (inputs[0]?.[0] ?? 0) * (outputs[0]?.[0] ?? 0),

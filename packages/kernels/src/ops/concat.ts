@@ -12,7 +12,7 @@ export const concatOperation: Operation = {
   infer: ([a, b]) => {
     const left = expectActivation("concat", "a", a);
     const columns = b?.shape.at(-1);
-    expectShape("concat", "b", b, [...left.shape.slice(0, -1), columns as Dimension]);
+    expectShape("concat", "b", b, [...left.shape.slice(0, -1), columns as Dimension], [left.dtype]);
     return [tensor(left.dtype, [...left.shape.slice(0, -1), lastFixed(left.shape) + lastFixed(b?.shape ?? [])])];
   },
   gradient: ({ inputs: [a, b], gradients: [dy], wants }) => {

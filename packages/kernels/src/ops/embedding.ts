@@ -1,5 +1,5 @@
 import { elements } from "../activation.js";
-import { computed, expectFixed, expectRank } from "../check.js";
+import { computed, expectFixed, expectRank, expectWeight } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 import { type Dimension, tensor } from "../types.js";
@@ -8,7 +8,7 @@ import { type Dimension, tensor } from "../types.js";
 export const embeddingOperation: Operation = {
   name: "embedding",
   infer: ([table, ids]) => {
-    const { shape, dtype } = expectRank("embedding", "table", table, 2);
+    const { shape, dtype } = expectWeight("embedding", "table", table, 2);
     const tokens = expectRank("embedding", "ids", ids, 1, ["int32"]);
     return [computed(tensor(dtype, [tokens.shape[0] as Dimension, shape[1] as Dimension]))];
   },

@@ -53,6 +53,6 @@ describe("encode", () => {
       "[encode] expected a plain tensor of at least 2 dimensions",
     );
     const packed = graph.input("p", tensor("float32", [4, 4], "panels"));
-    expect(() => encode(packed, "float32")).toThrow("[encode] expected a plain tensor of at least 2 dimensions");
+    expect(() => encode(packed, "float32")).toThrow("[encode] expected w to be plain float32 or bfloat16 or float64, received panels");
   });
 });

@@ -1,8 +1,8 @@
-import { expectShape } from "../check.js";
+import { expectShape, floats } from "../check.js";
 import { fail } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
-import { type Dimension, type DType, type TensorType, tensor } from "../types.js";
+import { type Dimension, type DType, tensor } from "../types.js";
 
 const targets: readonly DType[] = ["float32", "bfloat16", "float64", "int8", "int6", "int4"];
 
@@ -15,11 +15,10 @@ export const encodeOperation: Operation = {
   name: "encode",
   attributes: ["dtype"],
   infer: ([w, importance], { dtype }) => {
-    const { shape, encoding } = w as TensorType;
-    if (encoding !== "plain" || shape.length < 2)
-      fail("SHAPE_MISMATCH", `[encode] expected a plain tensor of at least 2 dimensions, received ${encoding} of ${shape.length}`);
+    const { shape } = expectShape("encode", "w", w, w?.shape ?? [], floats);
+    if (shape.length < 2) fail("SHAPE_MISMATCH", `[encode] expected a plain tensor of at least 2 dimensions, received ${shape.length}`);
     const target = targets[dtype ?? 0] ?? fail("INVALID_ARGUMENT", `[encode] packs to ${targets.join(", ")}, received another type`);
-    if (importance) expectShape("encode", "importance", importance, [...shape.slice(0, -2), shape.at(-1) as Dimension]);
+    if (importance) expectShape("encode", "importance", importance, [...shape.slice(0, -2), shape.at(-1) as Dimension], ["float32"]);
     return [tensor(target, shape, "panels")];
   },
 };

@@ -1,5 +1,5 @@
 import { expectRows } from "../activation.js";
-import { computed, expectRank, expectShape } from "../check.js";
+import { computed, expectRank, expectShape, expectWeight } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 import type { Dimension } from "../types.js";
@@ -23,9 +23,9 @@ export const expertsOperation: Operation = {
     const [T, D] = type.shape as [Dimension, Dimension];
     expectShape("experts", "index", expectRank("experts", "index", index, 1, ["int32"]), [T]);
     expectShape("experts", "prob", expectRank("experts", "prob", prob, 1, [type.dtype]), [T]);
-    const [E, F2] = expectRank("experts", "gate_up", gateUp, 3).shape as [number, number];
+    const [E, F2] = expectWeight("experts", "gate_up", gateUp, 3).shape as [number, number];
     expectShape("experts", "gate_up", gateUp, [E, F2, D]);
-    expectShape("experts", "down", down, [E, D, F2 / 2]);
+    expectShape("experts", "down", expectWeight("experts", "down", down, 3), [E, D, F2 / 2]);
     return [type];
   },
   flops: ({ inputs: [x, , , gateUp] }) => 3 * (x?.[0] ?? 0) * (x?.[1] ?? 0) * (gateUp?.[1] ?? 0),

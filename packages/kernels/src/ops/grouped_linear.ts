@@ -1,5 +1,5 @@
 import { expectRows } from "../activation.js";
-import { computed, expectRank, expectShape, expectUnquantised } from "../check.js";
+import { computed, expectRank, expectShape, expectUnquantised, expectWeight } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 import { type Dimension, plus, type TensorType } from "../types.js";
@@ -13,10 +13,10 @@ export const groupedLinearOperation: Operation = {
   name: "grouped_linear",
   attributes: ["compute"],
   infer: ([x, w, offsets]) => {
-    const [E, N, K] = expectRank("grouped_linear", "w", w, 3).shape as [Dimension, Dimension, Dimension];
+    const [E, N, K] = expectWeight("grouped_linear", "w", w, 3).shape as [Dimension, Dimension, Dimension];
     const [T] = expectRows("grouped_linear", "x", x, [w]).shape as [Dimension];
     expectShape("grouped_linear", "x", x, [T, K]);
-    expectShape("grouped_linear", "offsets", offsets, [plus(E, 2)]);
+    expectShape("grouped_linear", "offsets", offsets, [plus(E, 2)], ["int32"]);
     return [computed(x as TensorType, [T, N])];
   },
   gradient: ({ node, inputs: [x, w, offsets], gradients: [dy], wants }) => {
@@ -39,7 +39,7 @@ export const groupedLinearInputGradOperation: Operation = {
     const [T] = expectRank("grouped_linear_input_grad", "dy", dy, 2).shape as [Dimension];
     expectUnquantised("grouped_linear_input_grad", "w", w);
     expectShape("grouped_linear_input_grad", "dy", dy, [T, N]);
-    expectShape("grouped_linear_input_grad", "offsets", offsets, [plus(E, 2)]);
+    expectShape("grouped_linear_input_grad", "offsets", offsets, [plus(E, 2)], ["int32"]);
     return [computed(dy as TensorType, [T, K])];
   },
   flops: ({ inputs, outputs }) => 2 * (outputs[0]?.[0] ?? 0) * (outputs[0]?.[1] ?? 0) * (inputs[0]?.[1] ?? 0),

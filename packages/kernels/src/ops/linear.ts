@@ -1,5 +1,5 @@
 import { expectRows } from "../activation.js";
-import { computed, expectRank, expectShape, expectUnquantised } from "../check.js";
+import { computed, expectRank, expectShape, expectUnquantised, expectWeight } from "../check.js";
 import { fail } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { BoundShapes, Operation } from "../operation.js";
@@ -18,10 +18,11 @@ export const linearOperation: Operation = {
   attributes: ["compute", "gradient_compute"],
   infer: ([x, w, bias]) => {
     const { shape } = expectRows("linear", "x", x, [w]);
-    const [N, K] = expectRank("linear", "w", w, 2).shape as [Dimension, Dimension];
+    const [N, K] = expectWeight("linear", "w", w, 2).shape as [Dimension, Dimension];
     if (!sameDimension(shape[1] as Dimension, K)) expectShape("linear", "x", x, [shape[0] as Dimension, K]);
-    if (bias) expectShape("linear", "bias", bias, [N]);
-    return [computed(x as TensorType, [shape[0] as Dimension, N])];
+    const y = computed(x as TensorType, [shape[0] as Dimension, N]);
+    if (bias) expectShape("linear", "bias", bias, [N], [y.dtype]);
+    return [y];
   },
   gradient: ({ node, inputs: [x, w, bias], gradients: [dy], wants }) => {
     if (!x || !w || !dy) return [];

@@ -1,4 +1,5 @@
-import { computed, expectRank, expectShape } from "../check.js";
+import { expectActivation } from "../activation.js";
+import { computed, expectRank, expectShape, floats } from "../check.js";
 import { fail } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
@@ -18,12 +19,12 @@ export const linearCrossEntropyOperation: Operation = {
   name: "linear_cross_entropy",
   attributes: ["compute"],
   infer: ([h, w, bias, labels]) => {
-    const [T] = expectRank("linear_cross_entropy", "h", h, 2).shape as [Dimension];
-    const [V, D] = expectRank("linear_cross_entropy", "w", w, 2).shape as [Dimension, Dimension];
+    const [T] = expectRank("linear_cross_entropy", "h", expectActivation("linear_cross_entropy", "h", h), 2).shape as [Dimension];
+    const [V, D] = expectRank("linear_cross_entropy", "w", w, 2, floats).shape as [Dimension, Dimension];
     expectShape("linear_cross_entropy", "h", h, [T, D]);
-    if (bias) expectShape("linear_cross_entropy", "bias", bias, [V]);
-    expectShape("linear_cross_entropy", "labels", labels, [T]);
     const each = computed(h as TensorType, [T]);
+    if (bias) expectShape("linear_cross_entropy", "bias", bias, [V], [each.dtype]);
+    expectShape("linear_cross_entropy", "labels", labels, [T], ["int32"]);
     return [each, each];
   },
   gradient: ({ node, inputs: [h, w, bias, labels], outputs: [, lse], gradients: [dloss], wants }) => {

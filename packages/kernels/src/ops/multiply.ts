@@ -8,7 +8,7 @@ export const multiplyOperation: Operation = {
   name: "multiply",
   infer: ([a, b]) => {
     const x = expectActivation("multiply", "a", a);
-    expectShape("multiply", "b", b, x.shape);
+    expectShape("multiply", "b", b, x.shape, [x.dtype]);
     return [x];
   },
   gradient: ({ inputs: [a, b], gradients: [dy], wants }) => {

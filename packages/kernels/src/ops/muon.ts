@@ -1,5 +1,5 @@
 import { elements } from "../activation.js";
-import { expectShape } from "../check.js";
+import { expectShape, floats } from "../check.js";
 import { fail } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
@@ -20,13 +20,10 @@ export const muonOperation: Operation = {
     for (const [name, other] of [
       ["g", g],
       ["momentum", momentum],
-    ] as const) {
-      const { dtype, encoding } = expectShape("muon", name, other, p.shape);
-      if (dtype !== "float32" || encoding !== "plain")
-        fail("SHAPE_MISMATCH", `[muon] expected ${name} to be plain float32, received ${encoding} ${dtype}`);
-    }
-    expectShape("muon", "scale", factor, [1]);
-    expectShape("muon", "hyper", hyper, [4]);
+    ] as const)
+      expectShape("muon", name, other, p.shape, ["float32"]);
+    expectShape("muon", "scale", factor, [1], floats);
+    expectShape("muon", "hyper", hyper, [4], floats);
     return [p, p];
   },
   flops: ({ inputs: [p] }) => {

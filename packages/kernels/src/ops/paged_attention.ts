@@ -47,7 +47,7 @@ export const kvAppendOperation: Operation = {
   name: "kv_append",
   infer: ([kPages, vPages, k, v, cuSeqlens, cached, pageTable]) => {
     const type = expectRank("kv_append", "k", expectActivation("kv_append", "k", k), 3);
-    expectShape("kv_append", "v", v, type.shape);
+    expectShape("kv_append", "v", v, type.shape, [type.dtype]);
     const keys = expectPages("kv_append", type, [kPages, vPages]);
     expectShape("kv_append", "k", type, [type.shape[0] as Dimension, keys.shape[1] as Dimension, type.shape[2] as Dimension]);
     expectPageTable("kv_append", [cuSeqlens, cached, pageTable]);

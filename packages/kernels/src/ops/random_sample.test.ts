@@ -73,6 +73,6 @@ describe("random_sample", () => {
         table: { shape: [4], data: [1, 2, 3, 4] },
         at: place([0, 0], 0, 0),
       }),
-    ).rejects.toThrow("[random_sample] expected a table of 65536 numbers, received float32 [4]");
+    ).rejects.toThrow("[random_sample] expected table of shape [65536], received [4]");
   });
 });

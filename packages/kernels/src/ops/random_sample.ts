@@ -1,7 +1,7 @@
-import { fail } from "../errors.js";
+import { expectShape, floats } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
-import { describeType, type TensorType, tensor } from "../types.js";
+import { tensor } from "../types.js";
 
 /**
  * y [rows, columns] of random entries of a table of 65 536 values, in its type: element i takes 16 of the 128 bits that Philox 4x32-10 makes
@@ -11,11 +11,8 @@ export const randomSampleOperation: Operation = {
   name: "random_sample",
   attributes: ["rows", "columns"],
   infer: ([table, place], { rows = 0, columns = 0 }) => {
-    const { dtype, shape, encoding } = table as TensorType;
-    if (encoding !== "plain" || dtype === "int32" || shape.join() !== "65536")
-      fail("SHAPE_MISMATCH", `[random_sample] expected a table of 65536 numbers, received ${describeType(table as TensorType)}`);
-    if (place?.dtype !== "int32" || place.shape.join() !== "4")
-      fail("SHAPE_MISMATCH", `[random_sample] expected place int32 [4], received ${describeType(place as TensorType)}`);
+    const { dtype } = expectShape("random_sample", "table", table, [65536], floats);
+    expectShape("random_sample", "place", place, [4], ["int32"]);
     return [tensor(dtype, [rows, columns])];
   },
 };

@@ -1,5 +1,5 @@
 import { elements, expectActivation } from "../activation.js";
-import { expectShape } from "../check.js";
+import { expectShape, floats } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 import { type Dimension, type TensorType, tensor } from "../types.js";
@@ -45,10 +45,10 @@ export const residualMergeGradOperation: Operation = {
 /** The type of the result, after checking y, h? and the vectors (inputs 0 to 5). */
 export function checkMerge(operation: string, [y, h, ...rest]: readonly (TensorType | null)[]): TensorType {
   const type = expectActivation(operation, "y", y);
-  if (h) expectShape(operation, "h", h, type.shape);
+  if (h) expectShape(operation, "h", h, type.shape, [type.dtype]);
   vectors.forEach((name, i) => {
     const vector = rest[i];
-    if (vector) expectShape(operation, name, vector, type.shape.slice(-1));
+    if (vector) expectShape(operation, name, vector, type.shape.slice(-1), floats);
   });
   return type;
 }

@@ -1,5 +1,5 @@
 import { elements } from "../activation.js";
-import { expectShape } from "../check.js";
+import { expectShape, floats } from "../check.js";
 import { fail } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
@@ -21,7 +21,7 @@ export const residualRmsNormOperation: Operation = {
   attributes: ["eps", "form"],
   infer: (inputs, { form = 0 }) => {
     const type = checkMerge("residual_rms_norm", inputs.slice(0, 6));
-    expectShape("residual_rms_norm", "weight", inputs[6], type.shape.slice(-1));
+    expectShape("residual_rms_norm", "weight", inputs[6], type.shape.slice(-1), floats);
     if (form > 0 && type.dtype !== "float32")
       fail("SHAPE_MISMATCH", `[residual_rms_norm] makes int8 rows of float32, not of ${type.dtype}`);
     return [type, ...(form === 1 ? [] : [type]), ...(form === 0 ? [] : [tensor("int8", type.shape, "rows")])];

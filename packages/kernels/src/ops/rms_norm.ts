@@ -1,5 +1,5 @@
 import { elements, expectActivation } from "../activation.js";
-import { computed, expectShape } from "../check.js";
+import { computed, expectShape, floats } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 import { type Dimension, tensor } from "../types.js";
@@ -10,7 +10,7 @@ export const rmsNormOperation: Operation = {
   attributes: ["eps"],
   infer: ([x, weight]) => {
     const y = expectActivation("rms_norm", "x", x);
-    expectShape("rms_norm", "weight", weight, y.shape.slice(-1));
+    expectShape("rms_norm", "weight", weight, y.shape.slice(-1), floats);
     return [y];
   },
   gradient: ({ node, inputs: [x, weight], gradients: [dy] }) => {

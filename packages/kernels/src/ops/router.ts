@@ -1,5 +1,5 @@
 import { elements, expectActivation } from "../activation.js";
-import { expectRank, expectShape } from "../check.js";
+import { expectRank, expectShape, floats } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 import { type Dimension, tensor } from "../types.js";
@@ -22,17 +22,17 @@ export const routerOperation: Operation = {
   infer: ([x, previous, scale, downW, downB, normW, fc1W, fc1B, fc2W, fc2B, outW, balancing]) => {
     const type = expectRank("router", "x", expectActivation("router", "x", x), 2);
     const [T, D] = type.shape as [Dimension, Dimension];
-    const [R = 0] = expectRank("router", "down_w", downW, 2).shape;
-    const [C = 0] = expectRank("router", "out_w", outW, 2).shape;
+    const [R = 0] = expectRank("router", "down_w", downW, 2, floats).shape;
+    const [C = 0] = expectRank("router", "out_w", outW, 2, floats).shape;
     expectShape("router", "down_w", downW, [R, D]);
-    if (previous) expectShape("router", "previous", expectActivation("router", "previous", previous), [T, R]);
-    if (scale) expectShape("router", "scale", scale, [R]);
-    expectShape("router", "fc1_w", fc1W, [R, R]);
-    expectShape("router", "fc2_w", fc2W, [R, R]);
+    if (previous) expectShape("router", "previous", previous, [T, R], [type.dtype]);
+    if (scale) expectShape("router", "scale", scale, [R], floats);
+    expectShape("router", "fc1_w", expectRank("router", "fc1_w", fc1W, 2, floats), [R, R]);
+    expectShape("router", "fc2_w", expectRank("router", "fc2_w", fc2W, 2, floats), [R, R]);
     expectShape("router", "out_w", outW, [C, R]);
     for (const [name, vector] of Object.entries({ down_b: downB, norm_w: normW, fc1_b: fc1B, fc2_b: fc2B }))
-      expectShape("router", name, vector, [R]);
-    expectShape("router", "balancing", balancing, [C]);
+      expectShape("router", name, vector, [R], floats);
+    expectShape("router", "balancing", balancing, [C], floats);
     return [tensor(type.dtype, [T, R]), tensor("int32", [T]), tensor(type.dtype, [T])];
   },
   decompose: (inputs, { eps = 0 }) => {

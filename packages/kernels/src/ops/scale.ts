@@ -1,5 +1,5 @@
 import { elements, expectActivation } from "../activation.js";
-import { expectShape } from "../check.js";
+import { expectShape, floats } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 import { multiply } from "./multiply.js";
@@ -9,7 +9,7 @@ import { sum } from "./sum.js";
 export const scaleOperation: Operation = {
   name: "scale",
   infer: ([x, factor]) => {
-    expectShape("scale", "factor", factor, [1]);
+    expectShape("scale", "factor", factor, [1], floats);
     return [expectActivation("scale", "x", x)];
   },
   gradient: ({ inputs: [x, factor], gradients: [dy], wants }) => {

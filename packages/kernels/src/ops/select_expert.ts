@@ -1,5 +1,5 @@
 import { elements, expectActivation } from "../activation.js";
-import { expectRank, expectShape } from "../check.js";
+import { expectRank, expectShape, floats } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 import { type Dimension, tensor } from "../types.js";
@@ -12,7 +12,7 @@ export const selectExpertOperation: Operation = {
   name: "select_expert",
   infer: ([p, bias]) => {
     const type = expectRank("select_expert", "p", expectActivation("select_expert", "p", p), 2);
-    expectShape("select_expert", "bias", bias, type.shape.slice(1));
+    expectShape("select_expert", "bias", bias, type.shape.slice(1), floats);
     const tokens = [type.shape[0] as Dimension];
     return [tensor("int32", tokens), tensor(type.dtype, tokens)];
   },

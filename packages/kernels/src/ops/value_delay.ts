@@ -14,7 +14,7 @@ export const valueDelayOperation: Operation = {
   name: "value_delay",
   infer: ([current, delayed, cuSeqlens, state, slots, cached]) => {
     const type = expectRank("value_delay", "current", expectActivation("value_delay", "current", current), 2);
-    expectShape("value_delay", "delayed", delayed, type.shape);
+    expectShape("value_delay", "delayed", delayed, type.shape, [type.dtype]);
     expectRank("value_delay", "cu_seqlens", cuSeqlens, 1, ["int32"]);
     const width = expectFixed("value_delay", "columns", type.shape[1]);
     if (state) expectState("value_delay", type, cuSeqlens, [state, slots, cached], [1, width]);
