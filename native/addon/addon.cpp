@@ -37,6 +37,8 @@ Bytes bytes_of(const Napi::Value& value) {
   return {static_cast<uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset(), array.ByteLength()};
 }
 
+bool within(size_t offset, size_t size, size_t bytes) { return offset <= bytes && size <= bytes - offset; }
+
 class Device : public Napi::ObjectWrap<Device> {
  public:
   static Napi::Function define(Napi::Env env) {
@@ -204,7 +206,7 @@ class Device : public Napi::ObjectWrap<Device> {
     const zaya::Block* block = store_->at(info[0].As<Napi::Number>().Int32Value());
     const auto offset = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
     const Bytes from = bytes_of(info[2]);
-    if (block == nullptr || block->mapping != nullptr || offset + from.size > block->bytes) {
+    if (block == nullptr || block->mapping != nullptr || !within(offset, from.size, block->bytes)) {
       raise(info.Env(), "write outside of a tensor of the store, or into a mapped file");
       return;
     }
@@ -215,7 +217,7 @@ class Device : public Napi::ObjectWrap<Device> {
     const zaya::Block* block = store_->at(info[0].As<Napi::Number>().Int32Value());
     const auto offset = static_cast<size_t>(info[1].As<Napi::Number>().Int64Value());
     const Bytes to = bytes_of(info[2]);
-    if (block == nullptr || offset + to.size > block->bytes) {
+    if (block == nullptr || !within(offset, to.size, block->bytes)) {
       raise(info.Env(), "read outside of a tensor of the store");
       return;
     }
@@ -300,7 +302,7 @@ class Device : public Napi::ObjectWrap<Device> {
       return;
     }
     const zaya::Tensor& output = found->second->output(index);
-    if (output.data == nullptr || offset + to.size > zaya::bytes_of(output)) {
+    if (output.data == nullptr || !within(offset, to.size, zaya::bytes_of(output))) {
       raise(info.Env(), "read outside of an output, or before the first run");
       return;
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <cstdint>
 #include <cstring>
 
 #include "core/memory.h"
@@ -24,6 +25,7 @@ Status Store::add(size_t bytes, int* slot) {
 
 // A thousand tensors of a file are parts of one mapping, so that huge pages can hold several.
 Status Store::map(const char* path, size_t offset, size_t bytes, int* slot) {
+  if (bytes > SIZE_MAX - offset) return error("%s: no file has %zu bytes from byte %zu on", path, bytes, offset);
   std::erase_if(mappings_, [](const auto& mapping) { return mapping.expired(); });
   std::shared_ptr<Mapping> mapping;
   for (const auto& weak : mappings_)

@@ -67,6 +67,7 @@ describe("a device", () => {
     await running;
     expect(executable.read("twice", 0, 4)).toEqual(Float32Array.of(10, 12, 14, 16));
     expect(() => executable.read("twice", 3, 5)).toThrow("outside of an output");
+    for (const begin of [-1, 0.5, 3]) expect(() => executable.read("twice", begin, 2), `from ${begin}`).toThrow("are not some of them");
     expect(() => executable.read("thrice", 0, 1)).toThrow("the graph has no output thrice");
     await expect(executable.run({ inputs: { x: new Float32Array(4) }, outputs: ["thrice"] })).rejects.toThrow("no output thrice");
   });

@@ -10,8 +10,8 @@ import { encode } from "./ops/encode.js";
 import { inputValues, sizesOf, writePlan } from "./plan.js";
 import { matrixProducts } from "./products.js";
 import { schedule } from "./schedule.js";
-import { arrayFor, type OpenStore, openStore, type Store, type StoreBackend, type TensorData } from "./store.js";
-import { describeType, tensor } from "./types.js";
+import { arrayFor, expectRange, type OpenStore, openStore, type Store, type StoreBackend, type TensorData } from "./store.js";
+import { describeType, maxElements, tensor } from "./types.js";
 
 export interface DeviceOptions {
   /** Threads of the CPU device, the dispatcher among them. Default: as many as the process may use. Results do not depend on it. */
@@ -175,8 +175,9 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
           if (dropped || closed) fail("DISPOSED", "the executable was disposed");
           if (runs > 0) fail("INVALID_ARGUMENT", `cannot read output ${output} while a run of it is in progress; await that first`);
           const index = outputIndex(output);
-          const { dtype } = (outputs[index] as (typeof outputs)[number])[1].type;
-          const into = arrayFor(dtype, end - begin);
+          const { type } = (outputs[index] as (typeof outputs)[number])[1];
+          expectRange(`output ${output}`, begin, end, maxElements(type));
+          const into = arrayFor(type.dtype, end - begin);
           callNative(() => native.readOutput(id, index, begin * into.BYTES_PER_ELEMENT, into), "INVALID_ARGUMENT");
           return into;
         },

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openDevice } from "./device.js";
 import { createGraph } from "./graph.js";
+import { loadAddon } from "./native.js";
 import * as ops from "./ops/index.js";
 import { tensor } from "./types.js";
 
@@ -30,6 +31,36 @@ test("a graph that ran before is refused once a tensor it reads is gone", async 
   expect((await executable.run()).sum).toEqual(Float32Array.of(8, 4, 6));
   store.remove("a");
   await expect(executable.run()).rejects.toThrow("gone or too small");
+});
+
+test("refuses to read, write and map outside of tensors and files", async () => {
+  await using device = await openDevice("cpu");
+  await using store = device.createStore();
+  const type = tensor("float32", [4]);
+  await store.write("a", type, Float32Array.of(1, 2, 3, 4));
+  const refused = expect.objectContaining({ code: "INVALID_ARGUMENT" });
+  for (const [begin, end] of [
+    [-1, 3],
+    [0, 5],
+    [2, 1],
+    [0.5, 2],
+    [-(2 ** 60), -(2 ** 60) + 1],
+  ] as const)
+    expect(() => store.read("a", begin, end), `${begin} to ${end}`).toThrow(refused);
+  for (const begin of [-1, 3, 0.5]) expect(() => store.writePart("a", begin, Float32Array.of(9, 9)), `from ${begin}`).toThrow(refused);
+  for (const offset of [-4, 0.5]) expect(() => store.map("b", type, path, offset), `from byte ${offset}`).toThrow(refused);
+  expect(store.read("a")).toEqual(Float32Array.of(1, 2, 3, 4));
+  expect(store.read("a", 4, 4)).toEqual(Float32Array.of());
+  expect(store.has("b")).toBe(false);
+
+  const native = new (loadAddon().Device)(1, "");
+  const slot = native.add(16);
+  for (const offset of [-4, 13, -(2 ** 53)]) {
+    expect(() => native.read(slot, offset, new Float32Array(1)), `at ${offset}`).toThrow("outside of a tensor");
+    expect(() => native.write(slot, offset, new Float32Array(1)), `at ${offset}`).toThrow("outside of a tensor");
+  }
+  expect(() => native.map(path, -4, 8)).toThrow("no file has 8 bytes from byte");
+  native.close();
 });
 
 describe("a mapped tensor", () => {

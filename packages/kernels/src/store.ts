@@ -17,13 +17,13 @@ export interface Store extends AsyncDisposable {
    * from float32, bfloat16 or float64, rounded to the tensor's element type (integers: see {@link encode}).
    */
   write(name: string, type: TensorType, data: TensorData): Promise<void>;
-  /** Overwrites part of a plain tensor, from element `begin` on. */
+  /** Overwrites part of a plain tensor, from element `begin` on. @throws INVALID_ARGUMENT outside of it */
   writePart(name: string, begin: number, data: TensorData): void;
   /** Makes a tensor that is a read-only part of a file, memory-mapped: nothing is copied, pages are shared between processes. */
   map(name: string, type: TensorType, path: string, byteOffset: number): void;
   /** Brings a mapped tensor into memory, so that the first run that reads it does not wait for the disk. */
   prefetch(name: string, options?: PrefetchOptions): Promise<void>;
-  /** A copy of the elements from `begin` to `end` (all by default) of a plain tensor. */
+  /** A copy of the elements from `begin` to `end` (all by default) of a plain tensor. @throws INVALID_ARGUMENT outside of it */
   read(name: string, begin?: number, end?: number): TensorData;
   /** A copy of a tensor's bytes as they lie in memory, in any encoding; at the start of `into` when that is given. */
   readBytes(name: string, into?: Uint8Array): Uint8Array;
@@ -66,6 +66,12 @@ export function expectArray(name: string, type: TensorType, data: TensorData): v
       `${name} is ${describeType(type)} and takes a ${arrays[type.dtype].name}, received ${data?.constructor?.name ?? typeof data}`,
     );
   }
+}
+
+/** @throws INVALID_ARGUMENT unless elements `begin` to `end` are some, or none, of so many */
+export function expectRange(name: string, begin: number, end: number, elements: number): void {
+  if (!Number.isInteger(begin) || !Number.isInteger(end) || begin < 0 || begin > end || end > elements)
+    fail("INVALID_ARGUMENT", `${name} has elements 0 to ${elements}; ${begin} to ${end} are not some of them`);
 }
 
 export interface StoreBackend {
@@ -121,14 +127,18 @@ export function openStore(backend: StoreBackend): OpenStore {
       backend.write(find(name).slot, 0, data);
     },
     writePart(name, begin, data) {
-      const { type, slot } = find(name);
+      const { type, slot, bytes } = find(name);
       if (type.encoding !== "plain") fail("INVALID_ARGUMENT", `${name} is ${describeType(type)}; only plain tensors are written in parts`);
       expectArray(name, type, data);
+      const width = bytesOf(type, []);
+      expectRange(name, begin, begin + data.length, bytes / width);
       backend.expectIdle("write");
-      backend.write(slot, begin * bytesOf(type, []), data);
+      backend.write(slot, begin * width, data);
     },
     map(name, type, path, byteOffset) {
       if (tensors.has(name)) fail("INVALID_ARGUMENT", `the store has a tensor ${name} already; remove it first`);
+      if (!Number.isInteger(byteOffset) || byteOffset < 0)
+        fail("INVALID_ARGUMENT", `${name}: a file is mapped from a whole byte ≥ 0 on, received ${byteOffset}`);
       backend.expectIdle("map");
       const bytes = fixedBytes(name, type);
       tensors.set(name, { type, slot: backend.map(path, byteOffset, bytes), bytes, mapped: true });
@@ -138,7 +148,9 @@ export function openStore(backend: StoreBackend): OpenStore {
       if (type.encoding !== "plain") fail("INVALID_ARGUMENT", `${name} is ${describeType(type)}; only plain tensors are read`);
       backend.expectIdle("read");
       const width = bytesOf(type, []);
-      const into = arrayFor(type.dtype, (end ?? bytes / width) - begin);
+      const last = end ?? bytes / width;
+      expectRange(name, begin, last, bytes / width);
+      const into = arrayFor(type.dtype, last - begin);
       backend.read(slot, begin * width, into);
       return into;
     },
