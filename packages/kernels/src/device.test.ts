@@ -21,6 +21,14 @@ describe("a device", () => {
     ]);
   });
 
+  it("refuses more threads than a system may have", async () => {
+    for (const threads of [0, 1.5, 100_000])
+      await expect(openDevice("cpu", { threads })).rejects.toMatchObject({
+        code: "INVALID_ARGUMENT",
+        message: expect.stringMatching(`threads must be a whole number from 1 to \\d+, received ${threads}`),
+      });
+  });
+
   it("runs a graph, binding sizes from the lengths of the inputs", async () => {
     await using device = await openDevice("cpu", { guard: true });
     const graph = createGraph();

@@ -48,11 +48,14 @@ export interface Device extends AsyncDisposable {
 
 /**
  * Opens the CPU, or the null device, which plans graphs of any size without memory, addon or kernels.
- * @throws NATIVE_UNAVAILABLE when the addon cannot be loaded, with every path tried
+ * @throws NATIVE_UNAVAILABLE when the addon cannot be loaded, with every path tried; INVALID_ARGUMENT for more threads than 64 or four a core
  */
 export async function openDevice(kind: "cpu" | "null" = "cpu", options: DeviceOptions = {}): Promise<Device> {
   const threads = options.threads ?? availableParallelism();
-  if (!Number.isInteger(threads) || threads < 1) fail("INVALID_ARGUMENT", `threads must be a whole number ≥ 1, received ${threads}`);
+  // A system that has no more threads would end the process: the addon is compiled without exceptions.
+  const most = Math.max(64, 4 * availableParallelism());
+  if (!Number.isInteger(threads) || threads < 1 || threads > most)
+    fail("INVALID_ARGUMENT", `threads must be a whole number from 1 to ${most}, received ${threads}`);
   return kind === "null" ? openNullDevice(threads) : openCpuDevice(threads, options);
 }
 
