@@ -94,6 +94,21 @@ describe("a device", () => {
     expect(store.read("total")).toEqual(Float32Array.of(4, 7, 10, 13));
   });
 
+  it("assigns one result to two tensors, one of them in place", async () => {
+    await using device = await openDevice("cpu", { guard: true });
+    await using store = device.createStore();
+    const type = tensor("float32", [2]);
+    await store.write("a", type, Float32Array.of(1, 2));
+    await store.write("b", type, Float32Array.of(0, 0));
+    const graph = createGraph();
+    const sum = ops.add(graph.read("a", type), graph.read("a", type));
+    graph.assign("a", sum);
+    graph.assign("b", sum);
+    await using executable = device.compile(graph, store);
+    for (let i = 0; i < 2; i++) await executable.run();
+    expect([store.read("a"), store.read("b")]).toEqual([Float32Array.of(4, 8), Float32Array.of(4, 8)]);
+  });
+
   it("leaves the store as it was when a run is aborted, and rejects with the signal's reason", async () => {
     await using device = await openDevice("cpu");
     const store = device.createStore();

@@ -12,7 +12,7 @@ export interface RunOptions {
   readonly sizes?: Readonly<Record<string, number>>;
   /** Names of the outputs to copy out. Default: all. Others can be read after the run. */
   readonly outputs?: readonly string[];
-  /** Aborting rejects with `signal.reason` before the next operation, unless the store is already being updated. */
+  /** Aborting rejects with `signal.reason` before the next operation, unless the store is already being updated; the store stays as it was, but for rows behind those a cache has. */
   readonly signal?: AbortSignal;
 }
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { apply, createGraph, type Value } from "./graph.js";
 import { layOut } from "./layout.js";
 import type { Operation } from "./operation.js";
+import { reshape } from "./ops/reshape.js";
 import { schedule } from "./schedule.js";
 import { size, type TensorType, tensor } from "./types.js";
 
@@ -31,10 +32,36 @@ describe("schedule", () => {
     expect(copies).toEqual([]);
   });
 
-  it("keeps an update whose result is read in its place, and copies when the old value is read later", () => {
+  it("copies an update at the end when its result is read, returned or assigned twice", () => {
+    const graph = createGraph();
+    const updated = ["read", "returned", "again"].map((name) => {
+      const value = on(update, graph.read(name, vector));
+      graph.assign(name, value);
+      return value;
+    }) as [Value, Value, Value];
+    graph.output("y", on(copy, updated[0]));
+    graph.output("returned", reshape(updated[1], [16, 16]));
+    graph.assign("other", updated[2]);
+    const { updates, copies } = schedule(graph);
+    expect([...updates.values()]).toEqual(["again"]);
+    expect(copies.map(([, name]) => name)).toEqual(["read", "returned", "other"]);
+  });
+
+  it("refuses to return a tensor of the store that is assigned, also under another shape", () => {
+    for (const show of [(old: Value) => old, (old: Value) => reshape(old, [16, 16])]) {
+      const graph = createGraph();
+      const old = graph.read("w", vector);
+      graph.output("before", show(old));
+      schedule(graph);
+      graph.assign("w", on(update, old));
+      expect(() => schedule(graph)).toThrow("output before is tensor w of the store, which the graph assigns");
+    }
+  });
+
+  it("keeps what is appended in its place though it is read, and copies when the old value is read later", () => {
     const graph = createGraph();
     const pages = graph.read("pages", vector);
-    const appended = on(update, pages);
+    const appended = on({ ...update, appends: true }, pages);
     graph.assign("pages", appended);
     graph.output("y", on(copy, appended));
     expect([...schedule(graph).updates.values()]).toEqual(["pages"]);
@@ -47,6 +74,9 @@ describe("schedule", () => {
     const graph = createGraph();
     graph.assign("a", graph.read("b", vector));
     expect(() => schedule(graph)).toThrow(/assign a computed one/);
+    const viewed = createGraph();
+    viewed.assign("a", reshape(viewed.read("b", vector), [16, 16]));
+    expect(() => schedule(viewed)).toThrow(/assign a computed one/);
   });
 });
 

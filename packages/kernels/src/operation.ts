@@ -41,6 +41,11 @@ export interface Operation {
   readonly view?: true;
   /** [output, input] pairs that may share memory, element i of one written only after element i of the other was read last. */
   readonly inPlace?: readonly (readonly [number, number])[];
+  /**
+   * It writes only what nobody reads before the step has ended, as free rows of a cache: it updates the store in place also where its result is read, and
+   * a run that is aborted may leave what it wrote.
+   */
+  readonly appends?: true;
 }
 
 export interface GradientCall {

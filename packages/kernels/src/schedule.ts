@@ -28,6 +28,11 @@ export function schedule(graph: Graph): Schedule {
     }
   }
   const returned = new Set<Value>(graph.outputs.values());
+  for (const [name, value] of graph.outputs) {
+    const { kind, name: tensor } = viewedBy(value).node;
+    if (kind === "read" && graph.assigns.has(tensor))
+      fail("INVALID_ARGUMENT", `output ${name} is tensor ${tensor} of the store, which the graph assigns; return a value computed from it`);
+  }
   const inTail = new Set<Node>();
   for (const value of graph.assigns.values()) {
     const unread = value.node.outputs.every((output) => !consumers.has(output) && !returned.has(output));
@@ -41,12 +46,13 @@ export function schedule(graph: Graph): Schedule {
   const updates = new Map<Value, string>();
   const copies: (readonly [Value, string])[] = [];
   for (const [name, value] of graph.assigns) {
-    if (value.node.operation === null)
+    if (viewedBy(value).node.operation === null)
       fail("INVALID_ARGUMENT", `${name} is assigned a value that was only read or passed in; assign a computed one`);
-    const old = updatePair(graph, value);
+    const mayUpdate = inTail.has(value.node) || value.node.operation?.appends;
+    const old = mayUpdate ? updatePair(graph, value) : null;
     const at = position.get(value.node) ?? -1;
     const readEarlier = old && readers(old, consumers).every((node) => node === value.node || (position.get(node) ?? -1) < at);
-    if (old && readEarlier && !returned.has(old)) updates.set(value, name);
+    if (old?.node.name === name && readEarlier) updates.set(value, name);
     else copies.push([value, name]);
   }
   return {
@@ -68,6 +74,11 @@ function updatePair(graph: Graph, value: Value): Value | null {
     return old;
   }
   return null;
+}
+
+/** What a view shows, or the value itself. */
+function viewedBy(value: Value): Value {
+  return value.node.operation?.view ? viewedBy(value.node.inputs[0] as Value) : value;
 }
 
 /** Nodes that read a value, also through views of it. */

@@ -5,7 +5,7 @@ import type { InstructionSet } from "../native.js";
 import { instructionSets, sameBits, throughBfloat16 } from "../operation_cases.js";
 import type { TensorData } from "../store.js";
 import { runGraph, type TestTensor, testIntegers, testNumbers, testTensor, toArray } from "../testing.js";
-import { type DType, maxElements, size, tensor } from "../types.js";
+import { type DType, maxBytes, maxElements, size, tensor } from "../types.js";
 import { attention } from "./attention.js";
 import { kvAppend, kvPages, pagedAttention } from "./paged_attention.js";
 
@@ -314,6 +314,22 @@ describe("paged_attention", () => {
         }
       }
     }
+  });
+  test("appends in place to the pages of a store, though attention reads them in the same step", async () => {
+    await using device = await openDevice("null");
+    await using store = device.createStore();
+    const types = kvPages("float32", 64, 1, 4);
+    const graph = createGraph();
+    const [cu, cached] = [graph.input("cu", tensor("int32", [2])), graph.input("cached", tensor("int32", [1]))];
+    const [table, x] = [graph.input("table", tensor("int32", [1, 64])), graph.input("x", tensor("float32", [1, 1, 4]))];
+    store.allocate("k", types.keys);
+    store.allocate("v", types.values);
+    const { keys, values } = kvAppend(graph.read("k", types.keys), graph.read("v", types.values), x, x, cu, cached, table);
+    graph.assign("k", keys);
+    graph.assign("v", values);
+    graph.output("o", pagedAttention(x, keys, values, cu, cached, table));
+    await using executable = device.compile(graph, store);
+    expect(executable.arenaBytes).toBeLessThan(maxBytes(types.keys));
   });
   test("refuses to append outside the pages", async () => {
     const { q: _, ...inputs } = step(31, 2, 3);

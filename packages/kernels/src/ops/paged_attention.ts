@@ -59,6 +59,7 @@ export const kvAppendOperation: Operation = {
     [0, 0],
     [1, 1],
   ],
+  appends: true,
 };
 
 /** Checks k_pages and v_pages beside x [T,·,H]; the type of k_pages. */
