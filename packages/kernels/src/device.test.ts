@@ -160,6 +160,20 @@ describe("a device", () => {
     expect(() => device.compile(graph)).toThrow("the device was disposed");
   });
 
+  it("resolves a run when it is done, not when those queued after it are", async () => {
+    await using device = await openDevice("cpu");
+    const graph = createGraph();
+    const x = graph.input("x", rows);
+    graph.output("y", ops.add(x, x));
+    await using executable = device.compile(graph);
+    const done: string[] = [];
+    const run = (name: string) => executable.run({ inputs: { x: new Float32Array(4) } }).then(() => done.push(name));
+    const [first, second] = [run("first"), run("second")];
+    await first;
+    expect(done).toEqual(["first"]);
+    await second;
+  });
+
   it.each([0, 1])("finishes %i runs in progress when it is disposed, and refuses another", async (runs) => {
     const device = await openDevice("cpu");
     const graph = createGraph();

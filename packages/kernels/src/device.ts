@@ -83,10 +83,11 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
       () => {},
       () => {},
     );
-    last = settled.then(() => {
+    const mine = settled.then(() => {
       active--;
     });
-    return result.finally(() => last);
+    last = mine;
+    return result.finally(() => mine);
   }
 
   const backend: StoreBackend = {
