@@ -45,9 +45,15 @@ test("cuts no character in half where there is no space", async () => {
 });
 
 test("reads the chosen fields of JSONL records and plain strings", async () => {
-  const lines = [{ question: "1+1?", answer: "2" }].map((record) => JSON.stringify(record)).join("\n");
+  const lines = [
+    { question: "1+1?", answer: "2" },
+    { question: "1+2?", answer: "3", continues: true },
+  ]
+    .map((record) => JSON.stringify(record))
+    .join("\n");
   expect(await read("a.jsonl", `${lines}\n\n"a string"`, { fields: ["question", "answer"] })).toEqual([
     { text: "1+1?\n2", complete: true },
+    { text: "1+2?\n3", complete: false },
     { text: "a string", complete: true },
   ]);
 });

@@ -17,7 +17,8 @@ export interface ReadDocumentsOptions {
 }
 
 /**
- * Reads documents from files: a `.jsonl` file holds one a line (an object with the fields, or a string); any other file is one UTF-8 text.
+ * Reads documents from files: a `.jsonl` file holds one a line (an object with the fields, or a string); any other file is one UTF-8 text. An object
+ * with `"continues": true` is a document that goes on in another one, as held-out.jsonl of a run has them.
  *
  * Throws INVALID_DATA for a file that is missing, is not UTF-8, or has a malformed line (with file and line number).
  */
@@ -28,10 +29,11 @@ export async function* readDocuments(files: readonly string[], options: ReadDocu
   }
 }
 
-/** Chunks of a source text; `end` marks the last chunk of a source. */
+/** Chunks of a source text; `end` marks the last chunk of a source, `continues` one that is itself cut off from what follows. */
 interface Chunk {
   readonly text: string;
   readonly end: boolean;
+  readonly continues?: boolean;
 }
 
 async function* readText(file: string): AsyncGenerator<Chunk> {
@@ -47,20 +49,20 @@ async function* readRecords(file: string, fields: readonly string[]): AsyncGener
     rest = lines.pop() ?? "";
     for (const record of lines) {
       line++;
-      if (record.trim() !== "") yield { text: recordText(record, fields, file, line), end: true };
+      if (record.trim() !== "") yield readRecord(record, fields, file, line);
     }
   }
-  if (rest.trim() !== "") yield { text: recordText(rest, fields, file, line + 1), end: true };
+  if (rest.trim() !== "") yield readRecord(rest, fields, file, line + 1);
 }
 
-function recordText(line: string, fields: readonly string[], file: string, number: number): string {
+function readRecord(line: string, fields: readonly string[], file: string, number: number): Chunk {
   let value: unknown;
   try {
     value = JSON.parse(line);
   } catch (cause) {
     fail("INVALID_DATA", `${file}:${number}: not JSON (${(cause as Error).message})`, cause);
   }
-  if (typeof value === "string") return value;
+  if (typeof value === "string") return { text: value, end: true };
   const parts = fields.map((field) => {
     const part = typeof value === "object" && value !== null ? (value as Record<string, unknown>)[field] : undefined;
     if (typeof part !== "string") {
@@ -72,7 +74,7 @@ function recordText(line: string, fields: readonly string[], file: string, numbe
     }
     return part;
   });
-  return parts.join("\n");
+  return { text: parts.join("\n"), end: true, continues: (value as Record<string, unknown>).continues === true };
 }
 
 async function* decode(file: string): AsyncGenerator<string> {
@@ -99,7 +101,7 @@ async function* cut(chunks: AsyncIterable<Chunk>, maxLength: number): AsyncGener
       text = text.slice(at);
     }
     if (chunk.end) {
-      if (text !== "") yield { text, complete: true };
+      if (text !== "") yield { text, complete: !chunk.continues };
       text = "";
     }
   }

@@ -113,7 +113,7 @@ export type EvaluateEvent =
  * from what precedes it in its document and window.
  *
  * @throws INVALID_OPTIONS, INVALID_DATA, and what @zaya/model throws for a checkpoint that cannot be used
- * @example for await (const event of evaluate({ checkpoint: "runs/first/latest", data: ["held-out.txt"] })) console.log(event);
+ * @example for await (const event of evaluate({ checkpoint: "runs/first/latest", data: ["runs/first/held-out.jsonl"] })) console.log(event);
  */
 export async function* evaluate(options: EvaluateOptions): AsyncGenerator<EvaluateEvent> {
   const parsed = Options.safeParse(options);

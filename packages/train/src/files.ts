@@ -57,7 +57,7 @@ export function runPaths(out: string) {
     run: join(out, "run.json"),
     lock: join(out, "lock"),
     metrics: join(out, "metrics.jsonl"),
-    heldOut: join(out, "held-out.txt"),
+    heldOut: join(out, "held-out.jsonl"),
     timings: join(out, "timings.jsonl"),
     tokenizer: join(out, "tokenizer"),
     tokens: join(out, "tokens"),

@@ -27,8 +27,8 @@ export interface Prepared extends AsyncDisposable {
   readonly training: Windows;
   /** The held-out documents of one evaluation; null when nothing is held out. */
   readonly heldOut: Windows | null;
-  /** The text of those documents, one after the other, as the tokenizer gives it back. */
-  heldOutText(): Promise<string>;
+  /** Those documents as lines of JSONL, with the text that the tokenizer gives back: {@link readDocuments} makes the same documents of them. */
+  heldOutRecords(): Promise<string>;
 }
 
 /** The configuration of a preset, a given one, or that of a checkpoint, with the vocabulary of the tokenizer where it is a preset. */
@@ -87,14 +87,15 @@ export async function prepare(options: ParsedOptions, { begun }: { readonly begu
     return fits;
   });
   const heldOut = cutWindows(corpus, evaluated, context);
-  async function heldOutText(): Promise<string> {
+  async function heldOutRecords(): Promise<string> {
     const tokenizer = await loadTokenizer(tokenizerFiles);
-    const texts: string[] = [];
+    const records: string[] = [];
     for (const document of evaluated) {
       const ids = await corpus.read(corpus.starts[document] as number, corpus.starts[document + 1] as number);
-      texts.push(tokenizer.decode([...ids]));
+      const continues = tokenizer.eosTokenId !== null && ids.at(-1) !== tokenizer.eosTokenId;
+      records.push(`${JSON.stringify({ text: tokenizer.decode([...ids]), ...(continues ? { continues } : {}) })}\n`);
     }
-    return texts.join("");
+    return records.join("");
   }
   return {
     config,
@@ -102,7 +103,7 @@ export async function prepare(options: ParsedOptions, { begun }: { readonly begu
     corpus,
     training,
     heldOut: heldOut.numPairs > 0 ? heldOut : null,
-    heldOutText,
+    heldOutRecords,
     [Symbol.asyncDispose]: () => corpus[Symbol.asyncDispose](),
   };
 }

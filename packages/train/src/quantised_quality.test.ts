@@ -28,7 +28,8 @@ async function compare(name: string, widths: Pick<QuantiseOptions, "to" | "atten
   const reference = join(out, "latest");
   const candidate = join(dir, name);
   for await (const _ of quantiseCheckpoint({ from: reference, out: candidate, ...widths }));
-  const text = await readFile(join(out, "held-out.txt"), "utf8");
+  const records = (await readFile(join(out, "held-out.jsonl"), "utf8")).trim().split("\n");
+  const text = records.map((record) => (JSON.parse(record) as { text: string }).text).join("");
   for await (const event of compareCheckpoints({ reference, candidate, text, context: 64, maxTokens: 1024 }))
     if (event.type === "compare-end") return event;
   throw new Error("the comparison did not end");

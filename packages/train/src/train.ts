@@ -42,8 +42,8 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent> 
   if (saved) checkSame(parsed, saved.run);
   await using prepared = await prepare(parsed, { begun: saved !== null });
   // Only now, so that options or data that cannot be used leave nothing that looks like a run.
-  if (prepared.heldOut && !saved) await writeAtomically(runPaths(parsed.out).heldOut, await prepared.heldOutText());
   await writeRun(parsed);
+  if (prepared.heldOut) await writeAtomically(runPaths(parsed.out).heldOut, await prepared.heldOutRecords());
   yield* runSteps(parsed, prepared);
 }
 
