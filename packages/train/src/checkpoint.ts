@@ -57,11 +57,11 @@ interface Tensors {
   readonly optimizer: RunOptions["optimizer"];
 }
 
-/** Saves a checkpoint, points `latest` at it and removes all but the newest `keep`. */
+/** Saves a checkpoint, points `latest` at it and removes all but the newest `keep`. A save that fails leaves nothing. */
 export async function saveRun(
   out: string,
   state: RunState,
-  { store, config, optimizer, graphs }: Tensors & { readonly graphs: Readonly<Record<string, Graph>> },
+  tensors: Tensors & { readonly graphs: Readonly<Record<string, Graph>> },
   tokenizerFiles: TokenizerFiles,
   keep: number,
 ): Promise<RunCheckpoint> {
@@ -70,29 +70,43 @@ export async function saveRun(
   const path = join(paths.checkpoints, name);
   const temporary = join(paths.checkpoints, `partial-${name}`);
   await rm(temporary, { recursive: true, force: true });
-  await mkdir(join(temporary, "training"), { recursive: true });
-  const weights = parameters(config).map((spec) => spec.name);
-  await saveCheckpoint(temporary, { config, tensors: readEach(store, weights), tokenizerFiles });
-  const tensors = await writeState(join(temporary, "training", "state.bin"), store, optimizerTensors(config, optimizer));
-  for (const [graph, description] of Object.entries(graphs)) {
-    await writeAtomically(join(temporary, "training", `${graph}.graph.pb`), encodeGraph(description));
-  }
-  await syncFolder(join(temporary, "training"));
-
-  const files: Record<string, { bytes: number; sha256: string }> = {};
-  let bytes = 0;
-  for (const file of await filesUnder(temporary)) {
-    const found = { bytes: (await stat(join(temporary, file))).size, sha256: await sha256OfFile(join(temporary, file)) };
-    files[file] = found;
-    bytes += found.bytes;
-  }
-  const manifest: z.input<typeof Manifest> = { formatVersion, ...state, files, tensors };
-  await writeAtomically(join(temporary, "manifest.json"), `${JSON.stringify(manifest, null, 1)}\n`);
+  const bytes = await writeCheckpoint(temporary, state, tensors, tokenizerFiles).catch(async (cause: unknown) => {
+    await rm(temporary, { recursive: true, force: true }); // on a full disk it would be in the way
+    throw cause;
+  });
   await rename(temporary, path);
   await syncFolder(paths.checkpoints);
   await linkAtomically(relative(out, path), paths.latest);
   await keepNewest(out, keep);
   return { path, state, bytes };
+}
+
+/** Writes all files of a checkpoint, the manifest last; the bytes of the others. */
+async function writeCheckpoint(
+  folder: string,
+  state: RunState,
+  { store, config, optimizer, graphs }: Tensors & { readonly graphs: Readonly<Record<string, Graph>> },
+  tokenizerFiles: TokenizerFiles,
+): Promise<number> {
+  await mkdir(join(folder, "training"), { recursive: true });
+  const weights = parameters(config).map((spec) => spec.name);
+  await saveCheckpoint(folder, { config, tensors: readEach(store, weights), tokenizerFiles });
+  const tensors = await writeState(join(folder, "training", "state.bin"), store, optimizerTensors(config, optimizer));
+  for (const [graph, description] of Object.entries(graphs)) {
+    await writeAtomically(join(folder, "training", `${graph}.graph.pb`), encodeGraph(description));
+  }
+  await syncFolder(join(folder, "training"));
+
+  const files: Record<string, { bytes: number; sha256: string }> = {};
+  let bytes = 0;
+  for (const file of await filesUnder(folder)) {
+    const found = { bytes: (await stat(join(folder, file))).size, sha256: await sha256OfFile(join(folder, file)) };
+    files[file] = found;
+    bytes += found.bytes;
+  }
+  const manifest: z.input<typeof Manifest> = { formatVersion, ...state, files, tensors };
+  await writeAtomically(join(folder, "manifest.json"), `${JSON.stringify(manifest, null, 1)}\n`);
+  return bytes;
 }
 
 /** The newest checkpoint of a run, or null. Finishes what a killed save left: its folder and the link. */

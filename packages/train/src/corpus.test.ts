@@ -1,5 +1,5 @@
-import { mkdtemp, readdir, readlink, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { mkdir, mkdtemp, readdir, readlink, writeFile } from "node:fs/promises";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { type CorpusOptions, openCorpus } from "./corpus.js";
@@ -29,6 +29,21 @@ async function corpusOf(texts: readonly string[], options: Partial<CorpusOptions
   onTestFinished(() => corpus[Symbol.asyncDispose]());
   return { corpus, all, folder };
 }
+
+test("removes what processes that are gone have begun, and leaves what others do", async () => {
+  const cache = await mkdtemp(join(tmpdir(), "corpus-"));
+  const gone = 2 ** 22 + 1; // above the largest number of a process
+  const [dead, own, living, far] = [
+    `${hostname()}-${gone}`,
+    `${hostname()}-${process.pid}`,
+    `${hostname()}-${process.ppid}`,
+    `far-${gone}`,
+  ];
+  for (const owner of [dead, own, living, far]) await mkdir(join(cache, `0123.partial-${owner}`));
+  await corpusOf(["abc"], { cache });
+  const left = (await readdir(cache)).filter((name) => name.includes(".partial-"));
+  expect(left.sort()).toEqual([`0123.partial-${living}`, `0123.partial-${far}`].sort());
+});
 
 test("keeps ids, document boundaries and bytes, and finds them again", async () => {
   const { corpus, all, folder } = await corpusOf(["abc", "é"]);

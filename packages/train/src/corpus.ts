@@ -4,7 +4,8 @@
 //   <cache>/<key>/manifest.json        written last; the folder gets its name only when it is complete
 // The key is a hash of the files (path, size, time of change), the tokenizer and how documents are cut.
 import { createHash } from "node:crypto";
-import { mkdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import type { Tokenizer } from "@zaya/model";
 import { readDocuments } from "./documents.js";
@@ -89,9 +90,10 @@ function shardName(index: number): string {
 async function tokenise(options: CorpusOptions, folder: string): Promise<void> {
   const { tokenizer, signal, files } = options;
   const dtype = tokenizer.vocabSize <= 65536 ? "uint16" : "uint32";
-  const temporary = `${folder}.partial-${process.pid}`;
-  await rm(temporary, { recursive: true, force: true });
-  await mkdir(temporary, { recursive: true });
+  const temporary = `${folder}.partial-${hostname()}-${process.pid}`;
+  await mkdir(options.cache, { recursive: true });
+  await removeAbandoned(options.cache);
+  await mkdir(temporary);
   const hash = createHash("sha256");
   const documents: number[] = [];
   let tokens = 0;
@@ -143,6 +145,23 @@ async function tokenise(options: CorpusOptions, folder: string): Promise<void> {
     });
   } finally {
     await rm(temporary, { recursive: true, force: true });
+  }
+}
+
+/** Removes what processes of this machine that are gone, or were this one, have begun in a cache. */
+async function removeAbandoned(cache: string): Promise<void> {
+  for (const name of await readdir(cache)) {
+    const [, host, pid] = /\.partial-(.*)-(\d+)$/.exec(name) ?? [];
+    if (host === hostname() && !isAlive(Number(pid))) await rm(join(cache, name), { recursive: true, force: true });
+  }
+}
+
+/** Whether another process of this number is there. */
+function isAlive(pid: number): boolean {
+  try {
+    return pid !== process.pid && process.kill(pid, 0);
+  } catch (cause) {
+    return (cause as NodeJS.ErrnoException).code === "EPERM";
   }
 }
 
