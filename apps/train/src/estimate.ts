@@ -39,7 +39,7 @@ function render(result: TrainEstimate, steps: number | undefined): string {
     ]),
     ["tokens a step", String(result.tokensPerStep)],
     ["operations a step", `${formatCount(result.flopsPerStep)}FLOP`],
-    ["memory", `${formatBytes(memory.storeBytes + memory.arenaBytes)} of ${formatBytes(memory.freeBytes)} free`],
+    ["memory", `${formatBytes(memory.storeBytes + memory.arenaBytes)} of ${formatBytes(memory.limitBytes)}`],
     ["  weights, moments, sums", formatBytes(memory.storeBytes)],
     ["  activations", formatBytes(memory.arenaBytes)],
   ];

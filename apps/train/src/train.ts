@@ -33,7 +33,7 @@ export function addTrainCommands(program: Command): void {
     .option("--clip <norm>", "largest gradient norm, 0 = none (default 1)", number({ zero: true }))
     .option("--balance-rate <rate>", "learning rate of the balancing biases (default 1e-2)", number({ zero: true }))
     .option("--seed <n>", "(default 1)", wholeNumber(0));
-  addLimitOptions(command)
+  addLimitOptions(command, (value) => `default ${value}`)
     .option("--resume", "go on with the run in --out if there is one")
     .addHelpText(
       "after",
@@ -66,21 +66,21 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 cannot run here, 4 stopped and save
       "Goes on with a run from its newest checkpoint, bit for bit as if it had not been stopped (unless it is limited by --seconds).",
     )
     .argument("<dir>", "folder of the run")
-    .option("--steps <n>", "another number of updates of the whole run", wholeNumber())
-    .option("--seconds <n>", "another training time of the whole run", number())
+    .option("--steps <n>", "another number of updates of the whole run, where it is limited by steps", wholeNumber())
+    .option("--seconds <n>", "another training time of the whole run, where it is limited by time", number())
     .option("--threads <n>", "threads (default: all)", wholeNumber());
-  addLimitOptions(resumeCommand).action(async (dir: string, { json, ...rest }) => {
+  addLimitOptions(resumeCommand, () => "default: as before").action(async (dir: string, { json, ...rest }) => {
     await follow((signal) => resume(dir, { ...(given(rest) as ResumeOptions), signal }), dir, json === true);
   });
 }
 
-function addLimitOptions(command: Command): Command {
+function addLimitOptions(command: Command, otherwise: (value: string) => string): Command {
   return command
-    .option("--evaluate-every <steps>", "(default 100)", wholeNumber())
-    .option("--evaluate-tokens <n>", "held-out tokens of one evaluation (default 32768)", wholeNumber())
-    .option("--save-every <steps>", "(default 500)", wholeNumber())
-    .option("--keep <n>", "checkpoints kept (default 2)", wholeNumber())
-    .option("--cache <dir>", "folder of tokenised data (default: tokens in the run's folder)")
+    .option("--evaluate-every <steps>", `(${otherwise("100")})`, wholeNumber())
+    .option("--evaluate-tokens <n>", `held-out tokens of one evaluation (${otherwise("32768")})`, wholeNumber())
+    .option("--save-every <steps>", `(${otherwise("500")})`, wholeNumber())
+    .option("--keep <n>", `checkpoints kept (${otherwise("2")})`, wholeNumber())
+    .option("--cache <dir>", `folder of tokenised data (${otherwise("tokens in the run's folder")})`)
     .option("--json", "print every event as a line of JSON");
 }
 

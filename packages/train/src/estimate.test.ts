@@ -4,7 +4,8 @@ import { estimate } from "./estimate.js";
 
 test("counts parameters, memory and operations without running a step", async () => {
   const result = await estimate({ model: "zaya-512", measure: false, steps: 100, windows: 4, context: 512 });
-  const { total } = describeModel(presets["zaya-512"]).parameters;
+  // The vocabulary is that of the tokenizer which a run would train.
+  const { total } = describeModel({ ...presets["zaya-512"], vocabSize: 4096 }).parameters;
   expect(Object.values(result.parametersByKind).reduce((sum, n) => sum + n, 0)).toBe(total);
   // Weights and two moments, all float32; between microbatches also the gradients, which the biases do not have.
   expect(result.memory.storeBytes).toBe(12 * total);
@@ -17,6 +18,10 @@ test("counts parameters, memory and operations without running a step", async ()
   expect(result.measured).toBe(false);
 });
 
+test("refuses a model and a checkpoint at once", async () => {
+  await expect(estimate({ model: "zaya-512", from: "/nowhere" })).rejects.toThrow("model and from are both given; choose one");
+});
+
 test("measures a few steps of a small model", async () => {
   const result = await estimate({ model: "zaya-tiny", context: 64, windows: 1, steps: 10 });
   if (result.peakFlops === null) return;
@@ -25,7 +30,7 @@ test("measures a few steps of a small model", async () => {
 });
 
 test("plans the 8B model without memory for it", async () => {
-  const result = await estimate({ model: "zaya1-8b", context: 4096, windows: 1, measure: false });
+  const result = await estimate({ model: "zaya1-8b", context: 4096, windows: 1, measure: false, vocabSize: 262272 });
   expect(result.memory.storeBytes).toBeGreaterThan(12 * 8.8e9);
   expect(result.memory.storeBytes + result.memory.arenaBytes).toBeGreaterThan(16 * 8.8e9);
 });

@@ -1,5 +1,4 @@
-import { freemem } from "node:os";
-import { type Device, isZayaError, openDevice } from "@zaya/kernels";
+import { type Device, isZayaError, memoryLimit, openDevice } from "@zaya/kernels";
 import { type Description, describe, type ModelConfig, type ParameterKind, type PresetName, parameters } from "@zaya/model";
 import { z } from "zod";
 import { randomBatch } from "./create.js";
@@ -7,7 +6,7 @@ import { fail } from "./errors.js";
 import { writeFreshWeights } from "./fresh_weights.js";
 import { type PlannedMemory, planTraining } from "./memory.js";
 import { allocateTrainingState } from "./optimizer.js";
-import { describeIssues, RunOptions } from "./options.js";
+import { describeIssues, expectOneModel, RunOptions } from "./options.js";
 import { resolveConfig } from "./prepare.js";
 import { compileStep, type StepOptions } from "./step.js";
 import { tokenizerOf } from "./tokenizer_files.js";
@@ -20,6 +19,7 @@ const Options = z.strictObject({
     model: true,
     from: true,
     tokenizer: true,
+    vocabSize: true,
     context: true,
     windows: true,
     accumulation: true,
@@ -27,7 +27,6 @@ const Options = z.strictObject({
     dtype: true,
     balanceRate: true,
   }).shape,
-  vocabSize: z.int().min(1).optional(),
   steps: z.int().min(1).optional(),
   threads: z.int().min(1).optional(),
   /** Run a few steps on random tokens where memory allows. Otherwise half of the measured peak is assumed. */
@@ -43,7 +42,7 @@ export interface TrainEstimate {
   readonly description: Description;
   readonly parametersByKind: Readonly<Partial<Record<ParameterKind, number>>>;
   readonly tokensPerStep: number;
-  readonly memory: PlannedMemory & { readonly freeBytes: number };
+  readonly memory: PlannedMemory & { readonly limitBytes: number };
   readonly flopsPerStep: number;
   /** FLOP/s of this machine now, both in the computing type; null where no device can be opened. */
   readonly peakFlops: number | null;
@@ -55,22 +54,24 @@ export interface TrainEstimate {
   readonly totalSeconds: number | null;
 }
 
-/** What a run with these options would be: parameters, memory, operations, and time at the speed of this machine now. Writes nothing. */
+/**
+ * What a run with these options would be: parameters, memory, operations, and time at the speed of this machine now. A preset
+ * has the vocabulary of the tokenizer, which `vocabSize` tells where one is to be trained. Writes nothing.
+ */
 export async function estimate(options: EstimateOptions): Promise<TrainEstimate> {
   const parsed = Options.safeParse(options);
   if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
   const { from, model, tokenizer, vocabSize, context, windows, accumulation, dtype, steps, threads, measure } = parsed.data;
-  if (model === undefined && from === undefined)
-    fail("INVALID_OPTIONS", "say what to train: model (a preset or a configuration) or from (a checkpoint)");
+  expectOneModel({ model, from });
   const resolved = await resolveConfig({ model, from, context }, tokenizer === undefined ? null : await tokenizerOf(tokenizer));
-  const config: ModelConfig = vocabSize === undefined ? resolved : { ...resolved, vocabSize };
+  const config: ModelConfig = typeof model === "string" && tokenizer === undefined ? { ...resolved, vocabSize } : resolved;
   const description = describe(config, { context, batchTokens: context * windows });
   const tokensPerStep = context * windows * accumulation;
   const flopsPerStep = description.flops.training.total * tokensPerStep;
   const byKind: Partial<Record<ParameterKind, number>> = {};
   for (const { kind, shape } of parameters(config)) byKind[kind] = (byKind[kind] ?? 0) + shape.reduce((product, n) => product * n, 1);
 
-  const memory = { ...(await planTraining(config, parsed.data)), freeBytes: freemem() };
+  const memory = { ...(await planTraining(config, parsed.data)), limitBytes: memoryLimit() };
   const device = await openDevice("cpu", threads === undefined ? {} : { threads }).catch((error: unknown) => {
     if (isZayaError(error) && error.code === "NATIVE_UNAVAILABLE") return null;
     throw error;
@@ -89,7 +90,7 @@ export async function estimate(options: EstimateOptions): Promise<TrainEstimate>
   await using _device = device;
   const peakFlops = 1e9 * (await device.measure(dtype, 200));
   const assumed = flopsPerStep / (peakFlops * assumedUtilisation);
-  const fits = memory.storeBytes + memory.arenaBytes < memory.freeBytes / 2;
+  const fits = memory.storeBytes + memory.arenaBytes <= memory.limitBytes;
   const measured = measure && fits && assumed < 20;
   const secondsPerStep = measured ? await timeSteps(device, config, parsed.data) : assumed;
   return {

@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { expect, test } from "vitest";
 import { parseOptions } from "./options.js";
 
@@ -5,6 +6,11 @@ const good = { model: "zaya-tiny", data: ["corpus.txt"], out: "run", steps: 10 }
 
 test("fills in what is not given", () => {
   expect(parseOptions(good)).toMatchObject({ context: 512, windows: 4, seed: 1, dtype: "bfloat16", optimizer: { name: "adamw", clip: 1 } });
+});
+
+test("keeps paths as absolute ones, from whatever folder a run goes on", () => {
+  const { data, tokenizer, cache } = parseOptions({ ...good, tokenizer: "t", cache: "/c" });
+  expect([data, tokenizer, cache]).toEqual([[resolve("corpus.txt")], resolve("t"), "/c"]);
 });
 
 test.each([

@@ -1,8 +1,11 @@
+import { resolve } from "node:path";
 import type { ModelConfig, PresetName } from "@zaya/model";
 import { z } from "zod";
 import { fail } from "./errors.js";
 
 const whole = z.int().min(1);
+/** Kept as an absolute path, so that a run goes on from any folder. */
+const path = z.string().transform((text) => resolve(text));
 
 /** AdamW for everything, or Muon for the matrices with AdamW for embedding, head and vectors. */
 const OptimizerOptions = z.strictObject({
@@ -24,15 +27,15 @@ export const RunOptions = z.strictObject({
   /** Name of a preset, or a configuration. With a preset the vocabulary is the tokenizer's. */
   model: z.union([z.string(), z.custom<ModelConfig>((value) => typeof value === "object" && value !== null && "kind" in value)]).optional(),
   /** Checkpoint to start from, with its tokenizer. */
-  from: z.string().optional(),
+  from: path.optional(),
   /** Text files (one document each) and .jsonl files (one a line). */
-  data: z.array(z.string()).min(1, "name at least one file"),
+  data: z.array(path).min(1, "name at least one file"),
   /** Keys of a JSONL record that make up a document. */
   fields: z.array(z.string()).min(1).default(["text"]),
   /** Share of the documents kept for evaluation. */
   heldOut: z.number().min(0).lt(1).default(0.05),
   /** Folder with tokenizer.json. Default: that of `from`, else one is trained on the data. */
-  tokenizer: z.string().optional(),
+  tokenizer: path.optional(),
   /** Vocabulary of the tokenizer that is trained. */
   vocabSize: whole.default(4096),
   /** Tokens of a window. */
@@ -65,6 +68,8 @@ export const LimitOptions = z.strictObject({
   saveEvery: whole.default(500),
   /** Checkpoints kept. */
   keep: whole.default(2),
+  /** Folder of the tokenised data. Default: `tokens` in `out`. */
+  cache: path.optional(),
 });
 
 const SessionOptions = z.strictObject({
@@ -74,8 +79,6 @@ const SessionOptions = z.strictObject({
   resume: z.boolean().default(false),
   /** Threads of the CPU. Results do not depend on it. */
   threads: whole.optional(),
-  /** Folder of the tokenised data. Default: `tokens` in `out`. */
-  cache: z.string().optional(),
   /** Aborting saves after the step in progress and rejects with the signal's reason. */
   signal: z.instanceof(AbortSignal).optional(),
 });
@@ -97,10 +100,15 @@ export function parseOptions(options: unknown): ParsedOptions {
   const { steps, seconds, model, from } = parsed.data;
   if (steps === undefined && seconds === undefined) fail("INVALID_OPTIONS", "say how long to train: steps or seconds");
   if (steps !== undefined && seconds !== undefined) fail("INVALID_OPTIONS", "steps and seconds are both given; choose one");
+  expectOneModel({ model, from });
+  return parsed.data;
+}
+
+/** @throws INVALID_OPTIONS unless either a model or a checkpoint to start from is given */
+export function expectOneModel({ model, from }: Pick<RunOptions, "model" | "from">): void {
   if (model === undefined && from === undefined)
     fail("INVALID_OPTIONS", "say what to train: model (a preset or a configuration) or from (a checkpoint)");
   if (model !== undefined && from !== undefined) fail("INVALID_OPTIONS", "model and from are both given; choose one");
-  return parsed.data;
 }
 
 /** The options that belong into run.json, from all. */

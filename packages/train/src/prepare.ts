@@ -31,14 +31,14 @@ export interface Prepared extends AsyncDisposable {
   heldOutRecords(): Promise<string>;
 }
 
-/** The configuration of a preset, a given one, or that of a checkpoint, with the vocabulary of the tokenizer where it is a preset. */
+/** The configuration of a preset, a given one, or that of a checkpoint: with the vocabulary of the tokenizer where it is a preset, with room for `context` unless given. */
 export async function resolveConfig(
   { model, from, context }: Pick<ParsedOptions, "model" | "from" | "context">,
   tokenizerFiles: TokenizerFiles | null,
 ): Promise<ModelConfig> {
   if (from !== undefined) {
     await using checkpoint = await loadCheckpoint(from);
-    return checkpoint.config;
+    return { ...checkpoint.config, maxPositions: Math.max(checkpoint.config.maxPositions, context) };
   }
   if (typeof model === "object") return model;
   const preset = presets[model as keyof typeof presets] as ModelConfig | undefined;
