@@ -64,6 +64,9 @@ test.each([
   ],
   ["a run where a file is", ["resume", "TEXT"], /there is no run\.json/],
   ["a file where a folder is to be", ["init", "zaya-tiny", "--out", "TEXT"], /text\.txt is a file; choose another folder/],
+  ["a folder that cannot be made", ["train", "TEXT", "--out", "/proc/zaya/run", "--steps", "1"], /ENOENT.*\/proc\/zaya/],
+  ["a preset and a checkpoint to estimate", ["estimate", "zaya-tiny", "--from", "/nowhere"], /model and from are both given/],
+  ["more threads than there may be", ["bench", "zaya-tiny", "--threads", "100000"], /threads must be a whole number from 1 to/],
   ["nothing to convert", ["convert", "/nowhere", "OUT"], /config\.json: no such file/],
 ])("answers %s with a clear line and exit code 2", async (_what, args, message) => {
   await writeFile(join(folder, "text.txt"), "Some text. ".repeat(100));
@@ -119,6 +122,12 @@ test("removes the tokens it made for an evaluation that is stopped", async () =>
 test.each(["train", "resume", "estimate", "eval", "tokenizer", "convert", "init"])("explains %s", async (command) => {
   expect(await run(command, "--help")).toBe(0);
   expect(output).toContain(`zaya-train ${command}`);
+});
+
+test("tells no defaults that a resumed run does not take", async () => {
+  expect(await run("resume", "--help")).toBe(0);
+  expect(output).toContain("(default: as before)");
+  expect(output).not.toMatch(/default \d/);
 });
 
 test("measures a training step as JSON", async () => {

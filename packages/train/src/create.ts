@@ -21,6 +21,7 @@ import {
 import { z } from "zod";
 import { balanceByForward, biasName, simulateRouters } from "./calibrate.js";
 import { fail } from "./errors.js";
+import { makeFolder } from "./files.js";
 import { describeIssues } from "./options.js";
 import { resolveConfig } from "./prepare.js";
 import { tokenizerOf } from "./tokenizer_files.js";
@@ -77,6 +78,7 @@ export async function* createCheckpoint(options: CreateOptions): AsyncGenerator<
   await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
   await using random = openRandomWeights(device, seed);
   const types = to && new Map(specs.map((spec) => [spec.name, typeOf(spec)]));
+  await makeFolder(out);
   const writer = await createCheckpointWriter(out, { config, types, dtype, tokenizerFiles, overwrite });
   let finished = false;
   try {

@@ -1,6 +1,7 @@
 import { createReadStream } from "node:fs";
 import { extname } from "node:path";
 import { fail } from "./errors.js";
+import { parseJson } from "./files.js";
 
 /** A stretch of text that is read from its own beginning: nothing before it is seen by attention, convolutions or value delay. */
 export interface Document {
@@ -56,12 +57,7 @@ async function* readRecords(file: string, fields: readonly string[]): AsyncGener
 }
 
 function readRecord(line: string, fields: readonly string[], file: string, number: number): Chunk {
-  let value: unknown;
-  try {
-    value = JSON.parse(line);
-  } catch (cause) {
-    fail("INVALID_DATA", `${file}:${number}: not JSON (${(cause as Error).message})`, cause);
-  }
+  const value = parseJson(line, `${file}:${number}`);
   if (typeof value === "string") return { text: value, end: true };
   const parts = fields.map((field) => {
     const part = typeof value === "object" && value !== null ? (value as Record<string, unknown>)[field] : undefined;

@@ -1,7 +1,8 @@
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
-import { type FileHandle, open, readFile, rename, rm, symlink } from "node:fs/promises";
+import { createReadStream, existsSync } from "node:fs";
+import { type FileHandle, mkdir, open, readFile, rename, rm, stat, symlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { fail } from "./errors.js";
 
 /** Writes a file so that it is there wholly or not at all, also after a power failure. */
 export async function writeAtomically(path: string, content: string | Uint8Array): Promise<void> {
@@ -40,14 +41,37 @@ export async function sha256OfFile(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
-/** The parsed JSON of a file, or null when there is no such file. */
-export async function readJson(path: string): Promise<unknown> {
+/** Makes a folder and those above it, where they are missing. Node's own way of that never ends where none can be made, as in /proc. */
+export async function makeFolder(path: string): Promise<void> {
   try {
-    return JSON.parse(await readFile(path, "utf8"));
+    await mkdir(path);
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException;
-    if (code === "ENOENT" || code === "ENOTDIR") return null;
+    if (code === "EEXIST" && (await stat(path)).isDirectory()) return;
+    if (code !== "ENOENT" || dirname(path) === path || existsSync(dirname(path))) throw cause;
+    await makeFolder(dirname(path));
+    await mkdir(path);
+  }
+}
+
+/**
+ * The parsed JSON of a file, or null when there is no such file.
+ * @throws INVALID_DATA naming the file when it is not JSON
+ */
+export async function readJson(path: string): Promise<unknown> {
+  const text = await readFile(path, "utf8").catch((cause: NodeJS.ErrnoException) => {
+    if (cause.code === "ENOENT" || cause.code === "ENOTDIR") return null;
     throw cause;
+  });
+  return text === null ? null : parseJson(text, path);
+}
+
+/** @throws INVALID_DATA naming the place when the text is not JSON */
+export function parseJson(text: string, place: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    fail("INVALID_DATA", `${place}: not JSON (${(cause as Error).message})`, cause);
   }
 }
 

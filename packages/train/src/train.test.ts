@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, readlink, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadCheckpoint } from "@zaya/model";
@@ -6,6 +6,7 @@ import { beforeAll, beforeEach, expect, test } from "vitest";
 import { evaluate } from "./evaluate.js";
 import type { EvaluationEnd, TrainEvent } from "./events.js";
 import type { TrainOptions } from "./options.js";
+import { resolveConfig } from "./prepare.js";
 import { randomText } from "./testing/text.js";
 import { resume, train } from "./train.js";
 
@@ -146,6 +147,10 @@ test("refuses a folder that holds a run, other options, and damage", async () =>
   await expect(collect(train(options()))).rejects.toMatchObject({ code: "RUN_EXISTS" });
   await expect(collect(train(options({ resume: true, learningRate: 1, seed: 9 })))).rejects.toThrow(/other values of learningRate, seed/);
   await expect(collect(resume(`${out}-none`))).rejects.toMatchObject({ code: "NOT_A_RUN" });
+  await expect(collect(resume(out, { seconds: 9 }))).rejects.toMatchObject({
+    code: "INVALID_OPTIONS",
+    message: `seconds: ${out} is limited by steps; go on with another number of steps`,
+  });
   const model = join(out, "latest", "model.safetensors");
   await truncate(model, (await stat(model)).size - 1);
   await expect(collect(resume(out, { steps: 3 }))).rejects.toThrow(
@@ -164,6 +169,27 @@ test("a damaged checkpoint leaves those before it, however few are to be kept, a
   const events = await collect(resume(out, { steps: 3, keep: 1 }));
   expect(events[0]).toMatchObject({ type: "run-start", resumedFrom: 2 });
   expect(await readdir(join(out, "checkpoints"))).toEqual(["step-00000003"]);
+});
+
+test("names a run.json that is damaged", async () => {
+  const path = join(out, "run.json");
+  await mkdir(out);
+  await writeFile(path, '{"formatVersion": 1, ');
+  await expect(collect(resume(out))).rejects.toMatchObject({ code: "INVALID_DATA", message: expect.stringContaining(`${path}: not JSON`) });
+  await writeFile(path, '{"formatVersion": 1, "run": {"data": []}, "limits": {}}');
+  await expect(collect(resume(out))).rejects.toMatchObject({
+    code: "NOT_A_RUN",
+    message: expect.stringMatching(/run\.json is not that of a run: run\.data: /),
+  });
+});
+
+test("goes on with the cache of before, and starts from a checkpoint with a longer context", async () => {
+  const cache = `${out}-cache`;
+  await collect(train(options({ steps: 1, cache })));
+  await collect(resume(out, { steps: 2 }));
+  expect(await readdir(out)).not.toContain("tokens");
+  const { maxPositions } = await resolveConfig({ from: join(out, "latest"), model: undefined, context: 1_000_000 }, null);
+  expect(maxPositions).toBe(1_000_000);
 });
 
 test("refuses to go on when the data has changed", async () => {

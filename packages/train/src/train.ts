@@ -1,12 +1,12 @@
-import { mkdir } from "node:fs/promises";
 import { type Device, openDevice, type Store } from "@zaya/kernels";
 import { describe, loadCheckpoint, loadWeights, type ModelConfig, takeLock } from "@zaya/model";
+import { z } from "zod";
 import { findLatest, keepNewest, loadRun, type RunState, saveRun } from "./checkpoint.js";
 import { createClock } from "./clock.js";
 import { fail, type TrainErrorCode } from "./errors.js";
 import { compileEvaluator, type Evaluator, type LossSums, lossFigures } from "./evaluate.js";
 import type { EvaluationEnd, RunStart, StepEnd, TrainEvent } from "./events.js";
-import { readJson, runPaths, writeAtomically } from "./files.js";
+import { makeFolder, readJson, runPaths, writeAtomically } from "./files.js";
 import { writeFreshWeights } from "./fresh_weights.js";
 import { expertLoad } from "./load.js";
 import { openMetrics } from "./metrics.js";
@@ -33,13 +33,13 @@ const formatVersion = 1;
  */
 export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent> {
   const parsed = parseOptions(options);
-  await mkdir(parsed.out, { recursive: true });
+  await makeFolder(parsed.out);
   await using _lock = await takeLock(runPaths(parsed.out).lock, {
     code: "RUN_LOCKED" satisfies TrainErrorCode,
     doing: "working in this folder",
   });
   const saved = await readRun(parsed.out);
-  if (saved) checkSame(parsed, saved.run);
+  if (saved) checkSame(parsed, saved);
   await using prepared = await prepare(parsed, { begun: saved !== null });
   // Only now, so that options or data that cannot be used leave nothing that looks like a run.
   await writeRun(parsed);
@@ -75,13 +75,13 @@ export async function readRun(out: string): Promise<{ run: RunOptions; limits: L
       `${runPaths(out).run} has format version ${String(json.formatVersion)}; this program reads ${formatVersion}`,
     );
   }
-  const saved = z.object({ run: RunOptions, limits: LimitOptions }).safeParse(json);
-  if (!saved.success) fail("CHECKPOINT_DAMAGED", `${runPaths(out).run} is not what was saved: ${describeIssues(saved.error)}`);
-  return saved.data;
+  const parsed = z.object({ run: RunOptions, limits: LimitOptions }).safeParse(json);
+  if (!parsed.success) fail("NOT_A_RUN", `${runPaths(out).run} is not that of a run: ${describeIssues(parsed.error)}`);
+  return parsed.data;
 }
 
 /** A run goes on only with the options that decide what it computes. */
-function checkSame(options: ParsedOptions, saved: RunOptions): void {
+function checkSame(options: ParsedOptions, { run: saved, limits }: { run: RunOptions; limits: LimitOptions }): void {
   if (!options.resume) fail("RUN_EXISTS", `${options.out} holds a run already; go on with it (resume) or choose another folder`);
   const run = runOptionsOf(options);
   const keys = Object.keys(run) as (keyof RunOptions)[];
@@ -91,6 +91,11 @@ function checkSame(options: ParsedOptions, saved: RunOptions): void {
       "RUN_MISMATCH",
       `${options.out} was started with other values of ${changed.join(", ")}; resume it with its own or choose another folder`,
     );
+  }
+  // The schedule would begin again: what a checkpoint tells of the one is nothing of the other.
+  if ((options.seconds === undefined) !== (limits.seconds === undefined)) {
+    const [was, is] = limits.seconds === undefined ? ["steps", "seconds"] : ["seconds", "steps"];
+    fail("INVALID_OPTIONS", `${is}: ${options.out} is limited by ${was}; go on with another number of ${was}`);
   }
 }
 
