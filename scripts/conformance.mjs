@@ -11,19 +11,31 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const { values } = parseArgs({
-  options: {
-    maker: { type: "string" },
-    python: { type: "string", default: "python3" },
-    seeds: { type: "string", default: "11,12,13" },
-    presets: { type: "string", default: "tiny,sliding,wide" },
-    cases: { type: "string" },
-  },
-});
-if (!values.maker || !existsSync(values.maker)) {
-  console.error("--maker: name the program that makes a case from the reference implementation");
+function fail(message) {
+  console.error(message);
   process.exit(2);
 }
+
+function parseOptions() {
+  try {
+    return parseArgs({
+      options: {
+        maker: { type: "string" },
+        python: { type: "string", default: "python3" },
+        seeds: { type: "string", default: "11,12,13" },
+        presets: { type: "string", default: "tiny,sliding,wide" },
+        cases: { type: "string" },
+      },
+    }).values;
+  } catch (error) {
+    return fail(error.message);
+  }
+}
+
+const values = parseOptions();
+if (!values.maker || !existsSync(values.maker)) fail("--maker: name the program that makes a case from the reference implementation");
+// A name alone is looked for on the PATH.
+const python = values.python.includes("/") ? resolve(values.python) : values.python;
 const folder = values.cases ? resolve(values.cases) : mkdtempSync(join(tmpdir(), "zaya-cases-"));
 mkdirSync(folder, { recursive: true });
 
@@ -43,7 +55,7 @@ for (const preset of values.presets.split(",")) {
     const out = join(folder, `${preset}-${seed}`);
     if (existsSync(join(out, "expected.safetensors"))) continue;
     console.log(`making ${preset}, seed ${seed}`);
-    run(resolve(values.python), [resolve(values.maker), "--seed", seed, "--preset", preset, "--out", out]);
+    run(python, [resolve(values.maker), "--seed", seed, "--preset", preset, "--out", out]);
   }
 }
 console.log(`cases: ${folder}`);
