@@ -1,6 +1,6 @@
 // Real text that every checkout has: the TypeScript declaration files under node_modules, in an order that depends on their names alone.
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 
 const largestFile = 256 * 1024; // so that no single generated file is most of the corpus
@@ -39,13 +39,18 @@ export function declarations(modules, { cap = 16e6 } = {}) {
   return chosen;
 }
 
-/** The texts of given files: records of a .jsonl file, any other file cut into pieces of about 16 kB at line ends. */
+/**
+ * The texts of given files: records of a .jsonl file, any other file cut into pieces of about 16 kB at line ends.
+ * Throws an error of one line, naming the file, where there is none.
+ */
 export function textsOf(files) {
   return files.flatMap((file) => {
+    if (!existsSync(file)) throw new Error(`${file} does not exist`);
+    if (statSync(file).isDirectory()) throw new Error(`${file} is a folder; name the files`);
     const content = readFileSync(file, "utf8");
     if (file.endsWith(".jsonl")) {
-      const records = content.split("\n").filter((line) => line.trim() !== "");
-      return records.map((line) => JSON.parse(line)).map((record) => (typeof record === "string" ? record : record.text));
+      const lines = content.split("\n").map((line, i) => ({ line, place: `${file}:${i + 1}` }));
+      return lines.filter(({ line }) => line.trim() !== "").map(({ line, place }) => textOf(line, place));
     }
     const pieces = [];
     for (let begin = 0; begin < content.length; ) {
@@ -56,6 +61,18 @@ export function textsOf(files) {
     }
     return pieces;
   });
+}
+
+function textOf(line, place) {
+  let record;
+  try {
+    record = JSON.parse(line);
+  } catch (error) {
+    throw new Error(`${place}: not JSON (${error.message})`, { cause: error });
+  }
+  const text = typeof record === "string" ? record : record?.text;
+  if (typeof text !== "string") throw new Error(`${place}: expected a text, or an object with one in field "text"`);
+  return text;
 }
 
 /** Every twentieth text, but 200 kB at most and one at least, is held out; the rest is for training. */

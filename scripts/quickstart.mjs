@@ -2,7 +2,7 @@
 //
 //   npm run quickstart -- [--seconds N] [--data FILE…] [--no-serve]
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -37,11 +37,17 @@ function parseOptions() {
     const seconds = Number(values.seconds);
     if (!(seconds > 0)) fail(`--seconds: expected a number above 0, received ${values.seconds}`);
     if (positionals.length > 0 && values.data.length === 0) fail(`unexpected ${positionals.join(" ")}\n\n${usage}`);
-    const missing = data.find((file) => !existsSync(file));
-    if (missing) fail(`--data: ${missing} does not exist`);
     return { seconds, data, serve: !values["no-serve"], help: values.help };
   } catch (error) {
     return fail(`${error.message}\n\n${usage}`);
+  }
+}
+
+function readData(files) {
+  try {
+    return textsOf(files);
+  } catch (error) {
+    return fail(`--data: ${error.message}`);
   }
 }
 
@@ -79,12 +85,13 @@ if (help) {
   process.exit(0);
 }
 const began = performance.now();
-rmSync(folder, { recursive: true, force: true });
-mkdirSync(folder, { recursive: true });
 const show = (name) => relative(root, join(folder, name));
 
-const { training, heldOut } = split(data.length > 0 ? textsOf(data) : declarations(join(root, "node_modules")));
-if (training.length === 0 || heldOut.length === 0) fail("that is too little text; give more --data");
+const { training, heldOut } = split(data.length > 0 ? readData(data) : declarations(join(root, "node_modules")));
+if (![training, heldOut].every((texts) => texts.some((text) => text.trim() !== ""))) fail("--data: that is too little text; give more");
+// The run before goes only now that there is something to train on.
+rmSync(folder, { recursive: true, force: true });
+mkdirSync(folder, { recursive: true });
 heading(`text: ${data.length > 0 ? data.join(", ") : "the TypeScript declarations under node_modules"}`);
 console.log(`${training.length} documents, ${kilobytes(training)}, to train on; ${heldOut.length}, ${kilobytes(heldOut)}, held out`);
 const records = (texts) => texts.map((text) => `${JSON.stringify({ text })}\n`).join("");
