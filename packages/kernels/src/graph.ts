@@ -35,6 +35,7 @@ export interface Graph {
   read(name: string, type: TensorType): Value;
   /** Replaces a tensor of the store when the step ends. */
   assign(name: string, value: Value): void;
+  /** A result that `run` returns: any value but a tensor of the store that the graph assigns. */
   output(name: string, value: Value): void;
 }
 
