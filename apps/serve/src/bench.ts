@@ -1,6 +1,7 @@
 import { formatBytes, type Limits, type Machine } from "@zaya/kernels";
 import { type BenchDetails, type BenchEvent, type BenchResult, bench as measure } from "@zaya/serve";
 import pc from "picocolors";
+import { interruptSignal, StoppedError } from "../../terminal/src/interrupt.js";
 import { createProgressLine } from "../../terminal/src/progress_line.js";
 import { exitCodes } from "./exit.js";
 import { findModelFolder } from "./model_folder.js";
@@ -20,9 +21,7 @@ export interface BenchFlags extends DeviceFlags {
 /** Measures a checkpoint; a row as soon as it is known. Ctrl-C stops it and what is done stands. */
 export async function bench(model: string, { json, revision, ...options }: BenchFlags): Promise<number> {
   const { dir } = await findModelFolder(model, { revision });
-  const controller = new AbortController();
-  const stop = () => controller.abort(new Error("stopped"));
-  process.once("SIGINT", stop);
+  using interrupt = interruptSignal(() => new StoppedError("stopped"));
   const results: (BenchResult & BenchDetails)[] = [];
   let machine: Machine | null = null;
   let limits: Limits | null = null;
@@ -32,7 +31,7 @@ export async function bench(model: string, { json, revision, ...options }: Bench
   const progress = createProgressLine();
   const onProgress = (done: number, total: number) => progress.update(`loading ${formatBytes(done)} of ${formatBytes(total)}`);
   try {
-    for await (const event of measure(dir, { ...options, onProgress, signal: controller.signal })) {
+    for await (const event of measure(dir, { ...options, onProgress, signal: interrupt.signal })) {
       if (event.type === "bench-start") {
         progress.end();
         machine = event.machine;
@@ -51,14 +50,13 @@ export async function bench(model: string, { json, revision, ...options }: Bench
       }
     }
   } catch (error) {
-    if (!controller.signal.aborted) throw error;
+    if (!interrupt.signal.aborted) throw error;
   } finally {
     progress.end();
-    process.off("SIGINT", stop);
   }
   if (json) process.stdout.write(`${JSON.stringify({ machine, limits, results })}\n`);
   else if (limits) print(describeLimits(limits));
-  return controller.signal.aborted ? exitCodes.partial : exitCodes.done;
+  return interrupt.signal.aborted ? exitCodes.partial : exitCodes.done;
 }
 
 function describeStart({ machine, products, memory }: Extract<BenchEvent, { type: "bench-start" }>): string {

@@ -2,6 +2,7 @@ import { text as ask, intro, isCancel, log, outro } from "@clack/prompts";
 import type { ChatMessage } from "@zaya/model";
 import type { Engine } from "@zaya/serve";
 import pc from "picocolors";
+import { interruptSignal, StoppedError } from "../../terminal/src/interrupt.js";
 import { exitCodes, InputError } from "./exit.js";
 import { type LoadFlags, openEngine, type SamplingFlags, samplingOptions } from "./options.js";
 import { describeEngine } from "./report.js";
@@ -36,26 +37,22 @@ export async function chat(model: string, flags: ChatFlags): Promise<number> {
 
 /** Writes one answer as it comes and returns it; null where it failed, which is told. */
 async function say(engine: Engine, messages: readonly ChatMessage[], flags: ChatFlags): Promise<string | null> {
-  const controller = new AbortController();
-  const stop = () => controller.abort(new Error("stopped"));
-  process.once("SIGINT", stop);
+  using interrupt = interruptSignal(() => new StoppedError("stopped"));
   const begin = performance.now();
   let answer = "";
   let tokens = 0;
   try {
-    for await (const event of engine.generate({ messages, ...samplingOptions(flags) }, { signal: controller.signal })) {
+    for await (const event of engine.generate({ messages, ...samplingOptions(flags) }, { signal: interrupt.signal })) {
       if (event.type !== "token") continue;
       tokens++;
       answer += event.text;
       process.stdout.write(event.text);
     }
   } catch (error) {
-    if (!controller.signal.aborted) {
+    if (!interrupt.signal.aborted) {
       log.error(error instanceof Error ? error.message : String(error));
       return null;
     }
-  } finally {
-    process.off("SIGINT", stop);
   }
   const rate = (tokens / ((performance.now() - begin) / 1000)).toFixed(1);
   process.stdout.write(`\n${pc.dim(`${tokens} tokens, ${rate} a second`)}\n`);

@@ -2,8 +2,9 @@ import { readFile } from "node:fs/promises";
 import { formatBytes } from "@zaya/kernels";
 import type { Comparison } from "@zaya/model";
 import type { Command } from "commander";
+import { interruptible } from "../../terminal/src/interrupt.js";
 import { createProgressLine } from "../../terminal/src/progress_line.js";
-import { exitCodes, InputError, StoppedError } from "./exit.js";
+import { exitCodes, InputError } from "./exit.js";
 import { findModelFolder } from "./model_folder.js";
 import { wholeNumber } from "./options.js";
 
@@ -27,15 +28,8 @@ export function addCompareCommand(program: Command, onExit: (code: number) => vo
     .addHelpText("after", "\nExample:\n  zaya-serve compare checkpoints/zaya1-8b checkpoints/zaya1-8b-q4 --text held-out.txt")
     .action(async (reference: string, candidate: string, flags: CompareFlags) => {
       const text = await readText(flags.text); // said now, not after a download
-      const controller = new AbortController();
-      const stop = () => controller.abort(new StoppedError("stopped"));
-      process.once("SIGINT", stop);
-      try {
-        const [a, b] = [await findModelFolder(reference, {}), await findModelFolder(candidate, {})];
-        await compareFolders(a.dir, b.dir, { ...flags, text, signal: controller.signal });
-      } finally {
-        process.off("SIGINT", stop);
-      }
+      const [a, b] = [await findModelFolder(reference, {}), await findModelFolder(candidate, {})];
+      await interruptible("stopped", (signal) => compareFolders(a.dir, b.dir, { ...flags, text, signal }));
       onExit(exitCodes.done);
     });
 }

@@ -1,5 +1,6 @@
 import { text as readAll } from "node:stream/consumers";
 import type { GenerateEvent } from "@zaya/serve";
+import { interruptSignal, StoppedError } from "../../terminal/src/interrupt.js";
 import { exitCodes, InputError } from "./exit.js";
 import { type LoadFlags, openEngine, type SamplingFlags, samplingOptions } from "./options.js";
 
@@ -13,9 +14,7 @@ export async function complete(model: string, words: readonly string[], flags: C
   const prompt = words.length > 0 ? words.join(" ") : process.stdin.isTTY ? "" : await readAll(process.stdin);
   if (prompt === "") throw new InputError("a prompt is needed: as an argument, or on stdin");
   await using engine = await openEngine(model, flags, { maxSequences: 1 });
-  const controller = new AbortController();
-  const stop = () => controller.abort(new Error("stopped"));
-  process.once("SIGINT", stop);
+  using interrupt = interruptSignal(() => new StoppedError("stopped"));
   const tokenIds: number[] = [];
   let text = "";
   let end: Extract<GenerateEvent, { type: "generate-end" }> | null = null;
@@ -24,7 +23,7 @@ export async function complete(model: string, words: readonly string[], flags: C
   try {
     for await (const event of engine.generate(
       { prompt, ...samplingOptions(flags), stop: flags.stop ?? [] },
-      { signal: controller.signal },
+      { signal: interrupt.signal },
     )) {
       if (event.type === "prompt-end") first = performance.now();
       if (event.type === "token") {
@@ -35,9 +34,7 @@ export async function complete(model: string, words: readonly string[], flags: C
       if (event.type === "generate-end") end = event;
     }
   } catch (error) {
-    if (!controller.signal.aborted) throw error;
-  } finally {
-    process.off("SIGINT", stop);
+    if (!interrupt.signal.aborted) throw error;
   }
   const now = performance.now();
   if (flags.json) {

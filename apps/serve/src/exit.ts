@@ -1,7 +1,8 @@
 import { isZayaError } from "@zaya/kernels";
+import { StoppedError, stoppedCode } from "../../terminal/src/interrupt.js";
 
 /** What the program's exit codes mean; README.md lists them. */
-export const exitCodes = { done: 0, failed: 1, badInput: 2, blocked: 3, partial: 4, locked: 5 } as const;
+export const exitCodes = { done: 0, failed: 1, badInput: 2, blocked: 3, partial: stoppedCode, locked: 5 } as const;
 
 const badInput = new Set([
   "CHECKPOINT_INVALID",
@@ -36,9 +37,6 @@ const locked = new Set(["DOWNLOAD_LOCKED", "CHECKPOINT_LOCKED"]);
 
 /** A mistake of the caller, told in one line. */
 export class InputError extends Error {}
-
-/** What a signal of the user ended before its end, told in one line. */
-export class StoppedError extends Error {}
 
 /** The one line and the exit code for what was thrown. */
 export function describeFailure(error: unknown): { readonly line: string; readonly code: number } {

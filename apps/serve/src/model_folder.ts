@@ -5,8 +5,9 @@ import { formatBytes, isZayaError } from "@zaya/kernels";
 import type { DownloadOptions } from "@zaya/serve/hub";
 import type { Command } from "commander";
 import { formatSeconds } from "../../terminal/src/format_seconds.js";
+import { interruptSignal, StoppedError } from "../../terminal/src/interrupt.js";
 import { createProgressLine } from "../../terminal/src/progress_line.js";
-import { InputError, StoppedError } from "./exit.js";
+import { InputError } from "./exit.js";
 
 export interface RevisionFlags {
   readonly revision?: string | undefined;
@@ -84,14 +85,12 @@ export async function hubSettings(env: NodeJS.ProcessEnv): Promise<DownloadOptio
 
 async function download(model: string, options: DownloadOptions): Promise<string> {
   const { downloadModel } = await import("@zaya/serve/hub");
-  const controller = new AbortController();
-  const stop = () => controller.abort(new StoppedError("stopped; what came is kept, the same command goes on from there"));
-  process.once("SIGINT", stop);
+  using interrupt = interruptSignal(() => new StoppedError("stopped; what came is kept, the same command goes on from there"));
   const progress = createProgressLine();
   let begin = 0;
   let beginBytes = 0;
   try {
-    for await (const event of downloadModel(model, { ...options, signal: controller.signal })) {
+    for await (const event of downloadModel(model, { ...options, signal: interrupt.signal })) {
       if (event.type === "download-end") return event.dir;
       const { doneBytes, totalBytes } = event;
       if (event.type === "download-start") {
@@ -106,7 +105,6 @@ async function download(model: string, options: DownloadOptions): Promise<string
     }
     throw new Error("the download ended without its last event");
   } finally {
-    process.off("SIGINT", stop);
     progress.end();
   }
 }

@@ -1,8 +1,8 @@
 import { formatBytes } from "@zaya/kernels";
 import type { Engine, EngineOptions, GenerateRequest } from "@zaya/serve";
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { interruptSignal, StoppedError } from "../../terminal/src/interrupt.js";
 import { createProgressLine } from "../../terminal/src/progress_line.js";
-import { StoppedError } from "./exit.js";
 import { addRevisionOption, findModelFolder, type RevisionFlags } from "./model_folder.js";
 
 /** Options of every command that runs a model. */
@@ -101,28 +101,26 @@ export async function openEngine(
   options: EngineOptions = {},
 ): Promise<Engine> {
   const { dir, hubName } = await findModelFolder(model, { revision });
-  const controller = new AbortController();
-  const stop = () => controller.abort(new StoppedError("stopped while loading"));
-  process.once("SIGINT", stop);
+  using interrupt = interruptSignal(() => new StoppedError("stopped while loading"));
+  const { signal } = interrupt;
   const progress = createProgressLine();
   try {
     const { createEngine } = await import("@zaya/serve");
     const engine = await createEngine(dir, {
       dtype,
       onProgress: (doneBytes, totalBytes) => progress.update(`loading ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`),
-      signal: controller.signal,
+      signal,
       ...(hubName === null ? {} : { name: hubName }),
       ...(cacheDtype === undefined ? {} : { cacheDtype }),
       ...(threads === undefined ? {} : { threads }),
       ...(context === undefined ? {} : { contextTokens: context }),
       ...options,
     });
-    if (!controller.signal.aborted) return engine;
+    if (!signal.aborted) return engine;
     await engine[Symbol.asyncDispose]();
-    throw controller.signal.reason;
+    throw signal.reason;
   } finally {
     progress.end();
-    process.off("SIGINT", stop);
   }
 }
 

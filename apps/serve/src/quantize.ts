@@ -2,9 +2,10 @@ import { formatBytes } from "@zaya/kernels";
 import type { QuantiseEvent, RunKind } from "@zaya/model";
 import { type Command, Option } from "commander";
 import { formatSeconds } from "../../terminal/src/format_seconds.js";
+import { interruptSignal, StoppedError } from "../../terminal/src/interrupt.js";
 import { createProgressLine } from "../../terminal/src/progress_line.js";
 import { compareFolders, readText } from "./compare.js";
-import { exitCodes, InputError, StoppedError } from "./exit.js";
+import { exitCodes, InputError } from "./exit.js";
 import { formatCount } from "./format.js";
 import { addRevisionOption, findModelFolder, modelArgument, type RevisionFlags } from "./model_folder.js";
 import { wholeNumber } from "./options.js";
@@ -72,15 +73,14 @@ async function quantize(model: string, flags: QuantizeFlags): Promise<number> {
   const { dir } = await findModelFolder(model, flags);
   if (text !== null && !("tokenizer.json" in (await readTokenizerFiles(dir))))
     throw new InputError(`--evaluate needs a tokenizer.json in ${dir}; put one there, or leave it out`);
-  const controller = new AbortController();
   let whole = false;
-  const stop = () =>
-    controller.abort(
+  using interrupt = interruptSignal(
+    () =>
       new StoppedError(
         whole ? `stopped; ${out} is whole: zaya-serve compare tells how near it is` : `stopped; the same command continues ${out}`,
       ),
-    );
-  process.once("SIGINT", stop);
+  );
+  const { signal } = interrupt;
   const progress = createProgressLine();
   const begin = performance.now();
   try {
@@ -95,17 +95,15 @@ async function quantize(model: string, flags: QuantizeFlags): Promise<number> {
       dryRun,
       threads,
       onProgress: (done, total) => progress.update(`loading ${formatBytes(done)} of ${formatBytes(total)}`),
-      signal: controller.signal,
+      signal,
     })) {
       whole = event.type === "quantise-end";
       if (json) process.stdout.write(`${JSON.stringify(event)}\n`);
       else tell(event, progress, (performance.now() - begin) / 1000);
     }
-    if (text !== null && !dryRun)
-      await compareFolders(dir, out, { text, tokens: flags.evaluateTokens, threads, json, signal: controller.signal });
+    if (text !== null && !dryRun) await compareFolders(dir, out, { text, tokens: flags.evaluateTokens, threads, json, signal });
   } finally {
     progress.end();
-    process.off("SIGINT", stop);
   }
   return exitCodes.done;
 }

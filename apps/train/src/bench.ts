@@ -5,11 +5,11 @@ import { configJson, type ModelConfig, presets } from "@zaya/model";
 import { type BenchEvent, type BenchOptions, type BenchResult, bench } from "@zaya/train";
 import type { Command } from "commander";
 import pc from "picocolors";
+import { interruptible, StoppedError } from "../../terminal/src/interrupt.js";
 import { createProgressLine } from "../../terminal/src/progress_line.js";
 import { addShapeOptions, given, printJson, wholeNumber } from "./commands.js";
-import { exitCode, InputError, StoppedError } from "./exit.js";
+import { exitCode, InputError } from "./exit.js";
 import { formatCount } from "./format.js";
-import { interruptible } from "./interrupt.js";
 
 export function addBenchCommand(program: Command): void {
   const command = program

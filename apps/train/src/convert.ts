@@ -1,10 +1,10 @@
 import { formatBytes } from "@zaya/kernels";
 import { type ConversionEstimate, convertCheckpoint } from "@zaya/model";
 import type { Command } from "commander";
+import { interruptible } from "../../terminal/src/interrupt.js";
 import { createProgressLine } from "../../terminal/src/progress_line.js";
 import { printJson } from "./commands.js";
 import { exitCode } from "./exit.js";
-import { interruptible } from "./interrupt.js";
 
 export function addConvertCommand(program: Command): void {
   program

@@ -1,9 +1,9 @@
 import { type EvaluateEvent, type EvaluateOptions, evaluate } from "@zaya/train";
 import type { Command } from "commander";
+import { interruptible } from "../../terminal/src/interrupt.js";
 import { createProgressLine } from "../../terminal/src/progress_line.js";
 import { dtypeOption, given, printJson, wholeNumber } from "./commands.js";
 import { formatCount } from "./format.js";
-import { interruptible } from "./interrupt.js";
 
 export function addEvaluateCommand(program: Command): void {
   program

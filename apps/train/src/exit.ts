@@ -1,7 +1,8 @@
 import { isZayaError } from "@zaya/kernels";
+import { StoppedError, stoppedCode } from "../../terminal/src/interrupt.js";
 
 /** What the program's exit codes mean. */
-export const exitCode = { done: 0, failed: 1, badInput: 2, blocked: 3, partial: 4, locked: 5 } as const;
+export const exitCode = { done: 0, failed: 1, badInput: 2, blocked: 3, partial: stoppedCode, locked: 5 } as const;
 
 const codes: Readonly<Record<string, number>> = {
   RUN_LOCKED: exitCode.locked,
@@ -17,9 +18,6 @@ const inputProblems = new Set(["ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR",
 
 /** A mistake of the caller, told in one line. */
 export class InputError extends Error {}
-
-/** What a signal of the user ended before its end, told in one line. */
-export class StoppedError extends Error {}
 
 /** One line for a person, and the exit code. Errors of the packages come from what was asked, unless listed otherwise. */
 export function describeError(error: unknown): { readonly line: string; readonly code: number } {

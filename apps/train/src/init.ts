@@ -2,11 +2,11 @@ import { formatBytes } from "@zaya/kernels";
 import { presets, runKinds } from "@zaya/model";
 import { type CreateEvent, type CreateOptions, createCheckpoint } from "@zaya/train";
 import { type Command, Option } from "commander";
+import { interruptible } from "../../terminal/src/interrupt.js";
 import { createProgressLine, type ProgressLine } from "../../terminal/src/progress_line.js";
 import { dtypeOption, given, printJson, wholeNumber } from "./commands.js";
 import { InputError } from "./exit.js";
 import { formatCount } from "./format.js";
-import { interruptible } from "./interrupt.js";
 
 export function addInitCommand(program: Command): void {
   program

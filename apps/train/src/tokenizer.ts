@@ -1,8 +1,8 @@
 import { loadTokenizer, saveTokenizer, trainTokenizer } from "@zaya/model";
 import { readDocuments } from "@zaya/train";
 import type { Command } from "commander";
+import { interruptible } from "../../terminal/src/interrupt.js";
 import { printJson, wholeNumber } from "./commands.js";
-import { interruptible } from "./interrupt.js";
 
 export function addTokenizerCommand(program: Command): void {
   program

@@ -5,12 +5,12 @@ import { type ResumeOptions, resume, type TrainEvent, type TrainOptions, train }
 import { type Command, Option } from "commander";
 import pc from "picocolors";
 import { formatSeconds } from "../../terminal/src/format_seconds.js";
+import { interruptSignal } from "../../terminal/src/interrupt.js";
 import { createProgressLine } from "../../terminal/src/progress_line.js";
 import { addStepOptions, given, number, printJson, wholeNumber } from "./commands.js";
 import { saveCurve } from "./curve.js";
 import { exitCode } from "./exit.js";
 import { formatCount } from "./format.js";
-import { interruptSignal } from "./interrupt.js";
 import { progressLine } from "./progress.js";
 
 export function addTrainCommands(program: Command): void {
@@ -86,7 +86,7 @@ function addLimitOptions(command: Command, otherwise: (value: string) => string)
 
 /** Runs a training, shows it, and turns Ctrl-C into a save. */
 async function follow(start: (signal: AbortSignal) => AsyncIterable<TrainEvent>, out: string, json: boolean): Promise<void> {
-  using interrupt = interruptSignal(new Error("interrupted"));
+  using interrupt = interruptSignal(() => new Error("interrupted"));
   const { signal } = interrupt;
   const progress = createProgressLine();
   let started = false;

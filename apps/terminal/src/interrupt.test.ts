@@ -1,8 +1,7 @@
 import { EventEmitter } from "node:events";
 import { expect, test, vi } from "vitest";
-import { stopAtClosedPipe } from "../../terminal/src/closed_pipe.js";
-import { describeError, exitCode, StoppedError } from "./exit.js";
-import { interruptible } from "./interrupt.js";
+import { stopAtClosedPipe } from "./closed_pipe.js";
+import { interruptible, StoppedError, stoppedCode } from "./interrupt.js";
 
 test("what a signal aborts in Node ends as what it is, and no listener stays", async () => {
   const before = process.listenerCount("SIGINT");
@@ -21,7 +20,7 @@ test.each([
 ])("a Ctrl-C that an output's reader gets %s this program lets the work end in order; a second one does not", async (_when, events) => {
   const exit = vi.spyOn(process, "exit").mockReturnValue(undefined as never);
   const output = new EventEmitter();
-  stopAtClosedPipe({ name: "zaya-train", describe: describeError, stopped: exitCode.partial }, [output]);
+  stopAtClosedPipe({ name: "program", describe: () => ({ line: "", code: 1 }), stopped: stoppedCode }, [output]);
   const send = (event: string) =>
     event === "EPIPE" ? output.emit("error", Object.assign(new Error("write EPIPE"), { code: event })) : process.emit("SIGINT", "SIGINT");
   const work = interruptible("stopped", async (signal) => {
@@ -29,7 +28,7 @@ test.each([
     expect(signal.aborted).toBe(true);
     expect(exit).not.toHaveBeenCalled();
     send("SIGINT");
-    expect(exit).toHaveBeenCalledExactlyOnceWith(exitCode.partial);
+    expect(exit).toHaveBeenCalledExactlyOnceWith(stoppedCode);
     signal.throwIfAborted();
   });
   await expect(work).rejects.toEqual(new StoppedError("stopped"));
