@@ -14,6 +14,7 @@ export { buildLoss, type Loss } from "./graph/loss.js";
 export { storedType, type WeightStorage } from "./graph/weights.js";
 export { initialise, initialValues, type NamedTensor } from "./initialise.js";
 export { type LockOptions, takeLock } from "./lock.js";
+export { makeFolder } from "./make_folder.js";
 export { type TensorPart, tensorParts } from "./panels.js";
 export { type ParameterKind, type ParameterSpec, parameters } from "./parameters.js";
 export { type PhiloxKey, philox, philoxKey } from "./philox.js";

@@ -1,7 +1,8 @@
-import { type FileHandle, mkdir, open, rename, rm, stat, writeFile } from "node:fs/promises";
+import { type FileHandle, open, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { expectDiskRoom } from "./disk_room.js";
 import { fail } from "./errors.js";
+import { makeFolder } from "./make_folder.js";
 import { readExactly, type SafetensorsEntry, safetensorsTypes } from "./safetensors.js";
 import { singleWeights, weightIndex } from "./shards.js";
 
@@ -87,7 +88,7 @@ export async function createSafetensors(
   options: SafetensorsOptions = {},
 ): Promise<SafetensorsWriter> {
   const files = shardFiles(entries, options);
-  await mkdir(dir, { recursive: true });
+  await makeFolder(dir);
   const handles: FileHandle[] = [];
   const places = new Map<string, { handle: FileHandle; offset: number; bytes: number }>();
   const missing = new Map<string, number>(entries.map((entry) => [entry.name, entryBytes(entry)]));

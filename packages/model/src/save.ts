@@ -1,10 +1,11 @@
-import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { TensorType } from "@zaya/kernels";
 import { toBfloat16 } from "./bfloat16.js";
 import type { ModelConfig } from "./config.js";
 import { configJson } from "./config_json.js";
 import { fail } from "./errors.js";
+import { makeFolder } from "./make_folder.js";
 import { parameters } from "./parameters.js";
 import { runEntries } from "./run_layout.js";
 import type { SafetensorsEntry } from "./safetensors.js";
@@ -115,7 +116,7 @@ export const tokenizerFileNames: readonly string[] = [
 
 /** Makes the folder, and makes sure that no other checkpoint is mixed with the new one. */
 export async function makeRoom(dir: string, overwrite: boolean): Promise<void> {
-  await mkdir(dir, { recursive: true });
+  await makeFolder(dir);
   const old = (await readdir(dir)).filter(
     (name) => name === "config.json" || /^model.*\.safetensors(\.index\.json)?(\.partial)?$/.test(name),
   );

@@ -6,10 +6,10 @@
 //   checkpoints/step-00000500/manifest.json                                       step, position, seed, every file's size and sha256
 // It is written under another name, each file synced, the manifest last, and then renamed: a folder called step-… is complete.
 // No time or machine is in it: the same steps give the same bytes.
-import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { encodeGraph, type Graph, type Store, tensor } from "@zaya/kernels";
-import { loadCheckpoint, loadWeights, type ModelConfig, parameters, saveCheckpoint, type TokenizerFiles } from "@zaya/model";
+import { loadCheckpoint, loadWeights, type ModelConfig, makeFolder, parameters, saveCheckpoint, type TokenizerFiles } from "@zaya/model";
 import { z } from "zod";
 import type { ClockState } from "./clock.js";
 import { fail } from "./errors.js";
@@ -88,7 +88,7 @@ async function writeCheckpoint(
   { store, config, optimizer, graphs }: Tensors & { readonly graphs: Readonly<Record<string, Graph>> },
   tokenizerFiles: TokenizerFiles,
 ): Promise<number> {
-  await mkdir(join(folder, "training"), { recursive: true });
+  await makeFolder(join(folder, "training"));
   const weights = parameters(config).map((spec) => spec.name);
   await saveCheckpoint(folder, { config, tensors: readEach(store, weights), tokenizerFiles });
   const tensors = await writeState(join(folder, "training", "state.bin"), store, optimizerTensors(config, optimizer));
@@ -112,7 +112,7 @@ async function writeCheckpoint(
 /** The newest checkpoint of a run, or null. Finishes what a killed save left: its folder and the link. */
 export async function findLatest(out: string): Promise<{ readonly path: string; readonly state: RunState } | null> {
   const { checkpoints, latest } = runPaths(out);
-  await mkdir(checkpoints, { recursive: true });
+  await makeFolder(checkpoints);
   for (const name of await readdir(checkpoints)) {
     if (name.startsWith("partial-")) await rm(join(checkpoints, name), { recursive: true });
   }

@@ -8,6 +8,7 @@ import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import type { Tokenizer } from "@zaya/model";
+import { makeFolder } from "@zaya/model";
 import { readDocuments } from "./documents.js";
 import { fail } from "./errors.js";
 import { openFile, readJson, writeAtomically } from "./files.js";
@@ -91,7 +92,7 @@ async function tokenise(options: CorpusOptions, folder: string): Promise<void> {
   const { tokenizer, signal, files } = options;
   const dtype = tokenizer.vocabSize <= 65536 ? "uint16" : "uint32";
   const temporary = `${folder}.partial-${hostname()}-${process.pid}`;
-  await mkdir(options.cache, { recursive: true });
+  await makeFolder(options.cache);
   await removeAbandoned(options.cache);
   await mkdir(temporary);
   const hash = createHash("sha256");

@@ -5,6 +5,7 @@ import {
   initialValues,
   loadTokenizer,
   type ModelConfig,
+  makeFolder,
   openRandomWeights,
   type ParameterSpec,
   type PresetName,
@@ -21,7 +22,6 @@ import {
 import { z } from "zod";
 import { balanceByForward, biasName, simulateRouters } from "./calibrate.js";
 import { fail } from "./errors.js";
-import { makeFolder } from "./files.js";
 import { describeIssues } from "./options.js";
 import { resolveConfig } from "./prepare.js";
 import { tokenizerOf } from "./tokenizer_files.js";

@@ -1,10 +1,11 @@
 // What a run needs before its first step, from its options: the tokenizer, the configuration and the tokens.
-import { mkdir, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import {
   loadCheckpoint,
   loadTokenizer,
   type ModelConfig,
+  makeFolder,
   presets,
   readTokenizerFiles,
   type TokenizerFiles,
@@ -122,7 +123,7 @@ async function prepareTokenizer(options: ParsedOptions, begun: boolean): Promise
     for await (const { text } of readDocuments(data, { fields, maxLength: documentLength(context) })) yield text;
   }
   const files = await trainTokenizer(texts(), { vocabSize, signal });
-  await mkdir(folder, { recursive: true });
+  await makeFolder(folder);
   // tokenizer.json last: with it the tokenizer is complete.
   for (const name of Object.keys(files).sort((a, b) => Number(a === "tokenizer.json") - Number(b === "tokenizer.json"))) {
     await writeAtomically(join(folder, name), files[name] as string | Uint8Array);

@@ -1,12 +1,12 @@
 import { type Device, openDevice, type Store } from "@zaya/kernels";
-import { describe, loadCheckpoint, loadWeights, type ModelConfig, takeLock } from "@zaya/model";
+import { describe, loadCheckpoint, loadWeights, type ModelConfig, makeFolder, takeLock } from "@zaya/model";
 import { z } from "zod";
 import { findLatest, keepNewest, loadRun, type RunState, saveRun } from "./checkpoint.js";
 import { createClock } from "./clock.js";
 import { fail, type TrainErrorCode } from "./errors.js";
 import { compileEvaluator, type Evaluator, type LossSums, lossFigures } from "./evaluate.js";
 import type { EvaluationEnd, RunStart, StepEnd, TrainEvent } from "./events.js";
-import { makeFolder, readJson, runPaths, writeAtomically } from "./files.js";
+import { readJson, runPaths, writeAtomically } from "./files.js";
 import { writeFreshWeights } from "./fresh_weights.js";
 import { expertLoad } from "./load.js";
 import { openMetrics } from "./metrics.js";

@@ -1,9 +1,10 @@
-import { mkdir, readFile, rm } from "node:fs/promises";
+import { readFile, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { type Device, type DType, isQuantised, maxBytes, openDevice, type TensorType, tensor } from "@zaya/kernels";
 import { type Checkpoint, loadCheckpoint } from "../checkpoint.js";
 import { fail, type ModelErrorCode } from "../errors.js";
 import { takeLock } from "../lock.js";
+import { makeFolder } from "../make_folder.js";
 import { elements, type ParameterSpec, parameters } from "../parameters.js";
 import { runFormatVersion } from "../run_layout.js";
 import { type RunKind, runTypes } from "../run_types.js";
@@ -88,7 +89,7 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
   const windows = await calibrationWindows(options, tokenizerFiles);
   const totalBytes = [...types.values()].reduce((sum, type) => sum + maxBytes(type), 0);
   const journalPath = journalOf(out);
-  if (!dryRun) await mkdir(out, { recursive: true });
+  if (!dryRun) await makeFolder(out);
   await using lock = dryRun ? null : await takeLock(join(out, "quantise.lock"), lockOptions);
   const left = await prepareFolder(out, journalPath, dryRun);
   yield {

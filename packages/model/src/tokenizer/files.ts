@@ -1,7 +1,7 @@
-import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { fail } from "../errors.js";
+import { makeFolder } from "../make_folder.js";
 import { writeFileAtomically } from "../safetensors_writer.js";
 import type { TokenizerFiles } from "../save.js";
 import { createByteBuffer, createJsonCursor, type JsonCursor, textOfBytes } from "./json_cursor.js";
@@ -10,7 +10,7 @@ import { largestId, readVocabulary, type Vocabulary } from "./vocabulary.js";
 
 /** Writes a tokenizer's files into a directory, which `loadTokenizer` then opens. */
 export async function saveTokenizer(dir: string, files: TokenizerFiles): Promise<void> {
-  await mkdir(dir, { recursive: true });
+  await makeFolder(dir);
   for (const [name, content] of Object.entries(files)) await writeFileAtomically(join(dir, name), content);
 }
 
