@@ -163,7 +163,8 @@ void QuantisedRows::fill(int64_t row, const float* x) const {
   for (int64_t b = 0; b < blocks_of(k); b++, x += quantised_block) {
     const int64_t columns = block_columns(k, b), valid = std::min(columns, k - b * quantised_block);
     const float most = largest_magnitude(x, valid), inverse = most > 0 ? largest / most : 0.0f;
-    *scales(row, b) = most / largest;
+    QuantisedRecord& record = at(row, b);
+    record.scale = most / largest;
     int32_t start = 0;
     for (int64_t i = 0; i < columns; i += quantised_group) {
       LanesOf<float>::mask total = {};
@@ -173,14 +174,14 @@ void QuantisedRows::fill(int64_t row, const float* x) const {
         const auto n = nearest(part * inverse);
         typedef int8_t Bytes __attribute__((vector_size(16)));
         const Bytes bytes = __builtin_convertvector(n, Bytes);
-        std::memcpy(values(row, b) + j, &bytes, sizeof bytes);
+        std::memcpy(record.values + j, &bytes, sizeof bytes);
         total += n << 24 >> 24;  // of the bytes: a NaN makes n too large to add up
       }
       const int32_t sum = fold(total, std::plus{});
-      sums(row, b)[i / quantised_group] = static_cast<float>(sum);
+      record.sums[i / quantised_group] = static_cast<float>(sum);
       start -= 128 * sum;
     }
-    *starts(row, b) = start;
+    record.start = start;
   }
 }
 
@@ -216,15 +217,9 @@ void multiply_strips(const QuantisedRows& x, const QuantisedPiece& piece, const 
     for (int64_t strip = piece.strip0; strip < piece.strip1; strip++) {
       const int64_t row = strip_begin(m, strip), first = piece.product->first + row;
       t.rows = static_cast<int>(strip_begin(m, strip + 1) - row);
-      t.x = x.values(first, b);
-      t.x_scales = x.scales(first, b);
-      t.starts = x.starts(first, b);
-      t.sums = x.sums(first, b);
-      t.x_stride = x.stride;
+      t.x = &x.at(first, b);
       t.c = tile + (row - piece.begin()) * quantised_rows;
       if (last) before(row, t.rows);
-      // The rows of the next strip lie in as many places.
-      for (int i = 0; i < t.rows && strip + 1 < piece.strip1; i++) __builtin_prefetch(t.of_row(t.x, t.rows + i));
       multiply_tile(t);
       if (last) after(row, t.rows, t.c);
       t.ahead += fetched / strips;
@@ -253,13 +248,13 @@ void fetch_panel(const QuantisedWeight& w, int64_t panel, int64_t rows) {
 }
 
 QuantisedRows quantise_rows(Pool& pool, const Tensor& x, int64_t first, int64_t rows, void* workspace, const int32_t* index) {
-  const QuantisedRows given(x.data, x.columns()), made(workspace, x.columns());
+  const QuantisedRows given(x.data, x.rows(), x.columns()), made(workspace, rows, x.columns());
   const bool integers = x.encoding == Encoding::rows;
-  if (integers && (index == nullptr || rows == 1)) return {given.values(index != nullptr ? index[0] : first, 0), given.k};
+  if (integers && (index == nullptr || rows == 1)) return given.from(index != nullptr ? index[0] : first);
   for_rows(pool, rows, given.k, [&](int64_t begin, int64_t end, int) {
     for (int64_t row = begin; row < end; row++) {
       const int64_t from = index != nullptr ? index[row] : first + row;
-      if (integers) std::memcpy(made.values(row, 0), given.values(from, 0), static_cast<size_t>(given.stride));
+      if (integers) made.copy(row, given, from);
       else made.fill(row, x.as<float>() + from * given.k);
     }
   });

@@ -67,30 +67,33 @@ constexpr int64_t strip_rows = 12;
 inline int64_t strips_of(int64_t rows) { return (rows + strip_rows - 1) / strip_rows; }
 inline int64_t strip_begin(int64_t rows, int64_t strip) { return rows * strip / strips_of(rows); }
 
-// Rows of x as integers, row after row; a tensor of the encoding `rows` is such:
-//   values [columns]: xq;  scales, starts [blocks]: d, and −128 · sum of xq;  sums [columns/32]: sum of xq, as float
+// One row and block of x as integers.
+struct alignas(64) QuantisedRecord {
+  int8_t values[quantised_block];
+  float scale;                                    // d
+  int32_t start;                                  // −128 · sum of the values
+  float sums[quantised_block / quantised_group];  // of the values of a group
+};
+
+// Rows of x as integers; a tensor of the encoding `rows` is such. Block after block, in a block the records of all rows: those of a strip lie one after the other.
 class QuantisedRows {
  public:
-  static int64_t row_bytes(int64_t k) {
-    return static_cast<int64_t>(align64(static_cast<size_t>(quantised_columns(k) + 8 * blocks_of(k) + quantised_columns(k) / quantised_group * 4)));
-  }
-  static size_t bytes(int64_t rows, int64_t k) { return static_cast<size_t>(rows * row_bytes(k)); }  // of the workspace
-  QuantisedRows(void* rows, int64_t k) : k(k), stride(row_bytes(k)), rows_(static_cast<uint8_t*>(rows)) {}
+  static size_t bytes(int64_t rows, int64_t k) { return static_cast<size_t>(rows * blocks_of(k)) * sizeof(QuantisedRecord); }  // of the workspace
+  QuantisedRows(void* records, int64_t rows, int64_t k) : k(k), rows(rows), records_(static_cast<QuantisedRecord*>(records)) {}
 
   // Quantises one row.
   void fill(int64_t row, const float* x) const;
-
-  int64_t k, stride;  // bytes from row to row
-  // Of a row from a block on.
-  int8_t* values(int64_t row, int64_t block) const { return reinterpret_cast<int8_t*>(rows_ + row * stride) + block * quantised_block; }
-  float* scales(int64_t row, int64_t block) const { return reinterpret_cast<float*>(values(row, 0) + quantised_columns(k)) + block; }
-  int32_t* starts(int64_t row, int64_t block) const { return reinterpret_cast<int32_t*>(scales(row, blocks_of(k))) + block; }
-  float* sums(int64_t row, int64_t block) const {
-    return reinterpret_cast<float*>(starts(row, blocks_of(k))) + block * (quantised_block / quantised_group);
+  void copy(int64_t row, const QuantisedRows& source, int64_t from) const {
+    for (int64_t b = 0; b < blocks_of(k); b++) at(row, b) = source.at(from, b);
   }
+  // The rows from one on, of the same records.
+  QuantisedRows from(int64_t row) const { return {records_ + row, rows, k}; }
+  QuantisedRecord& at(int64_t row, int64_t block) const { return records_[block * rows + row]; }
+
+  int64_t k, rows;
 
  private:
-  uint8_t* rows_;
+  QuantisedRecord* records_;
 };
 
 // A product of a list: rows first … first + m of x (quantised beforehand) times w, to c [m, n].

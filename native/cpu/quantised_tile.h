@@ -24,44 +24,15 @@ struct QuantisedTile {
   const uint8_t* ahead = nullptr;       // what to fetch meanwhile,
   int64_t pace = 0;                     // so many bytes of it for every 64 that are multiplied
   const float* scales = nullptr;        // [32]
-  const int8_t* x = nullptr;            // of the first row, and what follows (see QuantisedRows)
-  const float* x_scales = nullptr;
-  const int32_t* starts = nullptr;
-  const float* sums = nullptr;
-  int64_t x_stride = 0;                 // bytes from row to row, of all four
+  const QuantisedRecord* x = nullptr;   // [rows]
   int64_t k = 0;                        // columns of the block
   int rows = 0;
   float* c = nullptr;                   // [rows][32]
   bool accumulate = false;
-
-  float x_scale(int row) const { return *of_row(x_scales, row); }
-  int32_t start(int row) const { return *of_row(starts, row); }
-  // p of another row.
-  template <class T> const T* of_row(const T* p, int row) const {
-    return reinterpret_cast<const T*>(reinterpret_cast<const uint8_t*>(p) + row * x_stride);
-  }
 };
 
 typedef const int32_t Word __attribute__((may_alias));  // four columns of a row of x
-
-// The words of R rows of x. A pointer to every third row leaves registers for the rest of a kernel: an address may add one stride or two.
-template <int R> class Words {
- public:
-  explicit Words(const QuantisedTile& t, int row = 0) : stride_(t.x_stride) {
-    for (int i = 0; i < pointers; i++) rows_[i] = t.of_row(t.x, row + 3 * i);
-  }
-  // Of row i, `quads` words further on.
-  Word& at(int i, int64_t quads = 0) const { return *reinterpret_cast<Word*>(rows_[i / 3] + i % 3 * stride_ + 4 * quads); }
-  void advance(int64_t quads) {
-#pragma GCC unroll 4
-    for (int i = 0; i < pointers; i++) rows_[i] += 4 * quads;
-  }
-
- private:
-  static constexpr int pointers = (R + 2) / 3;
-  const int8_t* rows_[pointers];
-  int64_t stride_;
-};
+inline Word& word_at(const int8_t* x) { return *reinterpret_cast<Word*>(x); }
 
 // q of row r and column 4 · quad + s of a group of int4 or int6.
 inline int packed_value(DType packed, const uint8_t* group, int64_t r, int64_t quad, int64_t s) {

@@ -54,7 +54,7 @@ inline __attribute__((always_inline)) void add_int6(__m256i& sum, Word& x0, Word
 
 // c += sum · (scale · d) for eight columns of one row.
 inline void add_block(const QuantisedTile& t, int row, int64_t column, __m256 sum) {
-  const __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(t.scales + column), _mm256_set1_ps(t.x_scale(row)));
+  const __m256 scale = _mm256_mul_ps(_mm256_loadu_ps(t.scales + column), _mm256_set1_ps(t.x[row].scale));
   float* c = t.c + row * quantised_rows + column;
   _mm256_storeu_ps(c, _mm256_fmadd_ps(sum, scale, t.accumulate ? _mm256_loadu_ps(c) : _mm256_setzero_ps()));
 }
@@ -70,8 +70,7 @@ template <int R> void int8_tile(const QuantisedTile& t) {
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; v++) sum[i][v] = _mm256_setzero_si256();
     const uint8_t* b = t.block.values + 4 * column;
-    Words<R> x(t);
-    for (int64_t quad = t.k / 4; quad > 0; quad--) {
+    for (int64_t quad = 0; quad < t.k / 4; quad++) {
 #pragma GCC unroll 4
       for (int v = 0; v < vectors; v++) {
         if (v % 2 == 0) {
@@ -81,9 +80,8 @@ template <int R> void int8_tile(const QuantisedTile& t) {
         const __m256i value = _mm256_xor_si256(load_bytes(b + 32 * v), _mm256_set1_epi8(-128));
         const __m256i magnitude = _mm256_abs_epi8(value);
 #pragma GCC unroll 12
-        for (int i = 0; i < R; i++) add_int8(sum[i][v], x.at(i), value, magnitude);
+        for (int i = 0; i < R; i++) add_int8(sum[i][v], word_at(t.x[i].values + 4 * quad), value, magnitude);
       }
-      x.advance(1);
       b += 128;
     }
 #pragma GCC unroll 12
@@ -111,8 +109,8 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t, int row)
     __m256 sum[R][2];
     for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm256_setzero_ps();
     const uint8_t* at = t.block.values;
-    Words<R> x(t, row);
-    const float* sums = t.of_row(t.sums, row);
+    const QuantisedRecord* x = t.x + row;
+    auto word = [&](int i, int64_t group, int64_t quad) -> Word& { return word_at(x[i].values + group * quantised_group + 4 * quad); };
     for (int64_t group = 0; group < t.k / quantised_group; group++) {
       if (row == 0 && column == 0)
         for (int64_t line = 0; line < group_bytes(packed); line += 64)
@@ -126,14 +124,14 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t, int row)
         load_quad<packed>(at, quad, column, low, high);
         if constexpr (packed == DType::int4) {
 #pragma GCC unroll 6
-          for (int i = 0; i < R; i++) add_int4(part[i][0], part[i][1], x.at(i, quad), low, high);
+          for (int i = 0; i < R; i++) add_int4(part[i][0], part[i][1], word(i, group, quad), low, high);
         } else {
           __m256i next_low, next_high;
           load_quad<packed>(at, quad + 1, column, next_low, next_high);
 #pragma GCC unroll 6
           for (int i = 0; i < R; i++) {
-            add_int6(part[i][0], x.at(i, quad), x.at(i, quad + 1), low, next_low);
-            add_int6(part[i][1], x.at(i, quad), x.at(i, quad + 1), high, next_high);
+            add_int6(part[i][0], word(i, group, quad), word(i, group, quad + 1), low, next_low);
+            add_int6(part[i][1], word(i, group, quad), word(i, group, quad + 1), high, next_high);
           }
         }
       }
@@ -146,12 +144,10 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t, int row)
 #pragma GCC unroll 6
         for (int i = 0; i < R; i++) {
           const __m256i whole = packed == DType::int4 ? _mm256_madd_epi16(part[i][half], ones()) : part[i][half];
-          sum[i][half] = _mm256_fmadd_ps(offset, _mm256_set1_ps(*t.of_row(sums, i)), sum[i][half]);
+          sum[i][half] = _mm256_fmadd_ps(offset, _mm256_set1_ps(x[i].sums[group]), sum[i][half]);
           sum[i][half] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(whole), step, sum[i][half]);
         }
       }
-      x.advance(quantised_group / 4);
-      sums++;
     }
     for (int i = 0; i < R; i++)
       for (int half = 0; half < 2; half++) add_block(t, row + i, column + 16 * half, sum[i][half]);

@@ -20,7 +20,7 @@ inline void fetch(const uint8_t* at, int64_t bytes) {
 
 // c += sum · (scale · d) for one row.
 inline void add_block(const QuantisedTile& t, int row, __m512 low, __m512 high) {
-  const __m512 d = _mm512_set1_ps(t.x_scale(row));
+  const __m512 d = _mm512_set1_ps(t.x[row].scale);
   float* c = t.c + row * quantised_rows;
   const __m512 c0 = t.accumulate ? _mm512_loadu_ps(c) : _mm512_setzero_ps(), c1 = t.accumulate ? _mm512_loadu_ps(c + 16) : _mm512_setzero_ps();
   _mm512_storeu_ps(c, _mm512_fmadd_ps(low, _mm512_mul_ps(_mm512_loadu_ps(t.scales), d), c0));
@@ -30,23 +30,23 @@ inline void add_block(const QuantisedTile& t, int row, __m512 low, __m512 high) 
 template <int R> void vnni_tile(const QuantisedTile& t) {
   __m512i sum[R][2];
 #pragma GCC unroll 12
-  for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_set1_epi32(t.start(i));
-  const uint8_t* b = t.block.values;
-  Words<R> x(t);
-  const uint8_t* ahead = t.ahead;
-  for (int64_t left = t.k / 4; left > 0; left--) {
-    fetch(ahead, 64);
-    fetch(ahead + t.pace, 64);
-    ahead += 2 * t.pace;
-    const __m512i b0 = _mm512_loadu_si512(b), b1 = _mm512_loadu_si512(b + 64);
+  for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_set1_epi32(t.x[i].start);
+  const uint8_t *b = t.block.values, *ahead = t.ahead;
+  const int8_t* x = t.x->values;
+  for (int64_t left = t.k / 16; left > 0; left--, x += 16, b += 512) {
+#pragma GCC unroll 4
+    for (int quad = 0; quad < 4; quad++) {
+      fetch(ahead, 64);
+      fetch(ahead + t.pace, 64);
+      ahead += 2 * t.pace;
+      const __m512i b0 = _mm512_loadu_si512(b + 128 * quad), b1 = _mm512_loadu_si512(b + 128 * quad + 64);
 #pragma GCC unroll 12
-    for (int i = 0; i < R; i++) {
-      const __m512i word = _mm512_set1_epi32(x.at(i));
-      sum[i][0] = dot(sum[i][0], b0, word);
-      sum[i][1] = dot(sum[i][1], b1, word);
+      for (int i = 0; i < R; i++) {
+        const __m512i word = _mm512_set1_epi32(word_at(x + i * static_cast<int64_t>(sizeof(QuantisedRecord)) + 4 * quad));
+        sum[i][0] = dot(sum[i][0], b0, word);
+        sum[i][1] = dot(sum[i][1], b1, word);
+      }
     }
-    x.advance(1);
-    b += 128;
   }
 #pragma GCC unroll 12
   for (int i = 0; i < R; i++) add_block(t, i, _mm512_cvtepi32_ps(sum[i][0]), _mm512_cvtepi32_ps(sum[i][1]));
@@ -79,11 +79,8 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
   __m512 sum[R][2];
 #pragma GCC unroll 4
   for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
-  const uint8_t* at = t.block.values;
-  Words<R> x(t);
-  const float* sums = t.sums;
-  const uint8_t* ahead = t.ahead;
-  for (int64_t left = t.k / quantised_group; left > 0; left--, at += group_bytes(packed), ahead += group_bytes(packed)) {
+  const uint8_t *at = t.block.values, *ahead = t.ahead;
+  for (int64_t g = 0; g < t.k / quantised_group; g++, at += group_bytes(packed), ahead += group_bytes(packed)) {
     fetch(ahead, group_bytes(packed));
     __m512i part[R][2];
 #pragma GCC unroll 4
@@ -94,7 +91,7 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
       load_quad<packed>(at, j, low, high);
 #pragma GCC unroll 4
       for (int i = 0; i < R; i++) {
-        const __m512i word = _mm512_set1_epi32(x.at(i, j));
+        const __m512i word = _mm512_set1_epi32(word_at(t.x[i].values + g * quantised_group + 4 * j));
         part[i][0] = dot(part[i][0], low, word);
         part[i][1] = dot(part[i][1], high, word);
       }
@@ -104,12 +101,10 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
       const GroupParameters group(at, packed, half);
 #pragma GCC unroll 4
       for (int i = 0; i < R; i++) {
-        sum[i][half] = _mm512_fmadd_ps(group.offset, _mm512_set1_ps(*t.of_row(sums, i)), sum[i][half]);
+        sum[i][half] = _mm512_fmadd_ps(group.offset, _mm512_set1_ps(t.x[i].sums[g]), sum[i][half]);
         sum[i][half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[i][half]), group.step, sum[i][half]);
       }
     }
-    x.advance(quantised_group / 4);
-    sums++;
   }
 #pragma GCC unroll 4
   for (int i = 0; i < R; i++) add_block(t, i, sum[i][0], sum[i][1]);

@@ -25,16 +25,16 @@ inline BlockValues prepare_block(DType packed, int64_t columns, int64_t, const u
 inline void multiply_tile(const QuantisedTile& t) {
   for (int row = 0; row < t.rows; row++) {
     int32_t sum[quantised_rows];
-    for (int32_t& one : sum) one = t.start(row);
+    for (int32_t& one : sum) one = t.x[row].start;
     for (int64_t quad = 0; quad < t.k / 4; quad++) {
-      const int8_t* x = t.of_row(t.x, row) + 4 * quad;
+      const int8_t* x = t.x[row].values + 4 * quad;
       const uint8_t* b = t.block.values + 128 * quad;
       for (int64_t j = 0; j < quantised_rows; j++)
         sum[j] += x[0] * b[4 * j] + x[1] * b[4 * j + 1] + x[2] * b[4 * j + 2] + x[3] * b[4 * j + 3];
     }
     float* c = t.c + row * quantised_rows;
     for (int64_t j = 0; j < quantised_rows; j++)
-      c[j] = static_cast<float>(sum[j]) * (t.scales[j] * t.x_scale(row)) + (t.accumulate ? c[j] : 0.0f);
+      c[j] = static_cast<float>(sum[j]) * (t.scales[j] * t.x[row].scale) + (t.accumulate ? c[j] : 0.0f);
   }
 }
 

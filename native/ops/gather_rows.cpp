@@ -21,10 +21,14 @@ Status check_rows(const char* name, const Tensor& rows, int64_t count) {
 Status gather_rows(const Arguments& a) {
   const Tensor &x = a.in[0], &rows = a.in[1];
   if (Status status = check_rows("gather_rows", rows, x.shape[0]); !status.ok()) return status;
-  const size_t bytes = x.encoding == Encoding::rows ? QuantisedRows::bytes(1, x.columns()) : static_cast<size_t>(x.columns()) * size_of(x.dtype);
+  const int32_t* row = rows.as<int32_t>();
+  const size_t bytes = static_cast<size_t>(x.columns()) * size_of(x.dtype);
+  const QuantisedRows from(x.data, x.rows(), x.columns()), to(a.out[0].data, rows.size(), x.columns());
   for_rows(*a.pool, rows.size(), x.columns(), [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; i++)
-      std::memcpy(a.out[0].as<uint8_t>() + static_cast<size_t>(i) * bytes, x.as<uint8_t>() + static_cast<size_t>(rows.as<int32_t>()[i]) * bytes, bytes);
+    for (int64_t i = begin; i < end; i++) {
+      if (x.encoding == Encoding::rows) to.copy(i, from, row[i]);
+      else std::memcpy(a.out[0].as<uint8_t>() + static_cast<size_t>(i) * bytes, x.as<uint8_t>() + static_cast<size_t>(row[i]) * bytes, bytes);
+    }
   });
   return {};
 }

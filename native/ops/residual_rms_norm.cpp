@@ -26,7 +26,7 @@ template <class T> Status merge_norm(const Arguments& a) {
   const Branch<T> ys = read_branch<T>(a.in[2], a.in[3], columns, workspace);
   const Branch<T> hs = h.present() ? read_branch<T>(a.in[4], a.in[5], columns, workspace) : Branch<T>{};
   const T* weight = read_vector<T>(a.in[6], workspace);
-  const QuantisedRows integers(form == Form::normed ? nullptr : a.out[a.num_out - 1].data, columns);
+  const QuantisedRows integers(form == Form::normed ? nullptr : a.out[a.num_out - 1].data, y.rows(), columns);
   for_rows(*a.pool, y.rows(), columns, [&](int64_t begin, int64_t end, int thread) {
     for (int64_t t = begin; t < end; t++) {
       T* row = a.out[0].as<T>() + t * columns;

@@ -91,15 +91,14 @@ export function maxBytes(type: TensorType): number {
 
 /**
  * Bytes of a tensor of this type and (bound) shape. Panels hold 32 rows; columns are rounded up to an even number (native/cpu/gemm.h),
- * in quantised panels and int8 rows to 32 (native/cpu/quantised.h).
+ * in quantised panels to 32, in int8 rows to 256 (native/cpu/quantised.h).
  */
 export function bytesOf(type: Pick<TensorType, "dtype" | "encoding">, shape: readonly number[]): number {
   const bits = bitsPerElement[type.dtype];
   if (type.encoding === "plain") return shape.reduce((n, d) => n * d, bits / 8);
   const [columns = 1, rows = 1, ...outer] = shape.toReversed();
   if (type.encoding === "rows") {
-    const rowBytes = Math.ceil(columns / 32) * 36 + Math.ceil(columns / 256) * 8; // values and their sums; a scale and a start each block
-    return outer.reduce((n, d) => n * d, rows) * Math.ceil(rowBytes / 64) * 64;
+    return outer.reduce((n, d) => n * d, rows) * Math.ceil(columns / 256) * 320; // 256 values, their scale, start and sums, and a rest
   }
   const panels = outer.reduce((n, d) => n * d, 1) * Math.ceil(rows / 32);
   if (!isQuantised(type)) return (panels * 32 * Math.ceil(columns / 2) * 2 * bits) / 8;
