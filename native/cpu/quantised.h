@@ -133,7 +133,7 @@ struct QuantisedPiece {
   int64_t rows() const { return end() - begin(); }
 };
 
-constexpr int64_t piece_strips = 20;  // at most
+constexpr int64_t piece_strips = 24;  // at most
 constexpr int64_t tile_elements = piece_strips * strip_rows * quantised_rows;
 
 // What a thread works in: the sums of a piece and a panel, and an unpacked block.
