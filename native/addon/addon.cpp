@@ -210,7 +210,7 @@ class Device : public Napi::ObjectWrap<Device> {
       raise(info.Env(), "write outside of a tensor of the store, or into a mapped file");
       return;
     }
-    std::memcpy(block->data + offset, from.data, from.size);
+    if (from.size > 0) std::memcpy(block->data + offset, from.data, from.size);
   }
 
   void read(const Napi::CallbackInfo& info) {  // (slot, offset, typed array to fill)
@@ -221,7 +221,7 @@ class Device : public Napi::ObjectWrap<Device> {
       raise(info.Env(), "read outside of a tensor of the store");
       return;
     }
-    std::memcpy(to.data, block->data + offset, to.size);
+    if (to.size > 0) std::memcpy(to.data, block->data + offset, to.size);
   }
 
   std::unique_ptr<Plan> parse(const Napi::CallbackInfo& info) {

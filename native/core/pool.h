@@ -80,17 +80,18 @@ class Pool {
     int64_t done = 0;
     float speed = 1;  // of the thread that begins with it, the mean of all being 1
   };
-  static constexpr int64_t few = 4;
+  static constexpr int64_t few = 4;       // of what whole() does not cut, are read side by side
   static constexpr int64_t telling = 16;  // a thread's length of a run that tells its speed
   static void follow(Share& share, float speed) { share.speed += (std::max(speed, 0.25f) - share.speed) / 8; }
   Share& share_of(int64_t i) { return shares_[static_cast<size_t>(i)]; }
 
-  // Three quarters of what is left of a share, or all where that is so little that it is read side by side; empty when nothing is.
+  // Three quarters of what is left of a share, or all where it is little; empty when nothing is.
   template <class Whole> Range take_front(int64_t i, Whole&& whole) {
     std::atomic<Range>& left = share_of(i).left;
     Range range = left.load(std::memory_order_relaxed);
     while (range.begin < range.end) {
-      const int64_t length = int64_t(range.end) - range.begin, end = std::min<int64_t>(range.end, whole(range.begin + (length <= few ? length : 3 * length / 4)));
+      const int64_t length = int64_t(range.end) - range.begin, one = whole(int64_t(range.begin) + 1) - range.begin;
+      const int64_t end = std::min<int64_t>(range.end, whole(range.begin + (length <= few * one ? length : 3 * length / 4)));
       if (left.compare_exchange_weak(range, Range::of(end, range.end), std::memory_order_relaxed)) return Range::of(range.begin, end);
     }
     return {};

@@ -95,17 +95,17 @@ struct Range {
   int64_t count() const { return end - begin; }
 };
 
-// A block of keys that is added to a tile.
+// A block of keys of one kv head, and the tile to which it is added.
 template <class T, class P> struct Step {
   Tile<T, P>* tile;
-  int64_t block;
   const P *keys, *values;
 };
 
-// Adds one block of keys to every row that sees some of them, in tiles of the same tokens and several kv heads. Every part of the work is done for all tiles
-// before the next, so that others go on while one row waits for what it needs. Keys and values are read in the order of the steps, `ahead` bytes ahead.
-template <class T, class P> inline void attend(const Step<T, P>* steps, int64_t count, const TileShape& shape, int64_t ahead) {
-  const int64_t head = shape.head, all_rows = steps[0].tile->rows, first_position = steps[0].tile->first_position, start = steps[0].block * block_keys;
+// Adds the keys [32·block, 32·block + 32) to every row that sees some of them, in `count` tiles of the same tokens and as many kv heads. Every part of the work
+// is done for all tiles before the next, so that others go on while one row waits for what it needs. Keys and values are read in the order of the steps and
+// fetched `ahead` bytes before.
+template <class T, class P> inline void attend(const Step<T, P>* steps, int64_t count, int64_t block, const TileShape& shape, int64_t ahead) {
+  const int64_t head = shape.head, all_rows = steps[0].tile->rows, first_position = steps[0].tile->first_position, start = block * block_keys;
   const int64_t last_position = first_position + (all_rows - 1) / shape.group;
   const bool whole = start + block_keys - 1 <= first_position && shape.first_key(last_position) <= start;
   for (int64_t row0 = 0; row0 < all_rows; row0 += group_rows, ahead = 0) {
@@ -196,8 +196,8 @@ inline void attend_span(Tile<T, P>& tile, const TileShape& shape, int64_t span, 
   start_span(tile, shape);
   const Range blocks = blocks_of(shape, span, tile.first_position, tile.rows / shape.group);
   for (int64_t block = blocks.begin; block < blocks.end; block++) {
-    const Step<T, P> step{&tile, block, keys(block), values(block)};
-    attend(&step, 1, shape, 0);
+    const Step<T, P> step{&tile, keys(block), values(block)};
+    attend(&step, 1, block, shape, 0);
   }
   finish_span(tile);
 }

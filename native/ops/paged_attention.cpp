@@ -154,9 +154,9 @@ template <class T, class P> Status paged_attention_of(const Arguments& a) {
     for (int64_t block = blocks.begin; block < blocks.end; block++) {
       for (int64_t n = 0; n < count; n++) {
         const int64_t at = place(piece, first_head + n, block);
-        steps[n] = {&tiles[n], block, k_pages + at, v_pages + at};
+        steps[n] = {&tiles[n], k_pages + at, v_pages + at};
       }
-      attend(steps, count, shape, read_ahead);
+      attend(steps, count, block, shape, read_ahead);
     }
     for (int64_t n = 0; n < count; n++) {
       Tile<T, P>& tile = tiles[n];

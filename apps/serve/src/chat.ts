@@ -35,9 +35,12 @@ export async function chat(model: string, flags: ChatFlags): Promise<number> {
   return exitCodes.done;
 }
 
+/** Ctrl-C at an answer: it ends, the conversation goes on. */
+class AnswerStopped extends Error {}
+
 /** Writes one answer as it comes and returns it; null where it failed, which is told. */
 async function say(engine: Engine, messages: readonly ChatMessage[], flags: ChatFlags): Promise<string | null> {
-  using interrupt = interruptSignal(() => new StoppedError("stopped"));
+  using interrupt = interruptSignal((name) => (name === "SIGINT" ? new AnswerStopped() : new StoppedError("stopped")));
   const begin = performance.now();
   let answer = "";
   let tokens = 0;
@@ -49,6 +52,7 @@ async function say(engine: Engine, messages: readonly ChatMessage[], flags: Chat
       process.stdout.write(event.text);
     }
   } catch (error) {
+    if (interrupt.signal.reason instanceof StoppedError) throw interrupt.signal.reason;
     if (!interrupt.signal.aborted) {
       log.error(error instanceof Error ? error.message : String(error));
       return null;

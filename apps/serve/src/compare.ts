@@ -8,11 +8,15 @@ import { exitCodes, InputError } from "./exit.js";
 import { findModelFolder } from "./model_folder.js";
 import { wholeNumber } from "./options.js";
 
-interface CompareFlags {
-  readonly text: string;
+interface CompareOptions {
   readonly tokens: number;
   readonly threads?: number | undefined;
   readonly json: boolean;
+}
+
+interface CompareFlags extends CompareOptions {
+  /** A path. */
+  readonly text: string;
 }
 
 export function addCompareCommand(program: Command, onExit: (code: number) => void): void {
@@ -38,7 +42,7 @@ export function addCompareCommand(program: Command, onExit: (code: number) => vo
 export async function compareFolders(
   reference: string,
   candidate: string,
-  { text, tokens: maxTokens, threads, json, signal }: CompareFlags & { readonly signal: AbortSignal },
+  { text, tokens: maxTokens, threads, json, signal }: CompareOptions & { readonly text: string; readonly signal: AbortSignal },
 ): Promise<void> {
   const { compareCheckpoints } = await import("@zaya/model");
   const progress = createProgressLine();

@@ -5,6 +5,7 @@ import { setFlagsFromString } from "node:v8";
 import { createServer } from "@zaya/serve/http";
 import pc from "picocolors";
 import { pino } from "pino";
+import { nextSignal, signalAgain } from "../../terminal/src/interrupt.js";
 import { exitCodes, InputError } from "./exit.js";
 import { type LoadFlags, openEngine } from "./options.js";
 import { describeEngine } from "./report.js";
@@ -50,15 +51,14 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
     );
   }
 
-  await nextSignal(() => true);
+  const first = await nextSignal();
   const { running, waiting } = engine.stats();
   const unfinished = running + waiting;
   if (!flags.json)
     process.stderr.write(
       unfinished > 0 ? `\nfinishing ${unfinished} request${unfinished === 1 ? "" : "s"}; the same signal again stops at once\n` : "\n",
     );
-  // Ctrl-C also ends the programs that read an output: that this closes is not the same signal again.
-  const again = nextSignal((name) => name !== "SIGPIPE").then(() => "again" as const);
+  const again = signalAgain(first).then(() => "again" as const);
   const timer = new AbortController();
   const drained = engine.drain().then(() => "drained" as const);
   const late = sleep(1000 * flags.drainSeconds, "late" as const, { signal: timer.signal });
@@ -68,18 +68,6 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
   await server.close();
   if (flags.json) process.stdout.write(`${JSON.stringify({ event: "stopped", outcome })}\n`);
   return outcome === "drained" ? exitCodes.done : exitCodes.partial;
-}
-
-/** Resolves at the next SIGINT or SIGTERM of a name that counts. */
-function nextSignal(counts: (name: NodeJS.Signals) => boolean): Promise<void> {
-  return new Promise((resolve) => {
-    const listen = (name: NodeJS.Signals) => {
-      if (!counts(name)) return;
-      for (const signal of ["SIGINT", "SIGTERM"] as const) process.off(signal, listen);
-      resolve();
-    };
-    for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, listen);
-  });
 }
 
 /** Listens once and lets go: what stands against it is told now, not when a model is downloaded and loaded. */

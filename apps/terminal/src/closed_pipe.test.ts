@@ -4,7 +4,7 @@ import { type Program, stopAtClosedPipe } from "./closed_pipe.js";
 
 afterEach(() => vi.restoreAllMocks());
 
-const program: Program = { name: "program", describe: (error) => ({ line: (error as Error).message, code: 2 }), stopped: 4 };
+const program: Program = { name: "program", describe: (error) => ({ line: (error as Error).message, code: 2 }) };
 const failure = (code: string) => Object.assign(new Error(`${code}: write`), { code });
 
 test("a closed pipe stops the work once, however many lines fail", () => {

@@ -1,11 +1,10 @@
 import type { EventEmitter } from "node:events";
+import { stoppedCode } from "./interrupt.js";
 
 /** A program, and how it tells what was thrown: one line, and an exit code. */
 export interface Program {
   readonly name: string;
   describe(error: unknown): { readonly line: string; readonly code: number };
-  /** The exit code of work that was stopped. */
-  readonly stopped: number;
 }
 
 /**
@@ -13,7 +12,7 @@ export interface Program {
  * Listeners get the name SIGPIPE, which tells it from a Ctrl-C: two of those may end a process at once. Another failure of an output ends the process with one line.
  */
 export function stopAtClosedPipe(
-  { name, describe, stopped }: Program,
+  { name, describe }: Program,
   outputs: readonly EventEmitter[] = [process.stdout, process.stderr],
   exit: (code: number) => void = process.exit,
 ): void {
@@ -25,7 +24,7 @@ export function stopAtClosedPipe(
       exit(code);
     } else if (!closed) {
       closed = true; // every further line fails too
-      if (!process.emit("SIGINT", "SIGPIPE")) exit(stopped);
+      if (!process.emit("SIGINT", "SIGPIPE")) exit(stoppedCode);
     }
   };
   for (const output of outputs) output.on("error", onError);

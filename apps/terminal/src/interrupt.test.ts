@@ -1,7 +1,7 @@
 import { EventEmitter } from "node:events";
 import { expect, test, vi } from "vitest";
 import { stopAtClosedPipe } from "./closed_pipe.js";
-import { interruptible, StoppedError, stoppedCode } from "./interrupt.js";
+import { interruptible, nextSignal, StoppedError, signalAgain, stoppedCode } from "./interrupt.js";
 
 test("what a signal aborts in Node ends as what it is, and no listener stays", async () => {
   const before = process.listenerCount("SIGINT");
@@ -20,7 +20,7 @@ test.each([
 ])("a Ctrl-C that an output's reader gets %s this program lets the work end in order; a second one does not", async (_when, events) => {
   const exit = vi.spyOn(process, "exit").mockReturnValue(undefined as never);
   const output = new EventEmitter();
-  stopAtClosedPipe({ name: "program", describe: () => ({ line: "", code: 1 }), stopped: stoppedCode }, [output]);
+  stopAtClosedPipe({ name: "program", describe: () => ({ line: "", code: 1 }) }, [output]);
   const send = (event: string) =>
     event === "EPIPE" ? output.emit("error", Object.assign(new Error("write EPIPE"), { code: event })) : process.emit("SIGINT", "SIGINT");
   const work = interruptible("stopped", async (signal) => {
@@ -33,4 +33,24 @@ test.each([
   });
   await expect(work).rejects.toEqual(new StoppedError("stopped"));
   exit.mockRestore();
+});
+
+test.each([
+  ["Ctrl-C, the reader, Ctrl-C", ["SIGINT", "SIGPIPE", "SIGINT"]],
+  ["the reader, Ctrl-C, Ctrl-C", ["SIGPIPE", "SIGINT", "SIGTERM"]],
+])("a second signal of a person is a second one: %s", async (_order, names) => {
+  const turn = () => new Promise((resolve) => setImmediate(resolve));
+  const send = (name: string) => process.emit(name === "SIGTERM" ? "SIGTERM" : "SIGINT", name as NodeJS.Signals);
+  const [one, two, three] = names as [string, string, string];
+  const first = nextSignal();
+  send(one);
+  let again = false;
+  const second = signalAgain(await first).then(() => {
+    again = true;
+  });
+  send(two);
+  await turn();
+  expect(again).toBe(false);
+  send(three);
+  await second;
 });

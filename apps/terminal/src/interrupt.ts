@@ -6,8 +6,11 @@ export class StoppedError extends Error {}
 
 const signals = ["SIGINT", "SIGTERM"] as const;
 
-/** A signal that Ctrl-C aborts, or the reader of an output that goes, until it is disposed; a second Ctrl-C ends the process at once. */
-export function interruptSignal(reason: () => Error): Disposable & { readonly signal: AbortSignal } {
+/**
+ * A signal that Ctrl-C or SIGTERM aborts, or the reader of an output that goes, until it is disposed; a second Ctrl-C or SIGTERM ends the process at once.
+ * reason makes the reason of the abort when it comes to that, of the name of what came.
+ */
+export function interruptSignal(reason: (name: NodeJS.Signals) => Error): Disposable & { readonly signal: AbortSignal } {
   const controller = new AbortController();
   let interrupted = false;
   const stop = (name: NodeJS.Signals) => {
@@ -16,7 +19,7 @@ export function interruptSignal(reason: () => Error): Disposable & { readonly si
       if (interrupted) process.exit(stoppedCode);
       interrupted = true;
     }
-    controller.abort(reason());
+    controller.abort(reason(name));
   };
   for (const name of signals) process.on(name, stop);
   return {
@@ -27,9 +30,9 @@ export function interruptSignal(reason: () => Error): Disposable & { readonly si
   };
 }
 
-/** Runs work with a signal that Ctrl-C aborts, and then throws a StoppedError of this message; a second Ctrl-C ends the process at once. */
-export async function interruptible<T>(message: string | (() => string), work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  using interrupt = interruptSignal(() => new StoppedError(typeof message === "string" ? message : message()));
+/** Runs work with such a signal, and throws a StoppedError of this message where it was aborted. */
+export async function interruptible<T>(message: string, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  using interrupt = interruptSignal(() => new StoppedError(message));
   const { signal } = interrupt;
   try {
     return await work(signal);
@@ -37,4 +40,20 @@ export async function interruptible<T>(message: string | (() => string), work: (
     // What Node aborts, as a child process, throws an error of its own.
     throw error instanceof Error && error.name === "AbortError" && signal.aborted ? signal.reason : error;
   }
+}
+
+/** The name of the next signal: SIGINT, SIGTERM, or SIGPIPE for the reader of an output that goes. */
+export function nextSignal(): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    const listen = (name: NodeJS.Signals) => {
+      for (const signal of signals) process.off(signal, listen);
+      resolve(name);
+    };
+    for (const signal of signals) process.on(signal, listen);
+  });
+}
+
+/** Resolves at the second signal of a person. Ctrl-C also ends the programs that read an output: that this closes is neither the first nor the second. */
+export async function signalAgain(first: NodeJS.Signals): Promise<void> {
+  for (let left = first === "SIGPIPE" ? 2 : 1; left > 0; ) if ((await nextSignal()) !== "SIGPIPE") left--;
 }

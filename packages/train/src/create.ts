@@ -5,7 +5,6 @@ import {
   initialValues,
   loadTokenizer,
   type ModelConfig,
-  makeFolder,
   openRandomWeights,
   type ParameterSpec,
   type PresetName,
@@ -78,7 +77,6 @@ export async function* createCheckpoint(options: CreateOptions): AsyncGenerator<
   await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
   await using random = openRandomWeights(device, seed);
   const types = to && new Map(specs.map((spec) => [spec.name, typeOf(spec)]));
-  await makeFolder(out);
   const writer = await createCheckpointWriter(out, { config, types, dtype, tokenizerFiles, overwrite });
   let finished = false;
   try {

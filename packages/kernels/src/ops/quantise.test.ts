@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { createGraph, type Value } from "../graph.js";
 import { instructionSets, sameBits } from "../operation_cases.js";
 import { runGraph, type TestTensor, testIntegers, testTensor } from "../testing.js";
-import { tensor } from "../types.js";
+import { bytesOf, tensor } from "../types.js";
 import { ccaProject } from "./cca_project.js";
 import { encode } from "./encode.js";
 import { experts, expertsOperation } from "./experts.js";
@@ -32,6 +32,7 @@ describe.each([
   [2, 256],
   [13, 257],
   [41, 544],
+  [2, 2048],
 ] as const)("quantise %i rows of %i columns", (T, K) => {
   const x = testTensor([T, K], 1);
 
@@ -55,6 +56,14 @@ describe.each([
       const [parts] = expertsOperation.decompose?.(whole.node.inputs, whole.node.attributes) ?? [];
       return { whole, parts: parts! };
     });
+  });
+
+  test("into as many bytes as they have", async () => {
+    const { q } = await runGraph(({ x }) => ({ q: quantise(x!) }), { x });
+    expect(q!.byteLength).toBe(bytesOf({ dtype: "int8", encoding: "rows" }, [T, K]));
+    const last = Array.from(x.data).slice((T - 1) * K + Math.floor((K - 1) / 256) * 256); // of the last row, the columns of the last block
+    if (T > 0)
+      expect(new Float32Array(q!.buffer, q!.byteOffset + q!.byteLength - 64, 1)[0]).toBeCloseTo(Math.max(...last.map(Math.abs)) / 127);
   });
 
   test("for groups of rows", () =>
