@@ -1,9 +1,7 @@
-import { loadTokenizer, trainTokenizer } from "@zaya/model";
 import { expect, test, vi } from "vitest";
-import { assembleEngine, type Engine } from "./engine.js";
+import type { Engine } from "./engine.js";
 import type { GenerateEvent, GenerateRequest } from "./request.js";
-import type { StepBatch } from "./runner.js";
-import { createToyEngine, rankLogits } from "./testing.js";
+import { createSpacedEngine, createToyEngine } from "./testing.js";
 
 type TokenEvent = Extract<GenerateEvent, { type: "token" }>;
 type End = Extract<GenerateEvent, { type: "generate-end" }>;
@@ -104,18 +102,9 @@ test("never gives out half a character", async () => {
 });
 
 test("keeps the space between prompt and answer where the tokenizer drops one at the start of a text", async () => {
-  const toy = await createToyEngine();
-  const files = await trainTokenizer(["the quick brown fox jumps over the lazy dog", "the more the merrier"], { vocabSize: 270 });
-  const json = JSON.parse(String(files["tokenizer.json"])) as object;
-  const replace = { type: "Replace", pattern: { String: "Ġ" }, content: " " };
-  const decoder = { type: "Sequence", decoders: [replace, { type: "Strip", content: " ", start: 1, stop: 0 }] };
-  const tokenizer = await loadTokenizer({ ...files, "tokenizer.json": JSON.stringify({ ...json, decoder }) });
-  const [spaced = 0] = tokenizer.encode(" the", { addSpecialTokens: false });
-  const logits = Float32Array.from({ length: tokenizer.vocabSize }, (_, id) => Number(id === spaced));
-  const runner = { ...toy.runner, run: async (batch: StepBatch) => Array.from(batch.logitRows, () => rankLogits(logits)) };
-  await using engine = assembleEngine({ runner, tokenizer, model: toy.engine.model, memory: toy.engine.stats().memory });
+  const { engine, word } = await createSpacedEngine();
+  await using _engine = engine;
   const answer = async (prompt: string) => (await read(engine, { prompt, maxTokens: 2, temperature: 0 })).end.text;
-  const word = tokenizer.decode([spaced]);
   expect(await answer("fox")).toBe(` ${word} ${word}`);
   expect(await answer("")).toBe(`${word} ${word}`);
 });

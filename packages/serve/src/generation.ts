@@ -1,4 +1,5 @@
 import type { Tokenizer } from "@zaya/model";
+import { decodeAnswer } from "./answer_decoder.js";
 import { type ScoredToken, scoreToken } from "./logprobs.js";
 import type { GenerateEvent, ParsedRequest } from "./request.js";
 import { sampleToken } from "./sampler.js";
@@ -35,8 +36,7 @@ export function createGeneration(prepared: PreparedRequest, tokenizer: Tokenizer
   };
   const queue = createQueue();
   const matcher = createStopMatcher(request.stop);
-  const continues = promptIds.some((id) => !tokenizer.specialTokenIds.has(id));
-  const decoder = tokenizer.decodeStream({ skipSpecialTokens: request.skipSpecialTokens, continues });
+  const decoder = decodeAnswer(tokenizer, promptIds, request);
   const promptScores: (ScoredToken | null)[] = [null];
   let completionTokens = 0;
   let text = "";

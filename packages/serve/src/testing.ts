@@ -1,4 +1,4 @@
-import { loadTokenizer, type Tokenizer, trainTokenizer } from "@zaya/model";
+import { loadTokenizer, type Tokenizer, type TokenizerFiles, trainTokenizer } from "@zaya/model";
 import { assembleEngine, type Engine } from "./engine.js";
 import { type LogitRow, numRanked, pageTokens, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
 
@@ -115,9 +115,13 @@ function check(batch: StepBatch, limits: RunnerLimits): void {
   }
 }
 
+function trainToyTokenizer(): Promise<TokenizerFiles> {
+  return trainTokenizer(["the quick brown fox jumps over the lazy dog", "the more the merrier"], { vocabSize: 270 });
+}
+
 /** A small byte-level tokenizer with a chat template; the same each time. */
 async function createToyTokenizer(): Promise<Tokenizer> {
-  return loadTokenizer(await trainTokenizer(["the quick brown fox jumps over the lazy dog", "the more the merrier"], { vocabSize: 270 }));
+  return loadTokenizer(await trainToyTokenizer());
 }
 
 export interface ToyEngine {
@@ -152,4 +156,19 @@ export async function createToyEngine(limits: Partial<RunnerLimits> = {}, contex
     },
   });
   return { engine, runner };
+}
+
+/** An engine whose tokenizer drops a space at the start of a text, as that of Llama 2, and whose answers are one word after a space again and again. */
+export async function createSpacedEngine(): Promise<{ readonly engine: Engine; readonly word: string }> {
+  const files = await trainToyTokenizer();
+  const json = JSON.parse(String(files["tokenizer.json"])) as object;
+  const replace = { type: "Replace", pattern: { String: "Ġ" }, content: " " };
+  const decoder = { type: "Sequence", decoders: [replace, { type: "Strip", content: " ", start: 1, stop: 0 }] };
+  const tokenizer = await loadTokenizer({ ...files, "tokenizer.json": JSON.stringify({ ...json, decoder }) });
+  const [spaced = 0] = tokenizer.encode(" the", { addSpecialTokens: false });
+  const logits = Float32Array.from({ length: tokenizer.vocabSize }, (_, id) => Number(id === spaced));
+  const { engine: toy, runner } = await createToyEngine();
+  const spacedRunner = { ...runner, run: async (batch: StepBatch) => Array.from(batch.logitRows, () => rankLogits(logits)) };
+  const engine = assembleEngine({ runner: spacedRunner, tokenizer, model: toy.model, memory: toy.stats().memory });
+  return { engine, word: tokenizer.decode([spaced]) };
 }

@@ -45,6 +45,22 @@ test("removes what processes that are gone have begun, and leaves what others do
   expect(left.sort()).toEqual([`0123.partial-${living}`, `0123.partial-${far}`].sort());
 });
 
+test.each([
+  { what: "the same tokens", texts: ["abc"] },
+  { what: "other tokens", texts: ["def"] },
+])("leaves alone what another call of this process is writing: $what", async ({ texts }) => {
+  const cache = await mkdtemp(join(tmpdir(), "corpus-"));
+  let second: ReturnType<typeof corpusOf> | undefined;
+  const encode = (text: string) => {
+    second ??= corpusOf(texts, { cache });
+    return byteTokenizer.encode(text);
+  };
+  // Others have their turn after each document: the second call ends before the first.
+  const { corpus } = await corpusOf(new Array(2000).fill("abc"), { cache, tokenizer: { ...byteTokenizer, encode } });
+  expect(corpus.numDocuments).toBe(2000);
+  expect((await second)?.corpus.numDocuments).toBe(1);
+});
+
 test("keeps ids, document boundaries and bytes, and finds them again", async () => {
   const { corpus, all, folder } = await corpusOf(["abc", "é"]);
   expect([...(await corpus.read(0, corpus.numTokens))]).toEqual([2, 100, 101, 102, 1, 2, 0xc3 + 3, 0xa9 + 3, 1]);

@@ -3,10 +3,10 @@
 //   <cache>/<key>/documents.bin        uint32 pairs (tokens, UTF-8 bytes), one a document
 //   <cache>/<key>/manifest.json        written last; the folder gets its name only when it is complete
 // The key is a hash of the files (path, size, time of change), the tokenizer and how documents are cut.
-import { createHash } from "node:crypto";
+import { createHash, randomUUID } from "node:crypto";
 import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { hostname } from "node:os";
-import { join, resolve } from "node:path";
+import { basename, join, resolve } from "node:path";
 import type { Tokenizer } from "@zaya/model";
 import { makeFolder } from "@zaya/model";
 import { readDocuments } from "./documents.js";
@@ -15,6 +15,8 @@ import { openFile, readJson, writeAtomically } from "./files.js";
 
 const formatVersion = 1;
 const shardTokens = 2 ** 26;
+/** Names of the folders that this process is writing. */
+const inProgress = new Set<string>();
 
 /** The tokens of all documents, one after the other, and where each document lies. */
 export interface Corpus extends AsyncDisposable {
@@ -91,16 +93,19 @@ function shardName(index: number): string {
 async function tokenise(options: CorpusOptions, folder: string): Promise<void> {
   const { tokenizer, signal, files } = options;
   const dtype = tokenizer.vocabSize <= 65536 ? "uint16" : "uint32";
-  const temporary = `${folder}.partial-${hostname()}-${process.pid}`;
+  // A name for every call: two of one process may make the same tokens.
+  const name = `${basename(folder)}-${randomUUID()}.partial-${hostname()}-${process.pid}`;
+  const temporary = join(options.cache, name);
   await makeFolder(options.cache);
   await removeAbandoned(options.cache);
-  await mkdir(temporary);
   const hash = createHash("sha256");
   const documents: number[] = [];
   let tokens = 0;
   let bytes = 0;
   let buffered: number[] = [];
+  inProgress.add(name);
   try {
+    await mkdir(temporary);
     const flush = async (all: boolean) => {
       while (buffered.length > 0 && (all || buffered.length >= 1 << 20)) {
         const written = tokens - buffered.length;
@@ -146,14 +151,16 @@ async function tokenise(options: CorpusOptions, folder: string): Promise<void> {
     });
   } finally {
     await rm(temporary, { recursive: true, force: true });
+    inProgress.delete(name);
   }
 }
 
-/** Removes what processes of this machine that are gone, or were this one, have begun in a cache. */
+/** Removes what processes of this machine that are gone, or had the number of this one, have begun in a cache. */
 async function removeAbandoned(cache: string): Promise<void> {
   for (const name of await readdir(cache)) {
     const [, host, pid] = /\.partial-(.*)-(\d+)$/.exec(name) ?? [];
-    if (host === hostname() && !isAlive(Number(pid))) await rm(join(cache, name), { recursive: true, force: true });
+    if (host === hostname() && !inProgress.has(name) && !isAlive(Number(pid)))
+      await rm(join(cache, name), { recursive: true, force: true });
   }
 }
 

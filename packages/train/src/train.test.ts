@@ -192,13 +192,16 @@ test("goes on with the cache of before, and starts from a checkpoint with a long
   expect(maxPositions).toBe(1_000_000);
 });
 
-test("refuses to go on when the data has changed", async () => {
-  const mine = `${out}.txt`;
-  await writeFile(mine, randomText(20).join("\n"));
-  const same = options({ data: [mine], steps: 2, heldOut: 0 });
-  await collect(train(same));
-  await writeFile(mine, randomText(21).join("\n"));
+test("refuses to go on when the data has changed, and leaves the run as it was", async () => {
+  const mine = `${out}.jsonl`;
+  const write = (texts: readonly string[]) => writeFile(mine, texts.map((text) => JSON.stringify(text)).join("\n"));
+  const files = () => Promise.all(["run.json", "held-out.jsonl"].map((name) => readFile(join(out, name), "utf8")));
+  await write(randomText(20));
+  await collect(train(options({ data: [mine], steps: 2, heldOut: 0.5 })));
+  const before = await files();
+  await write(randomText(20).map((text) => `${text} and more`));
   await expect(collect(resume(out, { steps: 3 }))).rejects.toThrow(/its tokens differ/);
+  expect(await files()).toEqual(before);
 });
 
 test("goes on with more steps than planned, from the weights of another run as well", async () => {

@@ -41,9 +41,6 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent> 
   const saved = await readRun(parsed.out);
   if (saved) checkSame(parsed, saved);
   await using prepared = await prepare(parsed, { begun: saved !== null });
-  // Only now, so that options or data that cannot be used leave nothing that looks like a run.
-  await writeRun(parsed);
-  if (prepared.heldOut) await writeAtomically(runPaths(parsed.out).heldOut, await prepared.heldOutRecords());
   yield* runSteps(parsed, prepared);
 }
 
@@ -124,6 +121,9 @@ async function* runSteps(options: ParsedOptions, prepared: Prepared): AsyncGener
     await loadRun(latest.path, { store, config, optimizer });
     await keepNewest(out, options.keep); // only now that the newest is known to be whole
   } else await startWeights(store, config, options);
+  // Only now, so that what is refused leaves nothing that looks like a run, and a run that was there as it was.
+  await writeRun(options);
+  if (prepared.heldOut) await writeAtomically(paths.heldOut, await prepared.heldOutRecords());
   await using step = compileStep(device, store, config, options);
   const evaluation = {
     context: options.context,

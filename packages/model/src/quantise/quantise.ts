@@ -58,15 +58,6 @@ export type QuantiseEvent =
 /** Tokens of the text that calibration reads. */
 const calibrationTokens = 16384;
 const lockOptions = { code: "CHECKPOINT_LOCKED" satisfies ModelErrorCode, doing: "quantising into this folder" };
-/**
- * Says, before there is anything to quantise, what {@link quantiseCheckpoint} would say of the folder of its result.
- *
- * @throws CHECKPOINT_EXISTS where a checkpoint is there that no interrupted run left
- */
-export async function expectNoCheckpoint(out: string): Promise<void> {
-  await prepareFolder(out, journalOf(out), true);
-}
-
 const integers = { 4: "int4", 6: "int6", 8: "int8" } as const;
 
 /**
@@ -130,6 +121,15 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
     if ((cause as NodeJS.ErrnoException).code !== "ENOSPC") throw cause;
     fail("DISK_FULL", `no space is left on the disk of ${out}; free some and run again: what is there is kept`, cause);
   }
+}
+
+/**
+ * Says, before there is anything to quantise, what {@link quantiseCheckpoint} would say of the folder of its result.
+ *
+ * @throws CHECKPOINT_EXISTS where a checkpoint is there that no interrupted run left
+ */
+export async function expectNoCheckpoint(out: string): Promise<void> {
+  await prepareFolder(out, journalOf(out), true);
 }
 
 function journalOf(out: string): string {

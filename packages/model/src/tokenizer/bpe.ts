@@ -21,7 +21,11 @@ export type WordEncoder = (word: string) => readonly number[];
 
 const longestCached = 64;
 const cachedWords = 1 << 18;
-const byteTokens = Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`);
+/** The byte-fallback token of each byte. */
+export const byteTokens: readonly string[] = Array.from(
+  { length: 256 },
+  (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`,
+);
 /** SentencePiece's mark for a space. */
 const spaceMark = "\u2581";
 const utf8 = new TextEncoder();

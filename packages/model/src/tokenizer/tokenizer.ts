@@ -7,6 +7,7 @@ import { forEachWord, toByteCharacters } from "./byte_level.js";
 import { type ChatMessage, type ChatTemplateOptions, createChatTemplate } from "./chat_template.js";
 import { createDecodeStream, createDetokenizer, type DecodeStream } from "./decode.js";
 import { readTokenizerConfig, readTokenizerJson, type TokenizerFile, type TokenizerJson, textOf } from "./files.js";
+import { bytesOfLongestToken } from "./longest_token.js";
 
 export interface EncodeOptions {
   /** Add what the tokenizer puts around a text (bos before, with some an eos after). Default true. A text that starts with bos gets no second one. */
@@ -24,7 +25,11 @@ export interface DecodeOptions {
 export interface Tokenizer {
   /** One more than the highest id; the rows of the embedding may be more. */
   readonly vocabSize: number;
-  /** Bytes of the longest token as it stands in the vocabulary: a text of more than n times as many does not fit into n tokens. */
+  /**
+   * Bytes of a text that one token stands for at most: a text of more than n times as many does not fit into n tokens. Infinity where one token may
+   * stand for any number: with a normalizer or pre-tokenizer that shortens a text, unknown characters that are fused or have no token, or added
+   * tokens that take white space along.
+   */
   readonly maxTokenBytes: number;
   readonly bosTokenId: number | null;
   readonly eosTokenId: number | null;
@@ -78,7 +83,6 @@ export async function loadTokenizer(source: string | TokenizerFiles): Promise<To
   const added = new Map(json.added_tokens.map(({ id, content }) => [id, content]));
   const addedIds = new Map(json.added_tokens.map(({ id, content }) => [content, id]));
   const vocabSize = json.added_tokens.reduce((size, { id }) => Math.max(size, id + 1), vocabulary.size);
-  const maxTokenBytes = json.added_tokens.reduce((most, { content }) => Math.max(most, Buffer.byteLength(content)), vocabulary.maxBytes);
   const tokenToId = (token: string): number | undefined => addedIds.get(token) ?? vocabulary.get(token);
   const idToToken = (id: number): string | undefined => added.get(id) ?? vocabulary.tokenOf(id);
   const specialTokenIds = new Set(json.added_tokens.filter((token) => token.special).map((token) => token.id));
@@ -119,7 +123,7 @@ export async function loadTokenizer(source: string | TokenizerFiles): Promise<To
 
   return {
     vocabSize,
-    maxTokenBytes,
+    maxTokenBytes: bytesOfLongestToken(file, pipeline.normalizer),
     bosTokenId,
     eosTokenId,
     padTokenId: idOf(config.pad_token),

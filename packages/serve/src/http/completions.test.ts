@@ -1,5 +1,7 @@
 import type OpenAI from "openai";
 import { expect, test, vi } from "vitest";
+import { createSpacedEngine } from "../testing.js";
+import { createServer } from "./server.js";
 import { extra, toyServer } from "./testing.js";
 
 const toy = toyServer();
@@ -139,6 +141,22 @@ test("scores tokens that are called like members of an object", async () => {
     const entry = Object.entries(lists.top_logprobs?.[i + 1] ?? {}).find(([text]) => text === name);
     expect(entry?.[1]).toBe(lists.token_logprobs?.[i + 1]);
   });
+});
+
+test.each([
+  { prompt: "", echo: false },
+  { prompt: "fox", echo: false },
+  { prompt: "", echo: true },
+  { prompt: "fox", echo: true },
+  { prompt: [2], echo: true, skip_special_tokens: false }, // the bos
+])("offsets are those of the text where the tokenizer drops a space at the start of one: %o", async (asked) => {
+  const { engine, word } = await createSpacedEngine();
+  await using _engine = engine;
+  await using server = await createServer(engine);
+  const payload = { ...asked, max_tokens: 3, temperature: 0, logprobs: 0 };
+  const [{ text, logprobs }] = (await server.inject({ method: "POST", url: "/v1/completions", payload })).json().choices;
+  const [, second, third] = logprobs.text_offset.slice(-3);
+  expect([text.slice(second, third), text.slice(third)]).toEqual([` ${word}`, ` ${word}`]);
 });
 
 test("stops at stop strings", async () => {

@@ -1,7 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { setImmediate } from "node:timers/promises";
-import type { Tokenizer } from "@zaya/model";
+import type { DecodeStream, Tokenizer } from "@zaya/model";
 import type { FastifyReply } from "fastify";
+import { decodeAnswer } from "../answer_decoder.js";
 import type { Engine } from "../engine.js";
 import type { ScoredToken } from "../logprobs.js";
 import type { GenerateRequest, Usage } from "../request.js";
@@ -23,6 +24,7 @@ interface Choice {
   readonly index: number;
   readonly prompt: number;
   readonly request: GenerateRequest;
+  readonly promptIds: readonly number[];
   /** What `echo` puts before the text, where the prompt was text. */
   readonly promptText: string | null;
 }
@@ -64,7 +66,7 @@ export async function createCompletion(
       ...head,
       choices: results.map(({ prompt, tokens, end }, index) => {
         const choice = choices[index] as Choice;
-        const lists = listLogprobs(body, tokenizer);
+        const lists = listLogprobs(body, tokenizer, choice.promptIds);
         const logprobs = mergeLists(lists.prompt(prompt), lists.tokens(tokens));
         return {
           index,
@@ -94,7 +96,7 @@ export async function createCompletion(
       controller,
       generations.map(({ choice, events }) => async () => {
         const { index } = choice;
-        const lists = listLogprobs(body, tokenizer);
+        const lists = listLogprobs(body, tokenizer, choice.promptIds);
         for await (const event of events) {
           if (event.type === "prompt-end" && (body.echo || body.return_token_ids)) {
             const text = body.echo ? echoText(choice, event.tokenIds) : "";
@@ -128,10 +130,10 @@ async function choicesOf(engine: Engine, body: CompletionBody): Promise<Choice[]
   const choices: Choice[] = [];
   for (const [prompt, given] of promptsOf(body.prompt).entries()) {
     if (prompt > 0) await setImmediate();
-    const request = { ...shared, prompt: engine.tokenize({ ...shared, prompt: given, addSpecialTokens: body.add_special_tokens }) };
+    const promptIds = engine.tokenize({ ...shared, prompt: given, addSpecialTokens: body.add_special_tokens });
     const promptText = typeof given === "string" ? given : null;
     for (let choice = 0; choice < body.n; choice++)
-      choices.push({ index: choices.length, prompt, request: { ...request, choice }, promptText });
+      choices.push({ index: choices.length, prompt, request: { ...shared, prompt: promptIds, choice }, promptIds, promptText });
   }
   return choices;
 }
@@ -145,11 +147,15 @@ function promptTokens(choices: readonly Choice[], usages: readonly Usage[]): num
 }
 
 /** Builds the lists piece by piece; `text_offset` counts the characters before a token in prompt (where echoed) and text. */
-function listLogprobs(body: CompletionBody, tokenizer: Tokenizer) {
-  const decoder = tokenizer.decodeStream({ skipSpecialTokens: body.skip_special_tokens, continues: !body.echo });
+function listLogprobs(body: CompletionBody, tokenizer: Tokenizer, promptIds: readonly number[]) {
+  const skipping = { skipSpecialTokens: body.skip_special_tokens };
+  const answerDecoder = decodeAnswer(tokenizer, promptIds, skipping);
   let offset = 0;
 
-  function list(scored: readonly { tokenId: number; score: Omit<ScoredToken, "tokenId"> | null }[]): CompletionLogprobs {
+  function list(
+    scored: readonly { tokenId: number; score: Omit<ScoredToken, "tokenId"> | null }[],
+    decoder: DecodeStream,
+  ): CompletionLogprobs {
     const lists: CompletionLogprobs = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
     for (const { tokenId, score } of scored) {
       lists.tokens.push(tokenText(tokenizer, tokenId));
@@ -163,7 +169,13 @@ function listLogprobs(body: CompletionBody, tokenizer: Tokenizer) {
   return {
     prompt({ tokenIds, logprobs }: PromptEnd): CompletionLogprobs | null {
       if (!body.echo || body.logprobs === undefined) return null;
-      return list(tokenIds.map((tokenId, i) => ({ tokenId, score: logprobs?.[i] ?? null })));
+      const decoder = tokenizer.decodeStream(skipping);
+      const lists = list(
+        tokenIds.map((tokenId, i) => ({ tokenId, score: logprobs?.[i] ?? null })),
+        decoder,
+      );
+      offset += decoder.flush().length;
+      return lists;
     },
     tokens(events: readonly TokenEvent[]): CompletionLogprobs | null {
       if (body.logprobs === undefined) return null;
@@ -172,6 +184,7 @@ function listLogprobs(body: CompletionBody, tokenizer: Tokenizer) {
           tokenId,
           score: { logprob: logprob as number, topLogprobs: topLogprobs ?? [] },
         })),
+        answerDecoder,
       );
     },
   };

@@ -88,8 +88,9 @@ describe("tokenizer, health and metrics", () => {
   });
 
   test("describes its routes", async () => {
-    const { paths } = (await (await fetch(`${toy.origin}/openapi.json`)).json()) as { paths: object };
+    const { paths } = (await (await fetch(`${toy.origin}/openapi.json`)).json()) as { paths: Record<string, object> };
     expect(Object.keys(paths)).toEqual(expect.arrayContaining(["/v1/completions", "/v1/chat/completions", "/tokenize", "/metrics"]));
+    expect(paths["/v1/models/{model}"]).toMatchObject({ get: { parameters: [{ in: "path", name: "model", required: true }] } });
   });
 
   test("lets other origins' pages in only where told", async () => {

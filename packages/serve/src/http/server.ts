@@ -15,6 +15,9 @@ import { pagePolicy, readPage } from "./page.js";
 import { acceptBody, ChatBody, CompletionBody, DetokenizeBody, TokenizeBody } from "./schemas.js";
 import { tokenText } from "./token_text.js";
 
+/** All that follows is the model: a name such as ORG/MODEL has a slash, which not every client escapes. */
+const modelPath = "/v1/models/*";
+
 export interface ServerOptions {
   /** Where requests are logged (pino or alike). Default: nowhere. */
   readonly logger?: FastifyBaseLogger;
@@ -85,7 +88,14 @@ export async function createServer(engine: Engine, { logger, corsOrigin, page = 
   app.addHook("onSend", async (_, reply) => {
     reply.header("openai-processing-ms", Math.round(reply.elapsedTime));
   });
-  await app.register(swagger, { openapi: { info: { title: "zaya-serve", version: "1" } }, transform: jsonSchemaTransform });
+  await app.register(swagger, {
+    openapi: { info: { title: "zaya-serve", version: "1" } },
+    // Fastify's wildcard has no name.
+    transform: (route) =>
+      jsonSchemaTransform(
+        route.url === modelPath ? { ...route, url: "/v1/models/:model", schema: { params: z.object({ model: z.string() }) } } : route,
+      ),
+  });
   const files = page ? await readPage() : [];
   await app.register(async (routes) => addRoutes(routes, engine));
   for (const file of files) {
@@ -120,8 +130,7 @@ function addRoutes(plain: FastifyInstance, engine: Engine): void {
   const model = { id, object: "model", created, owned_by: "zaya", max_model_len: contextTokens };
 
   app.get("/v1/models", async () => ({ object: "list", data: [model] }));
-  // All that follows: a name such as ORG/MODEL has a slash, which not every client escapes.
-  app.get("/v1/models/*", { schema: { params: z.object({ "*": z.string() }) } }, async ({ params }) => {
+  app.get(modelPath, { schema: { params: z.object({ "*": z.string() }) } }, async ({ params }) => {
     checkModel(engine, params["*"]);
     return model;
   });

@@ -1,6 +1,6 @@
-import { mkdir, readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
+import { readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { takeLock } from "@zaya/model";
+import { makeFolder, takeLock } from "@zaya/model";
 
 /**
  * A model in the cache that all tools of the hub share, so that what one of them downloaded is there for the others:
@@ -34,7 +34,7 @@ export function openModelCache(cacheDir: string, model: string): ModelCache {
     blob: (etag) => join(root, "blobs", etag),
     async link(commit, file, etag) {
       const path = join(cache.snapshot(commit), file);
-      await mkdir(dirname(path), { recursive: true });
+      await makeFolder(dirname(path));
       await rm(path, { force: true });
       await symlink(relative(dirname(path), cache.blob(etag)), path);
     },
@@ -46,13 +46,13 @@ export function openModelCache(cacheDir: string, model: string): ModelCache {
     async remember(revision, commit) {
       if (isCommit(revision)) return;
       const path = refOf(revision);
-      await mkdir(dirname(path), { recursive: true });
+      await makeFolder(dirname(path));
       await writeFile(`${path}.new`, commit);
       await rename(`${path}.new`, path);
     },
     async lock() {
       const path = join(cacheDir, ".locks", name, "zaya.lock");
-      await mkdir(dirname(path), { recursive: true });
+      await makeFolder(dirname(path));
       return await takeLock(path, { code: "DOWNLOAD_LOCKED", doing: `downloading ${model}` });
     },
   };

@@ -244,6 +244,10 @@ test("leaves a model alone that another process downloads, and takes over from o
   await rm(lock);
 });
 
+test.runIf(process.platform === "linux")("says that there is no place for its folder", async () => {
+  await expect(download({ cacheDir: "/proc/zaya/hub" })).rejects.toMatchObject({ code: "ENOENT" });
+});
+
 test("refuses a repository that holds no checkpoint", async () => {
   await using empty = await openLoopbackHub(model, { "README.md": Buffer.from("hello") });
   await expect(download({ endpoint: empty.endpoint })).rejects.toMatchObject({

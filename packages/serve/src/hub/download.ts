@@ -1,8 +1,8 @@
-import { mkdir, readFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ZayaError } from "@zaya/kernels";
-import { expectDiskRoom, singleWeights, weightIndex } from "@zaya/model";
+import { expectDiskRoom, makeFolder, singleWeights, weightIndex } from "@zaya/model";
 import { bytesOf, openModelCache } from "./cache.js";
 import { fetchFile } from "./fetch_file.js";
 import { createHubFetch, findModel, type RemoteFile, type RemoteModel } from "./hub.js";
@@ -73,7 +73,7 @@ export async function* downloadModel(model: string, options: DownloadOptions): A
     lock ??= cache.lock();
     await lock;
     const blob = cache.blob(file.etag);
-    await mkdir(dirname(blob), { recursive: true });
+    await makeFolder(dirname(blob));
     if ((await bytesOf(blob)) !== file.bytes) await fetchFile(file, blob, fetching);
     await cache.link(commit, file.name, file.etag);
     return pathOf(file);
