@@ -70,7 +70,7 @@ size_t bytes_of(const Tensor& tensor) {
   if (tensor.encoding == Encoding::plain) return static_cast<size_t>(tensor.size()) * size_of(tensor.dtype);
   const int64_t columns = tensor.rank > 0 ? tensor.shape[tensor.rank - 1] : 1;
   if (tensor.encoding == Encoding::rows)
-    return static_cast<size_t>(tensor.rows() * ((columns + 255) / 256) * record_bytes);
+    return static_cast<size_t>(tensor.rows() * ((columns + 255) / 256) * row_record_bytes);
   const int64_t rows = tensor.rank > 1 ? tensor.shape[tensor.rank - 2] : 1;
   int64_t matrices = 1;
   for (int i = 0; i + 2 < tensor.rank; i++) matrices *= tensor.shape[i];

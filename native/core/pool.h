@@ -80,7 +80,7 @@ class Pool {
     int64_t done = 0;
     float speed = 1;  // of the thread that begins with it, the mean of all being 1
   };
-  static constexpr int64_t few = 4;       // of what whole() does not cut, are read side by side
+  static constexpr int64_t few = 4;       // panels, or what else whole() keeps together, that are left are read side by side
   static constexpr int64_t telling = 16;  // a thread's length of a run that tells its speed
   static void follow(Share& share, float speed) { share.speed += (std::max(speed, 0.25f) - share.speed) / 8; }
   Share& share_of(int64_t i) { return shares_[static_cast<size_t>(i)]; }

@@ -13,7 +13,7 @@ enum class DType : int32_t { float32 = 0, bfloat16 = 1, float64 = 2, int32 = 3, 
 enum class Encoding : int32_t { plain = 0, panels = 1, rows = 2 };
 
 // Bytes of the record of 256 columns of a row of the encoding `rows`.
-constexpr int64_t record_bytes = 320;
+constexpr int64_t row_record_bytes = 320;
 
 constexpr int max_rank = 6;
 

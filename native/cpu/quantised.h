@@ -74,7 +74,7 @@ struct alignas(64) QuantisedRecord {
   int32_t start;                                  // −128 · sum of the values
   float sums[quantised_block / quantised_group];  // of the values of a group
 };
-static_assert(sizeof(QuantisedRecord) == record_bytes);
+static_assert(sizeof(QuantisedRecord) == row_record_bytes);
 
 // Rows of x as integers; a tensor of the encoding `rows` is such. Block after block, in a block the records of all rows: those of a strip lie one after the other.
 class QuantisedRows {
