@@ -38,8 +38,9 @@ class Pool {
 
   // Runs fn(begin, end, thread) over [0, n), n < 2³², for threads that each read a stream of memory: one that stops and starts elsewhere loses time. A thread
   // goes through a range of its own in runs, long ones first, and when it is done takes over half of what is left of another's. whole(end) moves the end of a
-  // run up to where one may lie; whole(n) is n. A core may read half as fast again as another, so ranges are as long as what their threads got done before.
-  template <class Whole, class F> void run_streams(int64_t n, Whole&& whole, F&& fn) {
+  // run up to where one may lie; whole(n) is n. What is no longer than `few` is one run; what may not be cut but is longer is no stream, and its runs are short.
+  // A core may read half as fast again as another, so ranges are as long as what their threads got done before.
+  template <class Whole, class F> void run_streams(int64_t n, int64_t few, Whole&& whole, F&& fn) {
     const int64_t count = std::min<int64_t>(threads_, n);
     float before = 0, all = 0;
     for (int64_t i = 0; i < count; i++) all += share_of(i).speed;
@@ -52,7 +53,7 @@ class Pool {
     run(count, [&](int64_t own, int thread) {
       int64_t done = 0;
       do {
-        for (Range part = take_front(own, whole); part.begin < part.end; part = take_front(own, whole)) {
+        for (Range part = take_front(own, few, whole); part.begin < part.end; part = take_front(own, few, whole)) {
           fn(part.begin, part.end, thread);
           done += part.end - part.begin;
         }
@@ -62,9 +63,11 @@ class Pool {
     if (count == threads_ && n >= telling * count)
       for (int64_t i = 0; i < count; i++) follow(share_of(i), static_cast<float>(share_of(i).done * count) / static_cast<float>(n));
   }
+  // Over panels.
   template <class F> void run_streams(int64_t n, F&& fn) {
-    run_streams(n, [](int64_t end) { return end; }, fn);
+    run_streams(n, side_by_side, [](int64_t end) { return end; }, fn);
   }
+  static constexpr int64_t side_by_side = 4;  // panels that one row is multiplied with at a time
 
  private:
   using Call = void (*)(void* body, int64_t task, int thread);
@@ -80,18 +83,18 @@ class Pool {
     int64_t done = 0;
     float speed = 1;  // of the thread that begins with it, the mean of all being 1
   };
-  static constexpr int64_t few = 4;       // panels, or what else whole() keeps together, that are left are read side by side
   static constexpr int64_t telling = 16;  // a thread's length of a run that tells its speed
   static void follow(Share& share, float speed) { share.speed += (std::max(speed, 0.25f) - share.speed) / 8; }
   Share& share_of(int64_t i) { return shares_[static_cast<size_t>(i)]; }
 
-  // Three quarters of what is left of a share, or all where it is little; empty when nothing is.
-  template <class Whole> Range take_front(int64_t i, Whole&& whole) {
+  // Three quarters of what is left of a share, a quarter where it is no stream, or all where it is few; empty when nothing is.
+  template <class Whole> Range take_front(int64_t i, int64_t few, Whole&& whole) {
     std::atomic<Range>& left = share_of(i).left;
     Range range = left.load(std::memory_order_relaxed);
     while (range.begin < range.end) {
-      const int64_t length = int64_t(range.end) - range.begin, one = whole(int64_t(range.begin) + 1) - range.begin;
-      const int64_t end = std::min<int64_t>(range.end, whole(range.begin + (length <= few * one ? length : 3 * length / 4)));
+      const int64_t length = int64_t(range.end) - range.begin, least = whole(int64_t(range.begin) + 1) - range.begin;
+      const int64_t run = length <= few ? length : least <= few ? 3 * length / 4 : length / 4;
+      const int64_t end = std::min<int64_t>(range.end, whole(range.begin + std::max<int64_t>(run, 1)));
       if (left.compare_exchange_weak(range, Range::of(end, range.end), std::memory_order_relaxed)) return Range::of(range.begin, end);
     }
     return {};

@@ -96,7 +96,7 @@ template <class Step, int R> void strip(const Strip& s) {
 }
 
 template <class Step> void avx2_tile(const TileCall& t) {
-  constexpr auto kernels = []<int... R>(std::integer_sequence<int, R...>) {
+  static constexpr auto kernels = []<int... R>(std::integer_sequence<int, R...>) {
     return std::array<StripKernel, strip_height>{strip<Step, R + 1>...};
   }(std::make_integer_sequence<int, strip_height>());
 

@@ -53,20 +53,28 @@ struct Float32ByBfloat16Step {
 
 inline __mmask16 first_lanes(int64_t n) { return static_cast<__mmask16>(n >= 16 ? 0xffff : n <= 0 ? 0 : (1u << n) - 1); }
 
+// What is read of the call is read before anything is written: a compiler must take it that C may lie there, and would read it again, and branch again, for
+// each row.
 template <class Step, int R> void avx512_tile(const TileCall& t) {
   __m512 c[R][2];
   float* out = static_cast<float*>(t.c);
+  const int64_t stride = t.c_stride;
+  const bool stream_c = t.stream;
   const __mmask16 left = first_lanes(t.columns), right = first_lanes(t.columns - 16);
+  if (t.accumulate)
 #pragma GCC unroll 12
-  for (int i = 0; i < R; i++) {
-    c[i][0] = t.accumulate ? _mm512_maskz_loadu_ps(left, out + i * t.c_stride) : _mm512_setzero_ps();
-    c[i][1] = t.accumulate ? _mm512_maskz_loadu_ps(right, out + i * t.c_stride + 16) : _mm512_setzero_ps();
-  }
+    for (int i = 0; i < R; i++) {
+      c[i][0] = _mm512_maskz_loadu_ps(left, out + i * stride);
+      c[i][1] = _mm512_maskz_loadu_ps(right, out + i * stride + 16);
+    }
+  else
+#pragma GCC unroll 12
+    for (int i = 0; i < R; i++) c[i][0] = c[i][1] = _mm512_setzero_ps();
   if (t.next_c != nullptr)
 #pragma GCC unroll 12
     for (int i = 0; i < R; i++)
 #pragma GCC unroll 2
-      for (int half = 0; half < 2; half++) __builtin_prefetch(static_cast<const float*>(t.next_c) + i * t.c_stride + 16 * half, 1);
+      for (int half = 0; half < 2; half++) __builtin_prefetch(static_cast<const float*>(t.next_c) + i * stride + 16 * half, 1);
   const char* a = static_cast<const char*>(t.a);
   const char* b = static_cast<const char*>(t.b);
   for (int64_t pair = t.pairs; pair > 0; pair--) {
@@ -76,21 +84,23 @@ template <class Step, int R> void avx512_tile(const TileCall& t) {
     a += R * Step::a_bytes;
     b += Step::b_bytes;
   }
+  if (stream_c) {
+#pragma GCC unroll 12
+    for (int i = 0; i < R; i++) {
+      _mm512_stream_ps(out + i * stride, c[i][0]);
+      _mm512_stream_ps(out + i * stride + 16, c[i][1]);
+    }
+    return;
+  }
 #pragma GCC unroll 12
   for (int i = 0; i < R; i++) {
-    float* row = out + i * t.c_stride;
-    if (t.stream) {
-      _mm512_stream_ps(row, c[i][0]);
-      _mm512_stream_ps(row + 16, c[i][1]);
-    } else {
-      _mm512_mask_storeu_ps(row, left, c[i][0]);
-      _mm512_mask_storeu_ps(row + 16, right, c[i][1]);
-    }
+    _mm512_mask_storeu_ps(out + i * stride, left, c[i][0]);
+    _mm512_mask_storeu_ps(out + i * stride + 16, right, c[i][1]);
   }
 }
 
 template <class Step> TileKernel avx512_kernel(int rows) {
-  constexpr auto kernels = []<int... R>(std::integer_sequence<int, R...>) {
+  static constexpr auto kernels = []<int... R>(std::integer_sequence<int, R...>) {
     return std::array<TileKernel, tile_height>{avx512_tile<Step, R + 1>...};
   }(std::make_integer_sequence<int, tile_height>());
   return kernels[static_cast<size_t>(rows - 1)];

@@ -198,6 +198,9 @@ void multiply_strips(const QuantisedRows& x, const QuantisedPiece& piece, const 
     std::fill_n(tile, piece.rows() * quantised_rows, 0.0f);
     return after(piece.begin(), piece.rows(), tile);
   }
+  int64_t begins[piece_strips + 1];  // of the strips, in rows of the product
+  for (int64_t strip = piece.strip0; strip <= piece.strip1; strip++) begins[strip - piece.strip0] = strip_begin(m, strip);
+  const int64_t strips = piece.strip1 - piece.strip0;
   QuantisedTile t;
   for (int64_t b = 0; b < blocks; b++) {
     const bool last = b + 1 == blocks;
@@ -210,19 +213,20 @@ void multiply_strips(const QuantisedRows& x, const QuantisedPiece& piece, const 
     t.scales = scales_of(w.dtype, columns, block);
     t.block = prepare_block(w.dtype, columns, piece.rows(), block, scratch);
     // The next block is fetched in equal parts while the strips are multiplied: memory takes only so many requests at a time.
-    const int64_t strips = piece.strip1 - piece.strip0, fetched = block_columns(w.k, last ? 0 : b + 1) / quantised_group * group_bytes(w.dtype);
+    const int64_t fetched = block_columns(w.k, last ? 0 : b + 1) / quantised_group * group_bytes(w.dtype);
     const int64_t multiplied = strips * columns / quantised_group * group_bytes(t.block.dtype);
     t.ahead = !last ? end : next != nullptr ? next : block;
     t.pace = (64 * fetched + multiplied - 1) / multiplied;
-    for (int64_t strip = piece.strip0; strip < piece.strip1; strip++) {
-      const int64_t row = strip_begin(m, strip), first = piece.product->first + row;
-      t.rows = static_cast<int>(strip_begin(m, strip + 1) - row);
+    const int64_t fetched_by_strip = fetched / strips;
+    for (int64_t strip = 0; strip < strips; strip++) {
+      const int64_t row = begins[strip], first = piece.product->first + row;
+      t.rows = static_cast<int>(begins[strip + 1] - row);
       t.x = &x.at(first, b);
-      t.c = tile + (row - piece.begin()) * quantised_rows;
+      t.c = tile + (row - begins[0]) * quantised_rows;
       if (last) before(row, t.rows);
       multiply_tile(t);
       if (last) after(row, t.rows, t.c);
-      t.ahead += fetched / strips;
+      t.ahead += fetched_by_strip;
     }
     block = end;
   }

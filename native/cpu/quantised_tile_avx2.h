@@ -156,7 +156,7 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t, int row)
 
 template <DType packed> void multiply_packed(const QuantisedTile& t) {
   constexpr int height = packed == DType::int4 ? 6 : 4;  // rows whose sums fit the registers
-  constexpr auto kernels = []<int... R>(std::integer_sequence<int, R...>) {
+  static constexpr auto kernels = []<int... R>(std::integer_sequence<int, R...>) {
     return std::array<void (*)(const QuantisedTile&, int), height>{direct_tile<packed, R + 1>...};
   }(std::make_integer_sequence<int, height>());
   const int strips = (t.rows + height - 1) / height;
@@ -169,7 +169,7 @@ template <DType packed> void multiply_packed(const QuantisedTile& t) {
 inline BlockValues prepare_block(DType packed, int64_t, int64_t, const uint8_t* block, uint8_t*) { return {block, packed}; }
 
 inline void multiply_tile(const QuantisedTile& t) {
-  constexpr auto eight = []<int... R>(std::integer_sequence<int, R...>) {
+  static constexpr auto eight = []<int... R>(std::integer_sequence<int, R...>) {
     return std::array<void (*)(const QuantisedTile&), strip_rows>{int8_tile<R + 1>...};
   }(std::make_integer_sequence<int, strip_rows>());
   if (t.block.dtype == DType::int8)

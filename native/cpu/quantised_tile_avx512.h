@@ -18,13 +18,20 @@ inline void fetch(const uint8_t* at, int64_t bytes) {
   for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(reinterpret_cast<const char*>(at + line), _MM_HINT_T0);
 }
 
-// c += sum · (scale · d) for one row.
-inline void add_block(const QuantisedTile& t, int row, __m512 low, __m512 high) {
-  const __m512 d = _mm512_set1_ps(t.x[row].scale);
-  float* c = t.c + row * quantised_rows;
-  const __m512 c0 = t.accumulate ? _mm512_loadu_ps(c) : _mm512_setzero_ps(), c1 = t.accumulate ? _mm512_loadu_ps(c + 16) : _mm512_setzero_ps();
-  _mm512_storeu_ps(c, _mm512_fmadd_ps(low, _mm512_mul_ps(_mm512_loadu_ps(t.scales), d), c0));
-  _mm512_storeu_ps(c + 16, _mm512_fmadd_ps(high, _mm512_mul_ps(_mm512_loadu_ps(t.scales + 16), d), c1));
+// c (+)= sum · (scale · d). What is read of the tile is read before anything is written: a compiler must take it that c may lie there, and would read it again,
+// and branch again, for each row. That took a tenth of the tile's time.
+template <int R> inline __attribute__((always_inline)) void add_block(const QuantisedTile& t, const __m512 (&sum)[R][2]) {
+  const __m512 low = _mm512_loadu_ps(t.scales), high = _mm512_loadu_ps(t.scales + 16);
+  const __mmask16 before = t.accumulate ? 0xffff : 0;
+  const QuantisedRecord* x = t.x;
+  float* c = t.c;
+#pragma GCC unroll 12
+  for (int i = 0; i < R; i++, c += quantised_rows) {
+    const __m512 d = _mm512_set1_ps(x[i].scale);
+    const __m512 c0 = _mm512_maskz_loadu_ps(before, c), c1 = _mm512_maskz_loadu_ps(before, c + 16);
+    _mm512_storeu_ps(c, _mm512_fmadd_ps(sum[i][0], _mm512_mul_ps(low, d), c0));
+    _mm512_storeu_ps(c + 16, _mm512_fmadd_ps(sum[i][1], _mm512_mul_ps(high, d), c1));
+  }
 }
 
 template <int R> void vnni_tile(const QuantisedTile& t) {
@@ -48,8 +55,10 @@ template <int R> void vnni_tile(const QuantisedTile& t) {
       }
     }
   }
+  __m512 y[R][2];
 #pragma GCC unroll 12
-  for (int i = 0; i < R; i++) add_block(t, i, _mm512_cvtepi32_ps(sum[i][0]), _mm512_cvtepi32_ps(sum[i][1]));
+  for (int i = 0; i < R; i++) y[i][0] = _mm512_cvtepi32_ps(sum[i][0]), y[i][1] = _mm512_cvtepi32_ps(sum[i][1]);
+  add_block(t, y);
 }
 
 // q of rows 0–15 and 16–31 of one quad of a group.
@@ -106,8 +115,7 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
       }
     }
   }
-#pragma GCC unroll 4
-  for (int i = 0; i < R; i++) add_block(t, i, sum[i][0], sum[i][1]);
+  add_block(t, sum);
 }
 
 // v + 128 = offset + 128 + step · q in bytes: step · q < 256 whatever q occurs, so two of them are one product of 16 bits.
@@ -145,13 +153,13 @@ inline BlockValues prepare_block(DType packed, int64_t columns, int64_t rows, co
 // Two rows at least: one is multiplied by quantised_row_avx512.h.
 inline void multiply_tile(const QuantisedTile& t) {
   using Kernel = void (*)(const QuantisedTile&);
-  constexpr auto eight = []<int... R>(std::integer_sequence<int, R...>) {
+  static constexpr auto eight = []<int... R>(std::integer_sequence<int, R...>) {
     return std::array<Kernel, strip_rows - 1>{vnni_tile<R + 2>...};
   }(std::make_integer_sequence<int, strip_rows - 1>());
-  constexpr auto six = []<int... R>(std::integer_sequence<int, R...>) {
+  static constexpr auto six = []<int... R>(std::integer_sequence<int, R...>) {
     return std::array<Kernel, direct_rows - 1>{direct_tile<DType::int6, R + 2>...};
   }(std::make_integer_sequence<int, direct_rows - 1>());
-  constexpr auto four = []<int... R>(std::integer_sequence<int, R...>) {
+  static constexpr auto four = []<int... R>(std::integer_sequence<int, R...>) {
     return std::array<Kernel, direct_rows - 1>{direct_tile<DType::int4, R + 2>...};
   }(std::make_integer_sequence<int, direct_rows - 1>());
   const auto row = static_cast<size_t>(t.rows - 2);
