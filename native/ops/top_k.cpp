@@ -3,8 +3,8 @@
 //   sums: Σ_v exp(l_v − max l) and Σ_v exp((l_v − max l) / temperature), the second 1 where the temperature is 0. So for any of the ids
 //   log softmax(l)_v = l_v − max l − log sums[0]. NaN where a logit is NaN or +∞; values and ids are then of no use.
 //
-// Nothing is sorted but the result. The k-th largest of the maxima of all groups of 64 logits is a floor that at least k logits reach and few
-// more: those alone are gathered and ranked. Sums run over chunks of 8192 logits in lanes, then over the chunks in order.
+// Nothing is sorted but the result. The k-th largest of the maxima of groups of logits is a floor that at least k logits reach and, with twice as many
+// groups or more, few others: those alone are gathered and ranked. Sums run over chunks of 8192 logits in lanes, then over the chunks in order.
 #include <algorithm>
 #include <functional>
 #include <limits>
@@ -50,6 +50,18 @@ uint64_t rank_of(float logit, uint32_t id) {
   return uint64_t(ordered) << 32 | (0xffffffffu - id);
 }
 
+// The k-th largest of n maxima, n being halved while enough stay: two that are taken together are one of a group twice as large. Overwrites them.
+float floor_of(float* maxima, int64_t n, int64_t k) {
+  if (k > n) return lowest;
+  while (n / 2 >= 2 * k) {
+    const int64_t half = (n + 1) / 2;
+    for (int64_t i = 0; half + i < n; i++) maxima[i] = std::max(maxima[i], maxima[half + i]);
+    n = half;
+  }
+  std::nth_element(maxima, maxima + k - 1, maxima + n, std::greater<float>());
+  return maxima[k - 1];
+}
+
 // Ranks in `ranks` [V] the logits that reach the floor; at least k of them where so many are numbers.
 int64_t gather(const float* row, int64_t columns, const float* maxima, float floor, uint64_t* ranks) {
   int64_t count = 0;
@@ -62,16 +74,17 @@ int64_t gather(const float* row, int64_t columns, const float* maxima, float flo
 }
 
 struct Scratch {
-  float* maxima;    // [R][groups]
-  float* partial;   // [R][chunks][2]
+  float* maxima;     // [R][groups]
+  float* largest;    // [R][chunks]
+  float* partial;    // [R][chunks][2]
   uint8_t* threads;  // for each: uint64 [V], float [groups]
   size_t thread_bytes;
 
   Scratch(uint8_t* memory, int64_t rows, int64_t columns)
-      : maxima(reinterpret_cast<float*>(memory)), partial(maxima + rows * groups_of(columns)), threads(memory + shared_bytes(rows, columns)),
+      : maxima(reinterpret_cast<float*>(memory)), largest(maxima + rows * groups_of(columns)), partial(largest + rows * chunks_of(columns)), threads(memory + shared_bytes(rows, columns)),
         thread_bytes(align64(static_cast<size_t>(columns) * sizeof(uint64_t) + static_cast<size_t>(groups_of(columns)) * sizeof(float))) {}
   static size_t shared_bytes(int64_t rows, int64_t columns) {
-    return align64(static_cast<size_t>(rows * (groups_of(columns) + 2 * chunks_of(columns))) * sizeof(float));
+    return align64(static_cast<size_t>(rows * (groups_of(columns) + 3 * chunks_of(columns))) * sizeof(float));
   }
 };
 
@@ -85,12 +98,14 @@ Status top_k(const Arguments& a) {
 
   a.pool->run(rows * chunks, [&](int64_t task, int) {
     const int64_t row = task / chunks, begin = task % chunks * chunk_columns, end = std::min(columns, begin + chunk_columns);
+    float* maxima = scratch.maxima + row * groups + begin / group_columns;
     for (int64_t i = begin; i < end; i += group_columns)
-      scratch.maxima[row * groups + i / group_columns] = largest_of(logits + row * columns + i, std::min(group_columns, end - i));
+      maxima[(i - begin) / group_columns] = largest_of(logits + row * columns + i, std::min(group_columns, end - i));
+    scratch.largest[task] = largest_of(maxima, groups_of(end - begin));
   });
   a.pool->run(rows * chunks, [&](int64_t task, int) {
     const int64_t row = task / chunks, begin = task % chunks * chunk_columns, n = std::min(columns - begin, chunk_columns);
-    const float max = largest_of(scratch.maxima + row * groups, groups), temperature = temperatures[row];
+    const float max = largest_of(scratch.largest + row * chunks, chunks), temperature = temperatures[row];
     const float* x = logits + row * columns + begin;
     float* to = scratch.partial + task * 2;
     to[0] = exponential_sum(x, n, max, 1);
@@ -103,15 +118,10 @@ Status top_k(const Arguments& a) {
     sums[2 * row + 1] = temperatures[row] > 0 ? static_cast<float>(total[1]) : 1;
 
     uint64_t* ranks = reinterpret_cast<uint64_t*>(scratch.threads + static_cast<size_t>(thread) * scratch.thread_bytes);
-    float* sorted = reinterpret_cast<float*>(ranks + columns);
+    float* folded = reinterpret_cast<float*>(ranks + columns);
     const float* maxima = scratch.maxima + row * groups;
-    float floor = lowest;
-    if (k <= groups) {
-      std::copy_n(maxima, groups, sorted);
-      std::nth_element(sorted, sorted + k - 1, sorted + groups, std::greater<float>());
-      floor = sorted[k - 1];
-    }
-    const int64_t found = gather(logits + row * columns, columns, maxima, floor, ranks), kept = std::min(k, found);
+    std::copy_n(maxima, groups, folded);
+    const int64_t found = gather(logits + row * columns, columns, maxima, floor_of(folded, groups, k), ranks), kept = std::min(k, found);
     std::nth_element(ranks, ranks + kept, ranks + found, std::greater<uint64_t>());
     std::sort(ranks, ranks + kept, std::greater<uint64_t>());
     for (int64_t i = 0; i < k; i++) {
