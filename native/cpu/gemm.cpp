@@ -32,6 +32,15 @@ Reach reach() { return has_full_width() ? Reach{size_t(1) << 20, 8192, 1024} : R
 // How far one packing task goes along k: long runs where k is contiguous, few rows where it is not.
 int64_t pack_length(Layout layout) { return layout == Layout::rows ? 512 : 64; }
 
+// What is fetched while something else is multiplied: pieces of two cache lines, `apart` bytes from one to the next, in runs that lie side by side.
+struct Fetch {
+  static constexpr int64_t piece_bytes = 128;
+  const uint8_t* at = nullptr;
+  int64_t pieces = 0, run = 1, apart = 0;
+
+  const uint8_t* piece(int64_t i) const { return at + i / run * piece_bytes + i % run * apart; }
+};
+
 struct Block {
   const MatrixProduct* product;
   Formats formats;
@@ -39,6 +48,8 @@ struct Block {
   int64_t panel0, panels;   // column panels
   int64_t row_panel0, row_panels;
   bool packs;               // the rows of A first
+  Fetch fetch;              // of what is wanted next
+  int64_t piece0 = 0, piece1 = 0;  // the pieces that are fetched while this block is multiplied
 };
 
 void add_bias(const Block& block, int64_t row0, int64_t row1) {
@@ -98,6 +109,8 @@ void multiply_block(const Block& block) {
 
   const bool streams = p.stream && !p.accumulate && p.bias == nullptr && step >= k_all && block.formats.format != Format::float64 &&
                        (reinterpret_cast<uintptr_t>(p.c) | static_cast<uintptr_t>(p.c_stride * c_size)) % 64 == 0;
+  int64_t piece = block.piece0, every = 1;
+  while (2 * every * (block.piece1 - block.piece0) <= k_all / 2 * block.panels * block.row_panels && 2 * every <= step / 2) every *= 2;
   int64_t k0 = 0;
   do {
     const int64_t k1 = std::min(k_all, k0 + step);
@@ -109,6 +122,7 @@ void multiply_block(const Block& block) {
     }
     TileCall call;
     call.pairs = (k1 - k0) / 2;
+    call.apart = block.fetch.apart, call.every = every;
     if (row1 - row0 == 1 && step >= k_all) {
       const int64_t column = block.panel0 * panel_columns;
       call.a = static_cast<const uint8_t*>(p.a_packed) + row0 * k_all * a_size;
@@ -134,6 +148,8 @@ void multiply_block(const Block& block) {
         call.a = static_cast<const uint8_t*>(p.a_packed) + (row * k_all + k0 * call.rows) * a_size;
         call.c = static_cast<uint8_t*>(p.c) + (row * p.c_stride + column) * c_size;
         call.ahead = i == 0 ? reaching.first_row : reaching.other_rows;
+        call.fetched = piece < block.piece1 ? block.fetch.piece(piece) : nullptr;
+        piece += call.pairs / every;
         const int64_t next_row = ends ? row0 : row + tile_height, next_column = ends ? column + panel_columns : column;
         call.next_c = call.stream ? nullptr : static_cast<uint8_t*>(p.c) + (next_row * p.c_stride + next_column) * c_size;
         (ends ? last : full)(call);
@@ -151,6 +167,18 @@ template <class F> void run_tasks(Pool& pool, int64_t tasks, bool little, F&& fn
     for (int64_t task = 0; task < tasks; task++) fn(task, 0);
   else
     pool.run(tasks, fn);
+}
+
+// Column panels [panel, panel + panels) of B, where they are float32 to be packed.
+Fetch fetch_columns(const MatrixProduct& p, int64_t panel, int64_t panels) {
+  if (p.b.dtype != DType::float32 || (p.b.layout != Layout::rows && p.b.layout != Layout::columns)) return {};
+  constexpr int64_t size = sizeof(float);
+  static_assert(Fetch::piece_bytes == panel_columns * size);
+  const int64_t stride = p.b.stride * size, count = std::min(panels, panels_of(p.n) - panel);
+  const auto* b = static_cast<const uint8_t*>(p.b.data);
+  if (p.b.layout == Layout::columns) return {b + panel * Fetch::piece_bytes, count * p.k, p.k, stride};
+  const int64_t pieces = count * panel_columns * stride / Fetch::piece_bytes;
+  return {b + panel * panel_columns * stride, pieces, pieces, Fetch::piece_bytes};
 }
 
 // Products of which every task packs `columns` column panels of B and multiplies them with all rows. A is packed; `packed` is room for such columns a thread.
@@ -171,7 +199,10 @@ void multiply_own_columns(Pool& pool, const Formats& formats, const MatrixProduc
     pack_run(p.b, p.n, p.k, panel_columns, true, formats.b, false, own - block.panel0 * panel_elements(p.k) * b_size, block.panel0,
              block.panel0 + block.panels, 0, even(p.k));
     const int64_t row_panels = row_panels_of(p.m), row_blocks = ceiling(row_panels, block_panels);
+    if (task + 1 < count * groups) block.fetch = fetch_columns(products[(task + 1) / groups], (task + 1) % groups * columns, columns);
     for (int64_t r = 0; r < row_blocks; r++) {
+      block.piece0 = block.fetch.pieces * r / row_blocks;
+      block.piece1 = block.fetch.pieces * (r + 1) / row_blocks;
       block.row_panel0 = row_panels * r / row_blocks;
       block.row_panels = row_panels * (r + 1) / row_blocks - block.row_panel0;
       multiply_block(block);
@@ -252,7 +283,7 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
 
   // A: at the front of the workspace.
   const int64_t own_columns = in_place ? 0 : choose_own_columns(products, count, formats, pool.threads(), workspace_bytes);
-  const int64_t own_rows = own_columns > 0 ? 0 : choose_own_rows(products, count, pool.threads());
+  const int64_t own_rows = own_columns > 0 ? 0 : choose_own_rows(products, count, in_place, pool.threads());
   uint8_t* next = workspace;
   int64_t a_tasks = 0, a_elements = 0, longest = 0;
   const int64_t a_length = pack_length(products[0].a.layout);

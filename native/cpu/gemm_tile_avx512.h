@@ -77,7 +77,14 @@ template <class Step, int R> void avx512_tile(const TileCall& t) {
       for (int half = 0; half < 2; half++) __builtin_prefetch(static_cast<const float*>(t.next_c) + i * stride + 16 * half, 1);
   const char* a = static_cast<const char*>(t.a);
   const char* b = static_cast<const char*>(t.b);
+  const char* fetched = static_cast<const char*>(t.fetched);
+  const int64_t between = t.fetched != nullptr ? t.every - 1 : -1;
   for (int64_t pair = t.pairs; pair > 0; pair--) {
+    if ((pair & between) == 0) {
+      _mm_prefetch(fetched, _MM_HINT_T1);
+      _mm_prefetch(fetched + 64, _MM_HINT_T1);
+      fetched += t.apart;
+    }
 #pragma GCC unroll 4
     for (int line = 0; line < Step::b_bytes; line += 64) _mm_prefetch(b + t.ahead + line, _MM_HINT_T0);
     Step::template run<R>(c, a, b);
