@@ -38,8 +38,8 @@ class Pool {
 
   // Runs fn(begin, end, thread) over [0, n), n < 2³², for threads that each read a stream of memory: one that stops and starts elsewhere loses time. A thread
   // goes through a range of its own in runs, long ones first, and when it is done takes over half of what is left of another's. whole(end) moves the end of a
-  // run up to where one may lie; whole(n) is n. What is no longer than `few` is one run; what may not be cut but is longer is no stream, and its runs are short.
-  // A core may read half as fast again as another, so ranges are as long as what their threads got done before.
+  // run up to where one may lie; whole(n) is n. What is no longer than `few`, 3 at least, is one run; what may not be cut but is longer is no stream, and its
+  // runs are short. A core may read half as fast again as another, so ranges are as long as what their threads got done before.
   template <class Whole, class F> void run_streams(int64_t n, int64_t few, Whole&& whole, F&& fn) {
     const int64_t count = std::min<int64_t>(threads_, n);
     float before = 0, all = 0;
@@ -60,14 +60,14 @@ class Pool {
       } while (take_over(own, count, whole));
       share_of(own).done = done;
     });
-    if (count == threads_ && n >= telling * count)
+    if (count == threads_ && n >= 4 * few * count)  // less does not tell how fast a thread is
       for (int64_t i = 0; i < count; i++) follow(share_of(i), static_cast<float>(share_of(i).done * count) / static_cast<float>(n));
   }
   // Over panels.
   template <class F> void run_streams(int64_t n, F&& fn) {
-    run_streams(n, side_by_side, [](int64_t end) { return end; }, fn);
+    run_streams(n, few_panels, [](int64_t end) { return end; }, fn);
   }
-  static constexpr int64_t side_by_side = 4;  // panels that one row is multiplied with at a time
+  static constexpr int64_t few_panels = 4;  // one row is multiplied with so many at a time, at most
 
  private:
   using Call = void (*)(void* body, int64_t task, int thread);
@@ -83,7 +83,6 @@ class Pool {
     int64_t done = 0;
     float speed = 1;  // of the thread that begins with it, the mean of all being 1
   };
-  static constexpr int64_t telling = 16;  // a thread's length of a run that tells its speed
   static void follow(Share& share, float speed) { share.speed += (std::max(speed, 0.25f) - share.speed) / 8; }
   Share& share_of(int64_t i) { return shares_[static_cast<size_t>(i)]; }
 
@@ -94,7 +93,7 @@ class Pool {
     while (range.begin < range.end) {
       const int64_t length = int64_t(range.end) - range.begin, least = whole(int64_t(range.begin) + 1) - range.begin;
       const int64_t run = length <= few ? length : least <= few ? 3 * length / 4 : length / 4;
-      const int64_t end = std::min<int64_t>(range.end, whole(range.begin + std::max<int64_t>(run, 1)));
+      const int64_t end = std::min<int64_t>(range.end, whole(range.begin + run));
       if (left.compare_exchange_weak(range, Range::of(end, range.end), std::memory_order_relaxed)) return Range::of(range.begin, end);
     }
     return {};

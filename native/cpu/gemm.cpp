@@ -32,7 +32,8 @@ Reach reach() { return has_full_width() ? Reach{size_t(1) << 20, 8192, 1024} : R
 // How far one packing task goes along k: long runs where k is contiguous, few rows where it is not.
 int64_t pack_length(Layout layout) { return layout == Layout::rows ? 512 : 64; }
 
-// What is fetched while something else is multiplied: pieces of two cache lines, `apart` bytes from one to the next, in runs that lie side by side.
+// What is fetched while something else is multiplied: pieces of two cache lines, in runs of `run` pieces that are `apart` bytes from one to the next. The next
+// run lies beside the first.
 struct Fetch {
   static constexpr int64_t piece_bytes = 128;
   const uint8_t* at = nullptr;
@@ -109,8 +110,10 @@ void multiply_block(const Block& block) {
 
   const bool streams = p.stream && !p.accumulate && p.bias == nullptr && step >= k_all && block.formats.format != Format::float64 &&
                        (reinterpret_cast<uintptr_t>(p.c) | static_cast<uintptr_t>(p.c_stride * c_size)) % 64 == 0;
+  // The pieces are spread over all tiles, one after so many pairs.
   int64_t piece = block.piece0, every = 1;
-  while (2 * every * (block.piece1 - block.piece0) <= k_all / 2 * block.panels * block.row_panels && 2 * every <= step / 2) every *= 2;
+  const int64_t pieces = block.piece1 - block.piece0, tiles = block.panels * block.row_panels * ceiling(k_all, std::max<int64_t>(1, step));
+  while (pieces > 0 && std::min(step, k_all) / 2 / (2 * every) * tiles >= pieces) every *= 2;
   int64_t k0 = 0;
   do {
     const int64_t k1 = std::min(k_all, k0 + step);
@@ -148,8 +151,13 @@ void multiply_block(const Block& block) {
         call.a = static_cast<const uint8_t*>(p.a_packed) + (row * k_all + k0 * call.rows) * a_size;
         call.c = static_cast<uint8_t*>(p.c) + (row * p.c_stride + column) * c_size;
         call.ahead = i == 0 ? reaching.first_row : reaching.other_rows;
-        call.fetched = piece < block.piece1 ? block.fetch.piece(piece) : nullptr;
-        piece += call.pairs / every;
+        call.fetched = nullptr;
+        if (piece < block.piece1) {
+          const int64_t begin = piece / block.fetch.run * block.fetch.run, end = std::min(block.piece1, begin + block.fetch.run);
+          const int64_t count = call.pairs / every;
+          call.fetched = block.fetch.piece(std::max(begin, std::min(piece, end - count)));
+          piece = std::min(piece + count, end);
+        }
         const int64_t next_row = ends ? row0 : row + tile_height, next_column = ends ? column + panel_columns : column;
         call.next_c = call.stream ? nullptr : static_cast<uint8_t*>(p.c) + (next_row * p.c_stride + next_column) * c_size;
         (ends ? last : full)(call);

@@ -76,14 +76,14 @@ inline int64_t choose_own_columns(const MatrixProduct* products, int64_t count, 
 
 // Row panels of a task that packs its own rows of A, just before it multiplies them by all columns: they are then in its cache, and nobody
 // waits for them. 0 where there are too few rows to go round, so that columns must be shared out too and A is packed for all, and where a B that is read in
-// place would come from memory once for every few rows.
+// place would come from memory several times for few rows, as with uneven groups.
 inline int64_t choose_own_rows(const MatrixProduct* products, int64_t count, bool in_place, int threads) {
-  int64_t rows = 0;
-  for (int64_t i = 0; i < count; i++) rows += row_panels_of(products[i].m);
+  int64_t rows = 0, most = 0;
+  for (int64_t i = 0; i < count; i++) rows += row_panels_of(products[i].m), most = std::max(most, row_panels_of(products[i].m));
   // Of one product every thread gets the same number of tasks.
   const int64_t wanted = threads == 1 ? 1 : tasks_each * static_cast<int64_t>(threads);
   const int64_t each = ceiling(rows, ceiling(std::max(ceiling(rows, block_panels), wanted), threads) * threads);
-  const int64_t least = in_place ? least_own_panels : std::min(least_own_panels, rows / count);
+  const int64_t least = std::min(least_own_panels, in_place ? most : rows / count);
   return rows < wanted || each < least ? 0 : each;
 }
 

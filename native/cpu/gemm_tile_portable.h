@@ -26,7 +26,7 @@ struct TileCall {
   bool accumulate = false;
   bool stream = false;  // past the caches, where the kernel can; C is aligned and all 32 columns are there
   int64_t ahead = 0;    // bytes of B to prefetch ahead
-  const void* fetched = nullptr;  // what is wanted later, to fetch meanwhile to the second-level cache, or null: pieces of two cache lines
+  const void* fetched = nullptr;  // what is wanted later, to fetch meanwhile, where the kernel can, or null: pieces of two cache lines
   int64_t apart = 0;              // so many bytes apart,
   int64_t every = 1;              // one after so many pairs, a power of two
   const void* next_c = nullptr;  // the tile of C that comes next, to fetch meanwhile, or null

@@ -154,13 +154,15 @@ void fetch_panel(const QuantisedWeight& w, int64_t panel, int64_t rows);
 // Runs fn(piece, first panel, panel end, thread) over a list of products, each thread going through panels that lie one after the other.
 template <class F> void for_runs(Pool& pool, const QuantisedProduct* products, int64_t count, F&& fn) {
   constexpr int64_t panel_cost = 8;  // of bringing a panel, in rows multiplied with it
-  constexpr int64_t own_strips = 8;  // that are worth bringing a panel for: a thread then keeps to rows it made itself, where others take long to come from another core
+  // A product that is the only one is cut by threads too, in pieces of so many strips at least: a thread then keeps to rows it made itself, as others may take
+  // long to come from another core.
+  constexpr int64_t least_own_strips = 8;
   // Calls body(piece, cost of all before it, cost of one of its panels) for every piece; returns the cost of all.
   auto each_piece = [&](auto&& body) {
     int64_t before = 0;
     for (const QuantisedProduct* p = products; p < products + count; p++) {
-      const int64_t strips = strips_of(p->m), own = std::min<int64_t>(pool.threads(), strips / own_strips);
-      const int64_t pieces = std::max(own, (strips + piece_strips - 1) / piece_strips);
+      const int64_t strips = strips_of(p->m), own = count > 1 ? 1 : std::clamp<int64_t>(strips / least_own_strips, 1, pool.threads());
+      const int64_t pieces = own * ((strips + own * piece_strips - 1) / (own * piece_strips));
       for (int64_t i = 0; i < pieces; i++) {
         const QuantisedPiece piece{p, strips * i / pieces, strips * (i + 1) / pieces};
         const int64_t cost = piece.rows() + panel_cost;
@@ -177,7 +179,7 @@ template <class F> void for_runs(Pool& pool, const QuantisedProduct* products, i
     return end;
   };
   const int64_t all = each_piece([](const QuantisedPiece&, int64_t, int64_t) {});
-  pool.run_streams(all, Pool::side_by_side * (1 + panel_cost), whole_panel, [&](int64_t begin, int64_t end, int thread) {
+  pool.run_streams(all, Pool::few_panels * (1 + panel_cost), whole_panel, [&](int64_t begin, int64_t end, int thread) {
     each_piece([&](const QuantisedPiece& piece, int64_t before, int64_t cost) {
       const int64_t panel0 = std::max<int64_t>(0, begin - before) / cost, panel1 = std::min(piece.product->panels, (end - before) / cost);
       if (panel0 < panel1) fn(piece, panel0, panel1, thread);

@@ -18,7 +18,7 @@ inline void fetch(const uint8_t* at, int64_t bytes) {
   for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(reinterpret_cast<const char*>(at + line), _MM_HINT_T0);
 }
 
-// c (+)= sum · (scale · d). What is read of the tile is read before anything is written: a compiler must take it that c may lie there, and would read it again,
+// c (+)= sum · (scale · d). The fields of the tile are read before anything is written: a compiler must take it that c may lie there, and would read it again,
 // and branch again, for each row. That took a tenth of the tile's time.
 template <int R> inline __attribute__((always_inline)) void add_block(const QuantisedTile& t, const __m512 (&sum)[R][2]) {
   const __m512 low = _mm512_loadu_ps(t.scales), high = _mm512_loadu_ps(t.scales + 16);

@@ -159,7 +159,7 @@ Status quantised_experts(const Arguments& a) {
       // As many panels of gate as the tile holds and those of up, one after the other or side by side, so that the memory is read in long streams.
       while (panel < end) {
         const int64_t stop = std::min(end, panel + together);
-        multiply_panels(x, piece, w, panel, stop, stop < end ? w.panel(stop) : nullptr, gate, block, inner_panels, up);
+        multiply_panels(x, piece, w, panel, stop, stop < inner_panels ? w.panel(stop) : nullptr, gate, block, inner_panels, up);
         for (int64_t i = 0; panel < stop; panel++)
           for (int64_t row = first; row < first + rows; row++, i += quantised_rows)
             map_lanes<float>(gate + i, up + i, p.inner + row * s.inner + panel * quantised_rows, quantised_rows, activate<float>);

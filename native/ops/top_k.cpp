@@ -4,7 +4,7 @@
 //   log softmax(l)_v = l_v − max l − log sums[0]. NaN where a logit is NaN or +∞; values and ids are then of no use.
 //
 // Nothing is sorted but the result. The k-th largest of the maxima of groups of logits is a floor that at least k logits reach and, with twice as many
-// groups or more, few others: those alone are gathered and ranked. Sums run over chunks of 8192 logits in lanes, then over the chunks in order.
+// groups as k or more, few others: those alone are gathered and ranked. Sums run over chunks of 8192 logits in lanes, then over the chunks in order.
 #include <algorithm>
 #include <functional>
 #include <limits>
