@@ -31,6 +31,10 @@ function keep(graph, name, value) {
   graph.output(name, ops.sum(value));
 }
 
+/** x as products take it: with weights that are integers as integers too, made beforehand, as what comes before a product in the model makes them. */
+const operand = (x, dtype) => (peaks[dtype] === "int8" ? ops.quantise(x) : x);
+const operandBytes = (dtype) => (peaks[dtype] === "int8" ? 1.25 : 4);
+
 const compute = (dtype) => ({ compute: dtype === "bfloat16" ? "bfloat16" : "float32" });
 const copiesOf = (bytes) => Math.ceil(streamedBytes / bytes);
 
@@ -49,12 +53,12 @@ function productGroup(name, dtype, rows, columns, tokens) {
     },
     build(names, { M }) {
       const graph = createGraph();
-      const x = graph.input("x", tensor("float32", [M, columns]));
+      const x = operand(graph.input("x", tensor("float32", [M, columns])), dtype);
       const used = names.slice(0, M <= 64 ? names.length : 2);
       used.forEach((each, i) => {
         keep(graph, `y.${i}`, ops.linear(x, graph.read(each, type), compute(dtype)));
       });
-      const bytes = rows * columns * elementBytes[dtype] + 4 * M * (rows + columns);
+      const bytes = rows * columns * elementBytes[dtype] + M * (4 * rows + operandBytes(dtype) * columns);
       return {
         graph,
         inputs: { x: randomValues(M * columns) },
@@ -86,7 +90,7 @@ function groupedGroup(dtype) {
     },
     build(_, { fused }) {
       const graph = createGraph();
-      const x = graph.input("x", tensor("float32", [tokens, D]));
+      const x = operand(graph.input("x", tensor("float32", [tokens, D])), dtype);
       const inputs = { x: randomValues(tokens * D) };
       if (fused) {
         const index = graph.input("index", tensor("int32", [tokens]));
@@ -106,7 +110,7 @@ function groupedGroup(dtype) {
         timed: [fused ? "experts" : "grouped_linear"],
         count: 1,
         flops: (2 * parameters * tokens) / E,
-        bytes: parameters * elementBytes[dtype] + 4 * tokens * (fused ? 2 * D : D + 2 * F),
+        bytes: parameters * elementBytes[dtype] + tokens * (operandBytes(dtype) * D + 4 * (fused ? D : 2 * F)),
       };
     },
   };
