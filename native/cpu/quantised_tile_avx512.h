@@ -19,7 +19,7 @@ inline void fetch(const uint8_t* at, int64_t bytes) {
 }
 
 // c (+)= sum · (scale · d). The fields of the tile are read before anything is written: a compiler must take it that c may lie there, and would read it again,
-// and branch again, for each row. That took a tenth of the tile's time.
+// and branch again, for each row.
 template <int R> inline __attribute__((always_inline)) void add_block(const QuantisedTile& t, const __m512 (&sum)[R][2]) {
   const __m512 low = _mm512_loadu_ps(t.scales), high = _mm512_loadu_ps(t.scales + 16);
   const __mmask16 before = t.accumulate ? 0xffff : 0;

@@ -81,7 +81,8 @@ struct Scratch {
   size_t thread_bytes;
 
   Scratch(uint8_t* memory, int64_t rows, int64_t columns)
-      : maxima(reinterpret_cast<float*>(memory)), largest(maxima + rows * groups_of(columns)), partial(largest + rows * chunks_of(columns)), threads(memory + shared_bytes(rows, columns)),
+      : maxima(reinterpret_cast<float*>(memory)), largest(maxima + rows * groups_of(columns)), partial(largest + rows * chunks_of(columns)),
+        threads(memory + shared_bytes(rows, columns)),
         thread_bytes(align64(static_cast<size_t>(columns) * sizeof(uint64_t) + static_cast<size_t>(groups_of(columns)) * sizeof(float))) {}
   static size_t shared_bytes(int64_t rows, int64_t columns) {
     return align64(static_cast<size_t>(rows * (groups_of(columns) + 3 * chunks_of(columns))) * sizeof(float));
