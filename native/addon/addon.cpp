@@ -60,6 +60,7 @@ class Device : public Napi::ObjectWrap<Device> {
                            InstanceMethod<&Device::abort>("abort"),
                            InstanceMethod<&Device::times>("times"),
                            InstanceMethod<&Device::measure>("measure"),
+                           InstanceMethod<&Device::measure_reads>("measureReads"),
                            InstanceMethod<&Device::close>("close"),
                        });
   }
@@ -322,13 +323,24 @@ class Device : public Napi::ObjectWrap<Device> {
 
   // ("float32" | "bfloat16" | "int8" | "read", milliseconds) → promise of 10⁹ operations/s or GB/s on all threads
   Napi::Value measure(const Napi::CallbackInfo& info) {
-    const Napi::Env env = info.Env();
-    if (running_) return raise(env, "a run is in progress");
     const std::string what = info[0].As<Napi::String>();
     const double milliseconds = info[1].As<Napi::Number>();
+    return start_measuring(info.Env(), [this, what, milliseconds](double* value) { return zaya::measure(what.c_str(), milliseconds, isa_, *pool_, value); });
+  }
+
+  // (bytes of each piece, milliseconds) → promise of GB/s on all threads
+  Napi::Value measure_reads(const Napi::CallbackInfo& info) {
+    const auto sizes = info[0].As<Napi::Float64Array>();
+    const std::vector<size_t> pieces(sizes.Data(), sizes.Data() + sizes.ElementLength());
+    const double milliseconds = info[1].As<Napi::Number>();
+    return start_measuring(info.Env(), [this, pieces, milliseconds](double* value) { return zaya::measure_reads(pieces, milliseconds, *pool_, value); });
+  }
+
+  Napi::Value start_measuring(Napi::Env env, std::function<Status(double* value)> measurement) {
+    if (running_) return raise(env, "a run is in progress");
     auto value = std::make_shared<double>(0);
     auto* job = new Job(env);
-    job->work = [this, what, milliseconds, value](bool*) { return zaya::measure(what.c_str(), milliseconds, isa_, *pool_, value.get()); };
+    job->work = [value, measurement](bool*) { return measurement(value.get()); };
     job->result = [value](Napi::Env environment) -> Napi::Value { return Napi::Number::New(environment, *value); };
     return start(env, job);
   }

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstring>
+#include <iterator>
 
 #include "core/memory.h"
 #include "cpu/measure_products.h"
@@ -49,28 +50,67 @@ double product_rate(const ProductBody& body, double seconds, Pool& pool) {
   return best;
 }
 
-// Every thread reads its share of the buffer once a round; the rate is all bytes over the time of the slowest.
+constexpr Read ways_to_read[] = {read_in_order, read_four_streams, read_four_streams_prefetched};
+
+// Every thread reads its share of `bytes`, and waits for the others. Returns what was read, a little less.
+size_t read_on_every_thread(Pool& pool, Read read, const uint8_t* p, size_t bytes) {
+  const size_t share = bytes / static_cast<size_t>(pool.threads()) & ~size_t(1023);
+  on_every_thread(pool, [&](int thread) {
+    volatile int64_t sink = read(p + static_cast<size_t>(thread) * share, share);
+    (void)sink;
+  });
+  return share * static_cast<size_t>(pool.threads());
+}
+
+// The buffer is read once a round.
 double read_rate(double seconds, Pool& pool, const uint8_t* buffer) {
-  const size_t share = read_bytes / static_cast<size_t>(pool.threads()) & ~size_t(1023);
   double best = 0;
   const auto start = Clock::now();
   do {
-    for (const Read read : {read_in_order, read_four_streams, read_four_streams_prefetched}) {
+    for (const Read read : ways_to_read) {
       const auto begin = Clock::now();
-      on_every_thread(pool, [&](int thread) {
-        volatile int64_t sink = read(buffer + static_cast<size_t>(thread) * share, share);
-        (void)sink;
-      });
-      best = std::max(best, static_cast<double>(share) * pool.threads() / seconds_since(begin) / 1e9);
+      const size_t bytes = read_on_every_thread(pool, read, buffer, read_bytes);
+      best = std::max(best, static_cast<double>(bytes) / seconds_since(begin) / 1e9);
     }
   } while (seconds_since(start) < seconds);
   return best;
 }
 
+// Each way reads all pieces again and again for its part of the time, going through the buffer in a circle; none of its rounds is left out.
+double read_pieces_rate(const std::vector<size_t>& pieces, double seconds, Pool& pool, const uint8_t* buffer) {
+  double best = 0;
+  size_t place = 0;
+  for (const Read read : ways_to_read) {
+    size_t bytes = 0;
+    const auto start = Clock::now();
+    do {
+      for (size_t left : pieces)
+        for (size_t part; left > 0; left -= part, place += part) {
+          place = place < read_bytes ? place & ~size_t(1023) : 0;
+          part = std::min(left, read_bytes - place);
+          bytes += read_on_every_thread(pool, read, buffer + place, part);
+        }
+    } while (seconds_since(start) < seconds / std::size(ways_to_read));
+    best = std::max(best, static_cast<double>(bytes) / seconds_since(start) / 1e9);
+  }
+  return best;
+}
+
+// Calls body(buffer) with memory that is larger than the caches.
+template <class F> Status with_buffer(F&& body) {
+  auto* buffer = static_cast<uint8_t*>(allocate(read_bytes));
+  if (buffer == nullptr) return error("[measure] no memory for a buffer of %zu MiB", read_bytes >> 20);
+  body(buffer);
+  release(buffer, read_bytes);
+  return {};
+}
+
+constexpr double least_milliseconds = 0.1;
+
 }  // namespace
 
 Status measure(const char* what, double milliseconds, Isa isa, Pool& pool, double* value) {
-  const double seconds = std::max(0.1, milliseconds) * 1e-3;
+  const double seconds = std::max(least_milliseconds, milliseconds) * 1e-3;
   const auto product = [&](Product kind) {
     *value = product_rate(product_body(isa, kind), seconds, pool);
     return Status{};
@@ -79,11 +119,11 @@ Status measure(const char* what, double milliseconds, Isa isa, Pool& pool, doubl
   if (std::strcmp(what, "bfloat16") == 0) return product(Product::bfloat16);
   if (std::strcmp(what, "int8") == 0) return product(Product::int8);
   if (std::strcmp(what, "read") != 0) return error("[measure] expected float32, bfloat16, int8 or read, received %s", what);
-  auto* buffer = static_cast<uint8_t*>(allocate(read_bytes));
-  if (buffer == nullptr) return error("[measure] no memory for a buffer of %zu MiB", read_bytes >> 20);
-  *value = read_rate(seconds, pool, buffer);
-  release(buffer, read_bytes);
-  return {};
+  return with_buffer([&](const uint8_t* buffer) { *value = read_rate(seconds, pool, buffer); });
+}
+
+Status measure_reads(const std::vector<size_t>& pieces, double milliseconds, Pool& pool, double* value) {
+  return with_buffer([&](const uint8_t* buffer) { *value = read_pieces_rate(pieces, std::max(least_milliseconds, milliseconds) * 1e-3, pool, buffer); });
 }
 
 }  // namespace zaya

@@ -79,7 +79,7 @@ const limitNames = { read: "read bandwidth", float32: "float32 peak", bfloat16: 
 const formatMilliseconds = (milliseconds: number) => `${milliseconds < 100 ? milliseconds.toPrecision(3) : milliseconds.toFixed(0)} ms`;
 const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 
-function describeResult(result: BenchResult, { limitedBy, bytes, operations, experts }: BenchDetails): string {
+function describeResult(result: BenchResult, { limitedBy, bytes, readsOnly, operations, experts }: BenchDetails): string {
   const speed = `${result.tokensPerSecond.toFixed(1)} ± ${result.stddev.toFixed(1)}`;
   const share = `${percent(result.fractionOfLimit)} of the ${limitNames[limitedBy]}`;
   const lines = [columns([result.name, String(result.batch), String(result.depth), speed, share])];
@@ -88,6 +88,8 @@ function describeResult(result: BenchResult, { limitedBy, bytes, operations, exp
     const each = Object.entries({ ...parts, "keys and values": parts.keysAndValues, keysAndValues: 0 }).filter(([, size]) => size > 0);
     lines.push(`  a step reads ${formatBytes(total)}: ${each.map(([name, size]) => `${name} ${formatBytes(size)}`).join(", ")}`);
   }
+  if (readsOnly !== null)
+    lines.push(`  a loop that only reads as many bytes, in as many pieces, reaches ${percent(readsOnly)} of the ${limitNames.read}`);
   lines.push(`  ${describeTimes(operations)}`);
   if (experts) {
     const distinct = `${experts.distinct.toFixed(2)} (uniform routing: ${experts.distinctIfUniform.toFixed(2)})`;

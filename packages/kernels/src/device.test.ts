@@ -206,4 +206,14 @@ describe("a device", () => {
       await expect(unknown).rejects.toThrow("expected float32, bfloat16, int8 or read, received int3");
     }
   });
+
+  it("measures what is left of the memory's speed where it is read in pieces", async () => {
+    await using device = await openDevice("cpu", { threads: 2 });
+    expect(await device.measureReads([1, 5000, 300 * 2 ** 20], 1)).toBeGreaterThan(0); // the last is larger than the buffer
+    for (const pieces of [[], [0], [1000, -1], [Number.NaN], [Number.POSITIVE_INFINITY]])
+      await expect(device.measureReads(pieces, 1)).rejects.toMatchObject({
+        code: "INVALID_ARGUMENT",
+        message: expect.stringContaining(`[${pieces.join(", ")}]`),
+      });
+  });
 });

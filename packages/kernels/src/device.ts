@@ -44,6 +44,12 @@ export interface Device extends AsyncDisposable {
   resetPeak(): void;
   /** Peak of this machine now, over about `milliseconds` on all threads with the device's instruction set: 10⁹ operations/s, or GB/s for "read". */
   measure(what: "float32" | "bfloat16" | "int8" | "read", milliseconds?: number): Promise<number>;
+  /**
+   * GB/s that a loop which only reads reaches on memory in pieces of so many bytes, as a step of a model goes through its weights: every thread reads a part
+   * of a piece, and all meet before the next. Unlike the peak of "read" a mean, over about `milliseconds`.
+   * @throws INVALID_ARGUMENT unless the sizes are at least 1 and of less than 2⁵³ bytes together
+   */
+  measureReads(pieces: readonly number[], milliseconds?: number): Promise<number>;
 }
 
 /**
@@ -120,6 +126,12 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
     resetPeak: () => addon.resetPeak(),
     createStore: () => openStore(backend),
     measure: (what, milliseconds = 20) => enqueue(async () => callNative(() => native.measure(what, milliseconds))),
+    async measureReads(pieces, milliseconds = 100) {
+      const bytes = pieces.reduce((sum, size) => sum + (size >= 1 ? size : Number.NaN), 0);
+      if (!(bytes >= 1 && bytes <= Number.MAX_SAFE_INTEGER))
+        fail("INVALID_ARGUMENT", `pieces must have 1 byte or more each, received [${pieces.join(", ")}]`);
+      return await enqueue(async () => callNative(() => native.measureReads(Float64Array.from(pieces), milliseconds)));
+    },
     compile(original, store) {
       expectOpen();
       const graph = lower(original, (name) => operations.has(name));
@@ -246,6 +258,7 @@ function openNullDevice(threads: number): Device {
     memory: () => ({ currentBytes: held, peakBytes: held }),
     resetPeak: () => {},
     measure: unavailable,
+    measureReads: unavailable,
     compile(graph, store) {
       const lowered = lower(graph, () => true);
       const plan = schedule(lowered);

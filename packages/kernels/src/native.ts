@@ -32,6 +32,7 @@ export interface NativeDevice {
   abort(): void;
   times(plan: number): Float64Array;
   measure(what: string, milliseconds: number): Promise<number>;
+  measureReads(pieces: Float64Array, milliseconds: number): Promise<number>;
   close(): void;
 }
 

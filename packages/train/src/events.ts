@@ -42,7 +42,7 @@ export interface StepEnd {
   /** Share of (token, layer) pairs routed to the skip class; null for a dense model. */
   readonly skipFraction: number | null;
   readonly tokensPerSecond: number;
-  /** The operations a step needs over what this machine's peak, measured within the last seconds, would do in its time. */
+  /** The operations a step needs over what this machine's peak, the highest that this run has measured, would do in its time. */
   readonly utilisation: number;
   readonly secondsLeft: number | null;
 }

@@ -203,13 +203,13 @@ async function* runSteps(options: ParsedOptions, prepared: Prepared): AsyncGener
   yield { type: "train-end", step: number, checkpoint, loss };
 }
 
-/** The machine's peak in FLOP/s, measured again when the last time is some seconds ago: it changes with what else runs. */
+/** The machine's peak in FLOP/s: the highest seen so far, measured again every few seconds. While something else runs it comes out lower than it is. */
 function peakMeter(device: Device, dtype: "float32" | "bfloat16"): () => Promise<number> {
   let measuredAt = Number.NEGATIVE_INFINITY;
   let flops = 0;
   return async () => {
     if (performance.now() - measuredAt > 5000) {
-      flops = 1e9 * (await device.measure(dtype, 20));
+      flops = Math.max(flops, 1e9 * (await device.measure(dtype, 20)));
       measuredAt = performance.now();
     }
     return flops;

@@ -52,6 +52,7 @@ test("tells the bytes of a step, the time of operations and the experts in use",
   if (!bytes || !experts) throw new Error("generation has bytes and experts");
   const { total, ...parts } = bytes;
   expect(Object.values(parts).reduce((sum, each) => sum + each, 0)).toBe(total);
+  expect(alone.details.readsOnly).toBeGreaterThan(0);
   expect(operations.map(({ name }) => name)).toContain("experts");
   for (const { name, milliseconds } of operations) expect(milliseconds, name).toBeGreaterThan(0);
   expect(experts.distinct).toBe(1);

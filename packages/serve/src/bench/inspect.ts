@@ -1,10 +1,10 @@
-import type { Limits } from "@zaya/kernels";
+import { type Limits, type MeasuredSlice, shareOfLimit } from "@zaya/kernels";
 import { describe, type ParameterSpec, storedType } from "@zaya/model";
 import { chunkTokens, type Test } from "./bench_tests.js";
 import { type ExpertUse, expertUse } from "./routing.js";
 import { stepBatch } from "./steps.js";
 import { mainProduct, type Subject } from "./subject.js";
-import { decodeStepBytes, type StepBytes } from "./work.js";
+import { decodeStepBytes, piecesOf, type StepBytes } from "./work.js";
 
 /** What is behind a result. */
 export interface BenchDetails {
@@ -12,6 +12,8 @@ export interface BenchDetails {
   readonly limitedBy: keyof Limits;
   /** Bytes of one step; null for a prompt. */
   readonly bytes: StepBytes | null;
+  /** Share of the limit that a loop reaches which only reads as many bytes in as many pieces (`Device.measureReads`); null for a prompt. */
+  readonly readsOnly: number | null;
   /** Time that each kind of operation takes in one step (of a prompt: up to 512 of its tokens), the longest first. */
   readonly operations: readonly { readonly name: string; readonly milliseconds: number }[];
   /** Null in a dense model. */
@@ -22,10 +24,8 @@ export interface BenchDetails {
 const inspectedSteps = 8;
 
 /** Looks into a few steps, which also warm up. */
-export async function inspect(
-  { runner, draw, cacheDtype, config, signal }: Subject,
-  { kind, tokens, batch, depth }: Test,
-): Promise<BenchDetails> {
+export async function inspect(subject: Subject, { kind, tokens, batch, depth }: Test): Promise<BenchDetails> {
+  const { runner, draw, cacheDtype, config, signal } = subject;
   const nanoseconds = new Map<string, number>();
   const routing: (readonly Int32Array[])[] = [];
   const steps = kind === "pp" ? 2 : Math.min(inspectedSteps, tokens);
@@ -40,8 +40,22 @@ export async function inspect(
     .map(([name, all]) => ({ name, milliseconds: all / steps / 1e6 }))
     .sort((a, b) => b.milliseconds - a.milliseconds);
   const experts = config.kind === "zaya" ? expertUse(routing, config.numExperts) : null;
-  if (kind === "pp") return { limitedBy: mainProduct(runner).operands, bytes: null, operations, experts };
+  if (kind === "pp") return { limitedBy: mainProduct(runner).operands, bytes: null, readsOnly: null, operations, experts };
   const typeOf = (spec: ParameterSpec) => storedType(spec, runner.weights);
   const description = describe(config, { typeOf, cacheDtype, context: Math.round(depth + (tokens + 1) / 2) });
-  return { limitedBy: "read", bytes: decodeStepBytes(description, batch, experts?.distinct ?? 1), operations, experts };
+  const bytes = decodeStepBytes(description, batch, experts?.distinct ?? 1);
+  return { limitedBy: "read", bytes, readsOnly: await readsOnly(subject, piecesOf(bytes, config.numLayers)), operations, experts };
+}
+
+async function readsOnly({ runner, meter, signal }: Subject, pieces: readonly number[]): Promise<number> {
+  const slices: MeasuredSlice[] = [];
+  let before = await meter.measure("read");
+  for (let slice = 0; slice < 5; slice++) {
+    signal?.throwIfAborted();
+    const work = await runner.device.measureReads(pieces);
+    const after = await meter.measure("read");
+    slices.push({ seconds: 1, work, before, after });
+    before = after;
+  }
+  return shareOfLimit(slices);
 }

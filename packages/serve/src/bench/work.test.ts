@@ -1,6 +1,6 @@
 import { describe as accountOf, presets } from "@zaya/model";
 import { expect, test } from "vitest";
-import { decodeStepBytes, prefillFlops } from "./work.js";
+import { decodeStepBytes, piecesOf, prefillFlops } from "./work.js";
 
 const config = presets["zaya1-8b"];
 
@@ -24,4 +24,13 @@ test("a prompt in two parts is the same work as the whole, but for the head of t
   expect(prefillFlops(config, 0, 200) + prefillFlops(config, 200, 312) - head).toBeCloseTo(whole, -3);
   // 40 layers, 8 heads of 128: 4 · 8 · 128 · 512² / 2 each
   expect(whole).toBeCloseTo(512 * blocks + head + 40 * 4 * 8 * 128 * (512 ** 2 / 2), -3);
+});
+
+test("the pieces of a step are its bytes, three a layer and the head", () => {
+  const bytes = decodeStepBytes(accountOf(config, { context: 1000 }), 1, 1);
+  const pieces = piecesOf(bytes, config.numLayers);
+  expect(pieces).toHaveLength(3 * 40 + 1);
+  expect(pieces.reduce((sum, size) => sum + size, 0)).toBeCloseTo(bytes.total, 3);
+  expect(pieces.at(-1)).toBe(bytes.head + bytes.other);
+  expect(piecesOf({ ...bytes, router: 0 }, config.numLayers)).toHaveLength(2 * 40 + 1); // a dense model has no router
 });

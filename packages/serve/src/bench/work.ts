@@ -20,6 +20,12 @@ export function decodeStepBytes({ decodeBytes }: Description, batch: number, dis
   return { ...parts, total: Object.values(parts).reduce((sum, bytes) => sum + bytes, 0) };
 }
 
+/** The pieces that a step reads one after the other, in bytes: of every layer the attention, the router and the experts, then the head. What is small counts in with the head. */
+export function piecesOf({ head, attention, router, experts, other, keysAndValues }: StepBytes, layers: number): number[] {
+  const pieces = Array.from({ length: layers }, () => [(attention + keysAndValues) / layers, router / layers, experts / layers]).flat();
+  return [...pieces, head + other].filter((bytes) => bytes >= 1);
+}
+
 /**
  * Operations of a prompt of `tokens` after `depth` cached ones: 2 · active parameters a token, the head once for the last token, and 4 · N · H for every
  * pair of a query and a key it sees.
