@@ -56,7 +56,7 @@ export async function* generate(
     }),
     signal,
   });
-  if (!response.ok || !response.body) throw new Error(messageOf(await response.json()));
+  if (!response.ok || !response.body) throw new Error(await refusalOf(response));
   let buffered = "";
   for await (const text of readText(response.body)) {
     const frames = (buffered + text).split("\n\n");
@@ -95,9 +95,14 @@ async function* readText(body: ReadableStream<Uint8Array>): AsyncGenerator<strin
 
 async function getJson(path: string): Promise<unknown> {
   const response = await fetch(path);
-  const body: unknown = await response.json();
-  if (!response.ok) throw new Error(messageOf(body));
-  return body;
+  if (!response.ok) throw new Error(await refusalOf(response));
+  return await response.json();
+}
+
+/** Why a request was refused: in the server's words, or by the status where something else answered for it. */
+async function refusalOf(response: Response): Promise<string> {
+  const body: unknown = await response.json().catch(() => null);
+  return body ? messageOf(body) : `the server answered ${response.status} ${response.statusText}`.trimEnd();
 }
 
 function messageOf(body: unknown): string {

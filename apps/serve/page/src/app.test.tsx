@@ -1,0 +1,165 @@
+// The page as its reader sees it, over a real server with a tiny model.
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createEngine, type Engine } from "@zaya/serve";
+import { createServer } from "@zaya/serve/http";
+import { JSDOM } from "jsdom";
+import { render } from "preact";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test, vi } from "vitest";
+import { saveTinyCheckpoint } from "../../src/testing/tiny_checkpoint.js";
+
+// The server needs Node's own environment, so the browser's is put beside it.
+const { window } = new JSDOM('<div id="app"></div>', { pretendToBeVisual: true });
+window.HTMLElement.prototype.scrollIntoView = () => {}; // jsdom lays nothing out
+const { document, requestAnimationFrame, cancelAnimationFrame } = window;
+Object.assign(globalThis, { window, document, requestAnimationFrame, cancelAnimationFrame });
+const { App } = await import("./app.js");
+
+let dir: string;
+let engine: Engine;
+let server: Awaited<ReturnType<typeof createServer>>;
+let origin: string;
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), "zaya-page-"));
+  await saveTinyCheckpoint(dir);
+  engine = await createEngine(dir, { name: "tiny", contextTokens: 1024 });
+  server = await createServer(engine);
+  origin = await server.listen({ port: 0, host: "127.0.0.1" });
+});
+afterAll(async () => {
+  await server.close();
+  await engine[Symbol.asyncDispose]();
+  await rm(dir, { recursive: true });
+});
+
+const { fetch: fetchUrl } = globalThis;
+beforeEach(async () => {
+  vi.spyOn(globalThis, "fetch").mockImplementation((path, options) => fetchUrl(`${origin}/${path}`, options)); // the page lies there
+  render(<App />, find("#app"));
+  await vi.waitFor(() => expect(texts("h1")).toEqual(["tiny"]));
+});
+afterEach(() => {
+  render(null, find("#app"));
+  vi.restoreAllMocks();
+});
+
+const find = <T extends HTMLElement>(selector: string) => document.querySelector<T>(selector) as T;
+const texts = (selector: string) => [...document.querySelectorAll(selector)].map(({ textContent }) => textContent?.trim());
+const button = (label: string) => [...document.querySelectorAll("button")].find(({ textContent }) => textContent === label);
+const press = (key: string, more: KeyboardEventInit = {}) =>
+  find("textarea").dispatchEvent(new window.KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...more }));
+/** Resolves when the page has shown what came of an event. */
+const shown = () => new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+
+async function click(label: string): Promise<void> {
+  button(label)?.click();
+  await shown();
+}
+
+async function type(text: string): Promise<void> {
+  const area = find<HTMLTextAreaElement>("textarea");
+  area.value = text;
+  area.dispatchEvent(new window.Event("input", { bubbles: true }));
+  await shown();
+}
+
+async function set(slider: "Temperature" | "Top-p" | "Max tokens", value: number): Promise<void> {
+  const label = [...document.querySelectorAll("label")].find(({ textContent }) => textContent?.includes(slider));
+  const input = label?.querySelector("input") as HTMLInputElement;
+  input.value = String(value);
+  input.dispatchEvent(new window.Event("input", { bubbles: true }));
+  await shown();
+}
+
+const lastSent = () => JSON.parse(vi.mocked(fetch).mock.lastCall?.[1]?.body as string);
+const answered = () => vi.waitFor(() => expect(button("Stop")).toBeUndefined(), 20_000);
+
+async function greedyAnswer(path: string, body: object): Promise<{ choices: { text?: string; message?: { content: string } }[] }> {
+  const response = await fetch(path, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ model: "tiny", temperature: 0, max_tokens: 16, ...body }),
+  });
+  return await response.json();
+}
+
+test("a conversation goes on, and its last answer can be had again", async () => {
+  await set("Temperature", 0);
+  await set("Max tokens", 16);
+  expect(button("Send")?.disabled).toBe(true);
+  await type("the quick fox");
+  press("Enter");
+  await answered();
+  const asked = { role: "user", content: "the quick fox" };
+  expect(lastSent()).toMatchObject({ model: "tiny", messages: [asked], temperature: 0, max_tokens: 16 });
+  const { choices } = await greedyAnswer("v1/chat/completions", { messages: [asked] });
+  const content = choices[0]?.message?.content;
+  expect(texts("article h2")).toEqual(["You", "ZAYA"]);
+  expect(texts("article .plain")).toEqual([asked.content]);
+  expect(find(".speed").textContent).toMatch(/^16 tokens · \d+(\.\d)? tokens\/s · first after \d+\.\d\d s$/);
+  expect(texts("[role=status]")).toEqual(["cut off at max tokens"]);
+  expect(find<HTMLTextAreaElement>("textarea").value).toBe("");
+
+  await type("and then?");
+  await click("Send");
+  await answered();
+  const messages = [asked, { role: "assistant", content }, { role: "user", content: "and then?" }];
+  expect(lastSent().messages).toEqual(messages);
+  expect(texts("article h2")).toEqual(["You", "ZAYA", "You", "ZAYA"]);
+  const before = texts("article");
+  await click("Again");
+  await answered();
+  expect(lastSent().messages).toEqual(messages);
+  expect(texts("article")).toEqual(before);
+
+  await click("New chat");
+  expect(texts("article")).toEqual([]);
+});
+
+test("a text is continued, and what was written can be undone", async () => {
+  await click("Complete");
+  await set("Temperature", 0);
+  await set("Max tokens", 16);
+  await type("the lazy");
+  press("Enter");
+  expect(button("Stop")).toBeUndefined(); // a new line
+  press("Enter", { ctrlKey: true });
+  await shown();
+  await answered();
+  const { choices } = await greedyAnswer("v1/completions", { prompt: "the lazy" });
+  expect(find<HTMLTextAreaElement>("textarea").value).toBe(`the lazy${choices[0]?.text}`);
+  await click("Undo");
+  expect(find<HTMLTextAreaElement>("textarea").value).toBe("the lazy");
+});
+
+test("Escape stops an answer: the server too, and what has come stays", async () => {
+  await click("Complete");
+  await set("Max tokens", 512);
+  await type("the");
+  await click("Continue");
+  await vi.waitFor(() => expect(find<HTMLTextAreaElement>("textarea").value.length).toBeGreaterThan(3), 20_000);
+  press("Escape");
+  await answered();
+  expect(texts("[role=alert]")).toEqual([]);
+  expect(find<HTMLTextAreaElement>("textarea").value.length).toBeGreaterThan(3);
+  await vi.waitFor(() => expect(engine.stats().running).toBe(0), 20_000);
+  expect(find(".speed").textContent).toMatch(/^\d+ tokens/);
+  expect(Number.parseInt(find(".speed").textContent ?? "", 10)).toBeLessThan(512);
+});
+
+test("what the server refuses is told, and the next try works", async () => {
+  await type("x".repeat(2000));
+  await click("Send");
+  await answered();
+  expect(texts("[role=alert]")).toEqual([expect.stringContaining("1024")]);
+  expect(texts("article h2")).toEqual(["You"]);
+  await set("Max tokens", 16);
+  await click("New chat");
+  await type("the");
+  await click("Send");
+  await answered();
+  expect(texts("[role=alert]")).toEqual([]);
+  expect(texts("article h2")).toEqual(["You", "ZAYA"]);
+});
