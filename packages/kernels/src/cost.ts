@@ -1,5 +1,5 @@
 import type { Graph, Node } from "./graph.js";
-import type { BoundShapes, Cost } from "./operation.js";
+import { type BoundShapes, type BoundTensors, type Cost, wholeBytes } from "./operation.js";
 import { bytesOf, valueOf } from "./types.js";
 
 /** Cost of one step of a graph at given sizes: in all, and by operation name. */
@@ -34,9 +34,13 @@ function costOfNode(node: Node, sizes: ReadonlyMap<string, number>): Cost {
     inputs: node.inputs.map((input) => (input ? bind(input.type.shape) : null)),
     outputs: node.outputs.map((output) => bind(output.type.shape)),
   };
-  const plain = [
-    ...node.inputs.map((input, i) => (input ? bytesOf(input.type, shapes.inputs[i] ?? []) : 0)),
-    ...node.outputs.map((output, i) => bytesOf(output.type, shapes.outputs[i] ?? [])),
-  ].reduce((total, n) => total + n, 0);
-  return { flops: node.operation?.flops?.(shapes, node.attributes) ?? 0, bytes: node.operation?.bytes?.(shapes, node.attributes) ?? plain };
+  const tensors: BoundTensors = {
+    ...shapes,
+    inputBytes: node.inputs.map((input, i) => (input ? bytesOf(input.type, shapes.inputs[i] ?? []) : 0)),
+    outputBytes: node.outputs.map((output, i) => bytesOf(output.type, shapes.outputs[i] ?? [])),
+  };
+  return {
+    flops: node.operation?.flops?.(shapes, node.attributes) ?? 0,
+    bytes: node.operation?.bytes?.(tensors, node.attributes) ?? wholeBytes(tensors),
+  };
 }

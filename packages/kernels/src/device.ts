@@ -115,6 +115,7 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
       expectOpen();
       if (active > 0) fail("INVALID_ARGUMENT", `cannot ${what} a tensor of the store while a run is in progress; await it first`);
     },
+    isClosed: () => closing !== undefined,
   };
 
   const device: Device = {
@@ -136,7 +137,7 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
       expectOpen();
       const graph = lower(original, (name) => operations.has(name));
       const plan = schedule(graph);
-      checkStore(graph, store);
+      checkStore(graph, store, backend);
       const sizes = sizesOf(graph);
       const slotOf = (name: string) => (store as OpenStore).slotOf(name);
       const source = { graph, schedule: plan, sizes, operations, slotOf };
@@ -229,11 +230,17 @@ const noInstructions = { float32: "none", bfloat16: "none", int8: "none" };
 function openNullDevice(threads: number): Device {
   let next = 0;
   let held = 0;
+  let peak = 0;
+  let closed = false;
+  const expectOpen = () => {
+    if (closed) fail("DISPOSED", "the device was disposed");
+  };
   const unavailable = (): never => fail("INVALID_ARGUMENT", "the null device holds no data and runs nothing; open the cpu");
   const sizesOfSlots = new Map<number, number>();
   const backend: StoreBackend = {
     add(bytes) {
       held += bytes;
+      peak = Math.max(peak, held);
       sizesOfSlots.set(next, bytes);
       return next++;
     },
@@ -247,7 +254,8 @@ function openNullDevice(threads: number): Device {
     write: unavailable,
     read: unavailable,
     encode: unavailable,
-    expectIdle: () => {},
+    expectIdle: expectOpen,
+    isClosed: () => closed,
   };
   return {
     kind: "null",
@@ -255,14 +263,17 @@ function openNullDevice(threads: number): Device {
     isaReason: "the null device has no kernels",
     threads,
     createStore: () => openStore(backend),
-    memory: () => ({ currentBytes: held, peakBytes: held }),
-    resetPeak: () => {},
+    memory: () => ({ currentBytes: held, peakBytes: peak }),
+    resetPeak: () => {
+      peak = held;
+    },
     measure: unavailable,
     measureReads: unavailable,
     compile(graph, store) {
+      expectOpen();
       const lowered = lower(graph, () => true);
       const plan = schedule(lowered);
-      checkStore(lowered, store);
+      checkStore(lowered, store, backend);
       const layout = layOut(lowered, plan, [], 0);
       return {
         arenaBytes: layout.arenaBytes,
@@ -274,12 +285,16 @@ function openNullDevice(threads: number): Device {
         async [Symbol.asyncDispose]() {},
       };
     },
-    async [Symbol.asyncDispose]() {},
+    async [Symbol.asyncDispose]() {
+      closed = true;
+      held = 0;
+    },
   };
 }
 
-/** Every tensor that the graph reads or assigns is in the store, with the type the graph expects. */
-function checkStore(graph: Graph, store: Store | undefined): void {
+/** Every tensor that the graph reads or assigns is in the store, which is this device's, with the type the graph expects. */
+function checkStore(graph: Graph, store: Store | undefined, backend: StoreBackend): void {
+  if (store && (store as OpenStore).backend !== backend) fail("INVALID_ARGUMENT", "the store belongs to another device");
   const check = (name: string, value: Value) => {
     if (!store?.has(name))
       fail(

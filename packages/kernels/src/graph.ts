@@ -1,6 +1,6 @@
 import { fail } from "./errors.js";
 import type { Attributes, Operation } from "./operation.js";
-import type { TensorType } from "./types.js";
+import { describeType, type TensorType } from "./types.js";
 
 /** One result of a node: what flows along an edge of the graph. */
 export interface Value {
@@ -29,9 +29,9 @@ export interface Graph {
   readonly outputs: ReadonlyMap<string, Value>;
   /** Tensors of the store that change when the step ends, by name. */
   readonly assigns: ReadonlyMap<string, Value>;
-  /** A tensor given at `run`. The same name twice is the same value. */
+  /** A tensor given at `run`. The same name twice is the same value. @throws INVALID_ARGUMENT when it has another type the second time */
   input(name: string, type: TensorType): Value;
-  /** A tensor of the store, as it is when the step starts. The same name twice is the same value. */
+  /** A tensor of the store, as it is when the step starts. The same name twice is the same value. @throws INVALID_ARGUMENT when it has another type the second time */
   read(name: string, type: TensorType): Value;
   /** Replaces a tensor of the store when the step ends. */
   assign(name: string, value: Value): void;
@@ -53,7 +53,14 @@ export function createGraph(): Graph {
   function source(kind: "input" | "read", name: string, type: TensorType): Value {
     const key = `${kind} ${name}`;
     const known = sources.get(key);
-    if (known) return known;
+    if (known) {
+      if (describeType(known.type) !== describeType(type))
+        fail(
+          "INVALID_ARGUMENT",
+          `${kind} ${name} is ${describeType(known.type)} in this graph already, and cannot be ${describeType(type)}`,
+        );
+      return known;
+    }
     const node = addNode(graph, { kind, name, operation: null, inputs: [], attributes: {} }, [type]);
     const value = node.outputs[0] as Value;
     sources.set(key, value);

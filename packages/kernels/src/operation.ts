@@ -16,6 +16,23 @@ export interface BoundShapes {
   readonly outputs: readonly (readonly number[])[];
 }
 
+/** The same and what whole tensors take; 0 for an absent input. */
+export interface BoundTensors extends BoundShapes {
+  readonly inputBytes: readonly number[];
+  readonly outputBytes: readonly number[];
+}
+
+/** Bytes of all inputs and outputs. */
+export function wholeBytes({ inputBytes, outputBytes }: BoundTensors): number {
+  return [...inputBytes, ...outputBytes].reduce((total, n) => total + n, 0);
+}
+
+/** The same where no more than `rows` of the rows, or matrices, of some inputs are read. */
+export function bytesOfRows(tensors: BoundTensors, rows: number, inputs: readonly number[]): number {
+  const unread = inputs.map((i) => (tensors.inputBytes[i] ?? 0) * Math.max(0, 1 - rows / (tensors.inputs[i]?.[0] ?? rows)));
+  return wholeBytes(tensors) - unread.reduce((total, n) => total + n, 0);
+}
+
 /**
  * One operation, whole: how it is called in the plan, what it makes of types, its derivative and its cost.
  * The kernel of the same name is in native/ops/<name>.cpp.
@@ -34,7 +51,7 @@ export interface Operation {
   readonly gradient?: (call: GradientCall) => readonly (Value | null)[];
   /** FLOPs; bytes are the sizes of inputs and outputs unless given. Without it an operation counts no FLOPs. */
   readonly flops?: (shapes: BoundShapes, attributes: Attributes) => number;
-  readonly bytes?: (shapes: BoundShapes, attributes: Attributes) => number;
+  readonly bytes?: (tensors: BoundTensors, attributes: Attributes) => number;
   /** For a composite: the same function in simpler operations. A device without a kernel of this name runs these. */
   readonly decompose?: (inputs: readonly (Value | null)[], attributes: Attributes) => readonly Value[];
   /** Output 0 is input 0 under another shape: no kernel, no memory. */

@@ -1,3 +1,4 @@
+import { fail } from "./errors.js";
 import type { Graph, Value } from "./graph.js";
 import type { Layout } from "./layout.js";
 import type { Schedule } from "./schedule.js";
@@ -86,13 +87,17 @@ export function inputValues(graph: Graph, layout: Layout | null): Value[] {
     .filter((value) => layout === null || layout.places.has(value));
 }
 
-/** Every size that a graph names, in order of first use. */
+/** Every size that a graph names, in order of first use. @throws INVALID_ARGUMENT when one has two maxima */
 export function sizesOf(graph: Graph): Size[] {
   const found = new Map<string, Size>();
   for (const node of graph.nodes) {
     for (const { type } of node.outputs) {
       for (const dimension of type.shape) {
-        if (typeof dimension !== "number" && !found.has(dimension.name)) found.set(dimension.name, { ...dimension, times: 1, plus: 0 });
+        if (typeof dimension === "number") continue;
+        const { max } = found.get(dimension.name) ?? dimension;
+        if (max !== dimension.max)
+          fail("INVALID_ARGUMENT", `size ${dimension.name} has a max of ${max} and of ${dimension.max} in one graph`);
+        found.set(dimension.name, { ...dimension, times: 1, plus: 0 });
       }
     }
   }

@@ -34,5 +34,6 @@ it("brings back a graph that runs to the same bits", async () => {
 
 it("refuses another format version, and bytes that are no graph", () => {
   expect(() => decodeGraph(Uint8Array.of(0xff, 0xff))).toThrow(expect.objectContaining({ code: "FORMAT_UNSUPPORTED" }));
+  expect(() => decodeGraph(Uint8Array.of(8, 1, 18, 0))).toThrow(expect.objectContaining({ code: "FORMAT_UNSUPPORTED" })); // a node of nothing
   expect(() => decodeGraph(Uint8Array.of(0x08, 99))).toThrow("format version 99; this package reads 1");
 });

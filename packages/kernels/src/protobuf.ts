@@ -1,5 +1,5 @@
 import protobuf from "protobufjs/light.js";
-import { fail } from "./errors.js";
+import { fail, isZayaError } from "./errors.js";
 import { apply, createGraph, type Graph, type Value } from "./graph.js";
 import { registry } from "./ops/registry.js";
 import { reshape } from "./ops/reshape.js";
@@ -96,7 +96,15 @@ export function encodeGraph(graph: Graph): Uint8Array {
  * @throws FORMAT_UNSUPPORTED for bytes that are no graph, another version or an operation this package does not have
  */
 export function decodeGraph(bytes: Uint8Array): Graph {
-  const message = readMessage(bytes);
+  try {
+    return rebuild(schema.toObject(schema.decode(bytes), { longs: Number, defaults: true }) as GraphMessage);
+  } catch (cause) {
+    if (isZayaError(cause) && cause.code === "FORMAT_UNSUPPORTED") throw cause;
+    return fail("FORMAT_UNSUPPORTED", `the bytes are no graph: ${cause instanceof Error ? cause.message : String(cause)}`, cause);
+  }
+}
+
+function rebuild(message: GraphMessage): Graph {
   if (message.formatVersion !== graphFormatVersion) {
     fail("FORMAT_UNSUPPORTED", `the graph has format version ${message.formatVersion}; this package reads ${graphFormatVersion}`);
   }
@@ -120,14 +128,6 @@ export function decodeGraph(bytes: Uint8Array): Graph {
   for (const { name, value } of message.outputs) graph.output(name, valueOf(value) as Value);
   for (const { name, value } of message.assigns) graph.assign(name, valueOf(value) as Value);
   return graph;
-}
-
-function readMessage(bytes: Uint8Array): GraphMessage {
-  try {
-    return schema.toObject(schema.decode(bytes), { longs: Number, defaults: true }) as GraphMessage;
-  } catch (cause) {
-    return fail("FORMAT_UNSUPPORTED", "the bytes are no graph", cause);
-  }
 }
 
 function typeMessage({ dtype, encoding, shape }: TensorType): TypeMessage {

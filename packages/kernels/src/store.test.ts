@@ -154,3 +154,46 @@ describe("readBytes", () => {
     expect(() => store.readBytes("x", new Uint8Array(7))).toThrow("x has 8 bytes, the buffer to read into 7");
   });
 });
+
+test.each([[[-1]], [[1.5]], [[Number.NaN]], [[2 ** 53]]])("a tensor of shape %j is refused", async (shape) => {
+  await using device = await openDevice("cpu");
+  await using store = device.createStore();
+  const refused = expect.objectContaining({ code: "INVALID_ARGUMENT" });
+  expect(() => tensor("float32", shape)).toThrow(refused);
+  expect(() => store.allocate("a", { dtype: "float32", shape, encoding: "plain" })).toThrow(refused);
+  expect(store.has("a")).toBe(false);
+});
+
+test("what no memory can hold, and integers of less than a byte outside of panels, are refused", async () => {
+  await using device = await openDevice("cpu");
+  await using store = device.createStore();
+  expect(() => store.allocate("a", tensor("float32", [2 ** 40, 2 ** 40]))).toThrow("larger than any memory");
+  expect(() => store.allocate("a", tensor("float32", [2 ** 48]))).toThrow(expect.objectContaining({ code: "KERNEL_FAILED" }));
+  for (const dtype of ["int4", "int6"] as const) expect(() => tensor(dtype, [4, 4])).toThrow(`${dtype} lies in panels only`);
+});
+
+test.each(["cpu", "null"] as const)("a store of the %s is of no use once it, or its device, is disposed", async (kind) => {
+  const device = await openDevice(kind);
+  const [first, second] = [device.createStore(), device.createStore()];
+  for (const store of [first, second]) store.allocate("a", tensor("float32", [3]));
+  await first[Symbol.asyncDispose]();
+  await first[Symbol.asyncDispose]();
+  const refused = expect.objectContaining({ code: "DISPOSED" });
+  expect(() => first.allocate("b", tensor("float32", [3]))).toThrow(refused);
+  expect(() => first.typeOf("a")).toThrow(refused);
+  await expect(first.prefetch("a")).rejects.toThrow(refused);
+  await device[Symbol.asyncDispose]();
+  expect(() => second.allocate("b", tensor("float32", [3]))).toThrow(refused);
+  expect(() => device.compile(createGraph())).toThrow(refused);
+  await second[Symbol.asyncDispose]();
+});
+
+test.each(["cpu", "null"] as const)("a graph is not compiled for the %s with another device's store", async (kind) => {
+  await using device = await openDevice("cpu");
+  await using other = await openDevice(kind);
+  const store = other.createStore();
+  store.allocate("a", tensor("float32", [3]));
+  const graph = createGraph();
+  graph.output("sum", ops.sum(graph.read("a", tensor("float32", [3]))));
+  expect(() => device.compile(graph, store)).toThrow("the store belongs to another device");
+});

@@ -1,10 +1,13 @@
 import { fail } from "./errors.js";
-import { bytesOf, type DType, describeType, maxBytes, type TensorType } from "./types.js";
+import { bytesOf, type DType, describeType, maxBytes, type TensorType, tensor } from "./types.js";
 
 /** Elements of a tensor in JavaScript; bfloat16 as its 16 bits, quantised panels as their bytes. */
 export type TensorData = Float32Array | Float64Array | Int32Array | Uint16Array | Int8Array | Uint8Array;
 
-/** Persistent tensors of a device by name: parameters, moments, caches. Shared by executables; changed by their `assign`s. */
+/**
+ * Persistent tensors of a device by name: parameters, moments, caches. Shared by executables of that device; changed by their `assign`s. Once it or its
+ * device is disposed, methods throw DISPOSED.
+ */
 export interface Store extends AsyncDisposable {
   names(): readonly string[];
   has(name: string): boolean;
@@ -87,19 +90,36 @@ export interface StoreBackend {
   encode(store: Store, name: string, type: TensorType, data: TensorData): Promise<void>;
   /** Throws while a run could be touching the tensors. */
   expectIdle(what: string): void;
+  /** Whether the device was disposed, and all tensors with it. */
+  isClosed(): boolean;
 }
 
 export interface OpenStore extends Store {
+  /** Of the device that made it. */
+  readonly backend: StoreBackend;
   slotOf(name: string): number;
 }
 
 export function openStore(backend: StoreBackend): OpenStore {
   const tensors = new Map<string, { type: TensorType; slot: number; bytes: number; mapped: boolean }>();
-  const find = (name: string) => tensors.get(name) ?? fail("MISSING_TENSOR", `the store has no tensor ${name}`);
+  const find = (name: string) => {
+    expectOpen();
+    return tensors.get(name) ?? fail("MISSING_TENSOR", `the store has no tensor ${name}`);
+  };
+  let disposed = false;
+  const expectOpen = () => {
+    if (disposed) fail("DISPOSED", "the store was disposed");
+  };
+  const expectIdle = (what: string) => {
+    expectOpen();
+    backend.expectIdle(what);
+  };
   const fixedBytes = (name: string, type: TensorType) => {
     if (type.shape.some((dimension) => typeof dimension !== "number"))
       fail("INVALID_ARGUMENT", `${name}: a tensor of the store needs a fixed shape, received ${describeType(type)}`);
-    return maxBytes(type);
+    const bytes = maxBytes(tensor(type.dtype, type.shape, type.encoding));
+    if (!Number.isSafeInteger(bytes)) fail("INVALID_ARGUMENT", `${name}: ${describeType(type)} is larger than any memory`);
+    return bytes;
   };
 
   const store: OpenStore = {
@@ -107,9 +127,10 @@ export function openStore(backend: StoreBackend): OpenStore {
     has: (name) => tensors.has(name),
     typeOf: (name) => find(name).type,
     slotOf: (name) => find(name).slot,
+    backend,
     allocate(name, type) {
       if (tensors.has(name)) fail("INVALID_ARGUMENT", `the store has a tensor ${name} already; remove it first`);
-      backend.expectIdle("allocate");
+      expectIdle("allocate");
       const bytes = fixedBytes(name, type);
       tensors.set(name, { type, slot: backend.add(bytes), bytes, mapped: false });
     },
@@ -123,7 +144,7 @@ export function openStore(backend: StoreBackend): OpenStore {
       if (!known) store.allocate(name, type);
       if (type.encoding === "panels") return backend.encode(store, name, type, data);
       expectArray(name, type, data);
-      backend.expectIdle("write");
+      expectIdle("write");
       backend.write(find(name).slot, 0, data);
     },
     writePart(name, begin, data) {
@@ -132,21 +153,21 @@ export function openStore(backend: StoreBackend): OpenStore {
       expectArray(name, type, data);
       const width = bytesOf(type, []);
       expectRange(name, begin, begin + data.length, bytes / width);
-      backend.expectIdle("write");
+      expectIdle("write");
       backend.write(slot, begin * width, data);
     },
     map(name, type, path, byteOffset) {
       if (tensors.has(name)) fail("INVALID_ARGUMENT", `the store has a tensor ${name} already; remove it first`);
       if (!Number.isInteger(byteOffset) || byteOffset < 0)
         fail("INVALID_ARGUMENT", `${name}: a file is mapped from a whole byte ≥ 0 on, received ${byteOffset}`);
-      backend.expectIdle("map");
+      expectIdle("map");
       const bytes = fixedBytes(name, type);
       tensors.set(name, { type, slot: backend.map(path, byteOffset, bytes), bytes, mapped: true });
     },
     read(name, begin = 0, end) {
       const { type, slot, bytes } = find(name);
       if (type.encoding !== "plain") fail("INVALID_ARGUMENT", `${name} is ${describeType(type)}; only plain tensors are read`);
-      backend.expectIdle("read");
+      expectIdle("read");
       const width = bytesOf(type, []);
       const last = end ?? bytes / width;
       expectRange(name, begin, last, bytes / width);
@@ -154,28 +175,34 @@ export function openStore(backend: StoreBackend): OpenStore {
       backend.read(slot, begin * width, into);
       return into;
     },
-    prefetch: (name, { hugePages = false } = {}) => backend.prefetch(find(name).slot, hugePages),
+    async prefetch(name, { hugePages = false } = {}) {
+      expectOpen();
+      await backend.prefetch(find(name).slot, hugePages);
+    },
     readBytes(name, into) {
       const { slot, bytes } = find(name);
-      backend.expectIdle("read");
+      expectIdle("read");
       if (into && into.length < bytes) fail("INVALID_ARGUMENT", `${name} has ${bytes} bytes, the buffer to read into ${into.length}`);
       const whole = into?.subarray(0, bytes) ?? new Uint8Array(bytes);
       backend.read(slot, 0, whole);
       return whole;
     },
     remove(name) {
-      backend.expectIdle("remove");
+      expectIdle("remove");
       backend.remove(find(name).slot);
       tensors.delete(name);
     },
     bytes: () => [...tensors.values()].reduce((total, tensor) => total + (tensor.mapped ? 0 : tensor.bytes), 0),
     hugeBytes() {
-      backend.expectIdle("hugeBytes");
+      expectIdle("hugeBytes");
       const bytes = backend.hugeBytes();
       return bytes < 0 ? null : bytes;
     },
     async [Symbol.asyncDispose]() {
-      for (const name of [...tensors.keys()]) store.remove(name);
+      if (disposed) return;
+      if (!backend.isClosed()) for (const name of [...tensors.keys()]) store.remove(name);
+      tensors.clear();
+      disposed = true;
     },
   };
   return store;

@@ -41,9 +41,19 @@ export function isQuantised({ dtype, encoding }: Pick<TensorType, "dtype" | "enc
   return encoding === "panels" && (dtype === "int8" || dtype === "int6" || dtype === "int4");
 }
 
-/** Makes a tensor type. @example tensor("float32", [size("T", 512), 64]) */
+/**
+ * Makes a tensor type.
+ * @throws INVALID_ARGUMENT for a dimension that is no whole number ≥ 0, and for plain int4 or int6
+ * @example tensor("float32", [size("T", 512), 64])
+ */
 export function tensor(dtype: DType, shape: readonly Dimension[], encoding: Encoding = "plain"): TensorType {
-  return { dtype, shape, encoding };
+  const type = { dtype, shape, encoding };
+  for (const dimension of shape)
+    if (typeof dimension === "number" && !(Number.isSafeInteger(dimension) && dimension >= 0))
+      fail("INVALID_ARGUMENT", `dimensions are whole numbers ≥ 0, received ${describeType(type)}`);
+  if (encoding === "plain" && bitsPerElement[dtype] % 8 !== 0)
+    fail("INVALID_ARGUMENT", `${dtype} lies in panels only, received ${describeType(type)}`);
+  return type;
 }
 
 /** Declares a size bound at `run`, at most `max`. */

@@ -1,7 +1,7 @@
 import { elements } from "../activation.js";
 import { computed, expectFixed, expectRank, expectWeight } from "../check.js";
 import { apply, type Value } from "../graph.js";
-import type { Operation } from "../operation.js";
+import { bytesOfRows, type Operation } from "../operation.js";
 import { type Dimension, tensor } from "../types.js";
 
 /** y[t] = table[ids[t]]: table [V,D], plain or in panels, ids int32 [T] → [T,D]. Gradient: rows summed in the order of t. */
@@ -17,7 +17,7 @@ export const embeddingOperation: Operation = {
     const rows = expectFixed("embedding", "rows of the table", table.type.shape[0]);
     return [apply(embeddingGradOperation, [dy, ids], { rows })[0] as Value, null];
   },
-  bytes: ({ outputs: [y] }) => 8 * elements(y),
+  bytes: (tensors) => bytesOfRows(tensors, elements(tensors.inputs[1]), [0]),
 };
 
 /** dtable [V,D]: row v is the sum of dy[t] over the t with ids[t] = v, zeros where there is none. */

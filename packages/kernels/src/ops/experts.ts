@@ -1,7 +1,7 @@
-import { expectRows } from "../activation.js";
+import { elements, expectRows } from "../activation.js";
 import { computed, expectRank, expectShape, expectWeight } from "../check.js";
 import { apply, type Value } from "../graph.js";
-import type { Operation } from "../operation.js";
+import { bytesOfRows, type Operation } from "../operation.js";
 import type { Dimension } from "../types.js";
 import { combine } from "./combine.js";
 import { expertSort } from "./expert_sort.js";
@@ -28,6 +28,7 @@ export const expertsOperation: Operation = {
     expectShape("experts", "down", expectWeight("experts", "down", down, 3), [E, D, F2 / 2]);
     return [type];
   },
+  bytes: (tensors) => bytesOfRows(tensors, elements(tensors.inputs[1]), [3, 4]),
   flops: ({ inputs: [x, , , gateUp] }) => 3 * (x?.[0] ?? 0) * (x?.[1] ?? 0) * (gateUp?.[1] ?? 0),
   decompose: ([x, index, prob, gateUp, down], { compute = 0 }) => {
     const options: LinearOptions = { compute: compute === 1 ? "bfloat16" : "float32" };

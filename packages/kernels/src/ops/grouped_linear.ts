@@ -1,7 +1,7 @@
 import { expectRows } from "../activation.js";
 import { computed, expectRank, expectShape, expectUnquantised, expectWeight } from "../check.js";
 import { apply, type Value } from "../graph.js";
-import type { Operation } from "../operation.js";
+import { bytesOfRows, type Operation } from "../operation.js";
 import { type Dimension, plus, type TensorType } from "../types.js";
 import { computeAttribute, type LinearOptions } from "./linear.js";
 
@@ -27,6 +27,7 @@ export const groupedLinearOperation: Operation = {
       null,
     ];
   },
+  bytes: (tensors) => bytesOfRows(tensors, tensors.inputs[0]?.[0] ?? 0, [1]),
   flops: ({ inputs, outputs }) => 2 * (outputs[0]?.[0] ?? 0) * (outputs[0]?.[1] ?? 0) * (inputs[0]?.[1] ?? 0),
 };
 
@@ -42,6 +43,7 @@ export const groupedLinearInputGradOperation: Operation = {
     expectShape("grouped_linear_input_grad", "offsets", offsets, [plus(E, 2)], ["int32"]);
     return [computed(dy as TensorType, [T, K])];
   },
+  bytes: (tensors) => bytesOfRows(tensors, tensors.inputs[0]?.[0] ?? 0, [1]),
   flops: ({ inputs, outputs }) => 2 * (outputs[0]?.[0] ?? 0) * (outputs[0]?.[1] ?? 0) * (inputs[0]?.[1] ?? 0),
 };
 

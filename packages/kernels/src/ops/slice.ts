@@ -1,7 +1,7 @@
-import { ZayaError } from "../errors.js";
+import { fail, ZayaError } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
-import { type TensorType, tensor } from "../types.js";
+import { describeType, type TensorType, tensor } from "../types.js";
 
 /** y [T,end−begin] = columns begin..end of x [T,C]. */
 export const sliceOperation: Operation = {
@@ -15,6 +15,7 @@ export const sliceOperation: Operation = {
         `[slice] columns ${begin} to ${end} do not fit ${typeof columns === "number" ? `${columns} columns` : "the input"}`,
       );
     }
+    if (x.encoding !== "plain") fail("SHAPE_MISMATCH", `[slice] expected a plain input, received ${describeType(x)}`);
     return [tensor(x.dtype, [...x.shape.slice(0, -1), end - begin])];
   },
   gradient: ({ node, inputs: [x], gradients: [dy] }) => [
