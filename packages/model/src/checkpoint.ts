@@ -103,6 +103,7 @@ export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
       async readRows(name, begin, end) {
         const parts = partsOf(name);
         const { dtype, shape, bytes } = tensors.get(name) as CheckpointTensor;
+        expectRows(name, shape, begin, end);
         const rowBytes = bytes / shape.slice(0, -1).reduce((product, n) => product * n, 1);
         const whole = new Uint8Array((end - begin) * rowBytes);
         let row = 0;
@@ -137,6 +138,13 @@ export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
 
 const elementBytes: Readonly<Record<WeightType, number>> = { F32: 4, BF16: 2, F16: 2 };
 const computed: Readonly<Record<WeightType, DType | null>> = { F32: "float32", BF16: "bfloat16", F16: null };
+
+/** @throws INVALID_ARGUMENT unless rows `begin` to `end` of a tensor are some, or none, of those it has */
+export function expectRows(name: string, shape: readonly number[], begin: number, end: number): void {
+  const rows = shape.slice(0, -1).reduce((product, n) => product * n, 1);
+  if (!Number.isInteger(begin) || !Number.isInteger(end) || begin < 0 || begin > end || end > rows)
+    fail("INVALID_ARGUMENT", `${name} has rows 0 to ${rows}; ${begin} to ${end} are not some of them`);
+}
 
 /** @throws CHECKPOINT_INVALID naming the tensor and the element, `begin` elements before which the bytes start */
 export function expectFinite(dir: string, name: string, bytes: Uint8Array, dtype: WeightType, begin = 0): void {

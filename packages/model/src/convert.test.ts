@@ -60,6 +60,9 @@ describe("convertCheckpoint", () => {
     const events = await collect(convertCheckpoint({ from, to, dryRun: true }));
     expect(events[0]).toEqual({ type: "convert-start", estimate: { ...known, exact: false, missingFiles: shards } });
     expect(events[1]).toMatchObject({ type: "convert-end", bytes: known.bytes, dryRun: true });
+    await saveCheckpoint(to, { config: miniature, tensors: initialise(miniature, 1) });
+    await expect(collect(convertCheckpoint({ from, to, dryRun: true }))).rejects.toMatchObject({ code: "CHECKPOINT_EXISTS" });
+    await rm(to, { recursive: true });
     await expect(readdir(to)).rejects.toThrow("ENOENT");
     await expect(collect(convertCheckpoint({ from, to }))).rejects.toMatchObject({
       code: "CHECKPOINT_INVALID",

@@ -19,7 +19,7 @@ import { isRunLayout } from "./run_layout.js";
 import type { SafetensorsEntry, StoredTensor } from "./safetensors.js";
 import { createSafetensors, entryBytes, type ShardFile, shardFiles } from "./safetensors_writer.js";
 import { makeRoom, readTokenizerFiles, writeSideFiles } from "./save.js";
-import { exists, openShards, readShardIndex } from "./shards.js";
+import { checkpointIn, exists, holdsCheckpoint, openShards, readShardIndex } from "./shards.js";
 import { largestTensor } from "./weights.js";
 
 /** What a conversion would write, known before any weight is read. */
@@ -128,6 +128,8 @@ export async function* convertCheckpoint({
 }: ConvertOptions): AsyncGenerator<ConvertEvent, void, undefined> {
   signal?.throwIfAborted();
   if (resolve(from) === resolve(to)) fail("INVALID_ARGUMENT", `${to}: a checkpoint cannot be converted in place, choose another folder`);
+  const there = await checkpointIn(to);
+  if (there !== undefined) holdsCheckpoint(to, there);
   const estimate = await estimateConversion(from, { shardBytes });
   yield { type: "convert-start", estimate };
   const end = { type: "convert-end", dir: to, files: estimate.files.map(({ name }) => name), bytes: estimate.bytes, dryRun } as const;

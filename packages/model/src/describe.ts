@@ -34,9 +34,9 @@ export interface Description {
   readonly tensors: { readonly transformers: number; readonly original: number | null };
   /** Floating-point operations a token at this context. */
   readonly flops: {
-    /** 6 · active + 6 · V · D + 6 · N · H · Σ keys, where a layer sees T/2 keys on average, with a window W < T: W − W²/2T. */
+    /** 6 · active + 6 · V · D + 12 · N · H · Σ keys, where a layer sees T/2 keys on average, with a window W < T: W − W²/2T. */
     readonly training: FlopsPerToken;
-    /** The same with 2 for 6: a prompt of this length, forward only, every token's logits. */
+    /** A third of that: a prompt of this length, forward only, every token's logits. */
     readonly prefill: FlopsPerToken;
     /** The last token of the context: 2 · active + 2 · V · D + 4 · N · H · Σ min(T, W). */
     readonly decode: FlopsPerToken;
@@ -67,7 +67,7 @@ export interface Description {
   };
   /** To the byte what a store holds; a step's arena, which depends on its limits, comes on top. */
   readonly memoryToServe: Memory;
-  /** An estimate: the compiled step knows its arena exactly, and is up to a third larger in activations. */
+  /** An estimate for one pass a step: the compiled step knows its arena exactly, and is up to a third larger in activations; one that accumulates keeps more. */
   readonly memoryToTrain: Memory;
 }
 

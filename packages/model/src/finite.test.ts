@@ -26,6 +26,13 @@ it("finds the first NaN or infinity at any place, in every type, aligned to 4 by
   }
 });
 
+it("looks at bytes that start anywhere", () => {
+  const bytes = new Uint8Array(13);
+  bytes.set(bytesOf(Float32Array.of(1, 2, Number.NaN)), 1);
+  expect(firstNotFinite(bytes.subarray(1), "F32")).toEqual({ element: 2, what: "NaN" });
+  expect(firstNotFinite(bytes.subarray(1, 9), "F32")).toBeNull();
+});
+
 it("lets every finite number pass", () => {
   const floats = Float32Array.of(0, -0, 1e-45, -1.1754943508222875e-38, 3.4028234663852886e38, -3.4028234663852886e38, 1);
   expect(firstNotFinite(bytesOf(floats), "F32")).toBeNull();

@@ -10,7 +10,7 @@ const masks = {
   F16: { exponent: 0x7c007c00, lowest: 0x04000400, fraction: 0x03ff },
 } as const;
 
-/** The first element that is not a finite number. The bytes must start at a multiple of the element's size in their buffer. */
+/** The first element that is not a finite number. */
 export function firstNotFinite(
   bytes: Uint8Array,
   dtype: WeightType,
@@ -29,6 +29,7 @@ export function firstNotFinite(
 function find(bytes: Uint8Array, dtype: WeightType, before: number): ReturnType<typeof firstNotFinite> {
   const { exponent, fraction } = masks[dtype];
   const size = dtype === "F32" ? 4 : 2;
+  if (bytes.byteOffset % size !== 0) return find(bytes.slice(), dtype, before);
   const elements =
     size === 4
       ? new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4)

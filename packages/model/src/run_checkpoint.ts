@@ -1,5 +1,5 @@
 import type { TensorType } from "@zaya/kernels";
-import { type Checkpoint, type CheckpointTensor, expectFinite, toFloat32 } from "./checkpoint.js";
+import { type Checkpoint, type CheckpointTensor, expectFinite, expectRows, toFloat32 } from "./checkpoint.js";
 import type { ModelConfig } from "./config.js";
 import { fail } from "./errors.js";
 import { placeOfRows, unpackPanels } from "./panels.js";
@@ -49,6 +49,7 @@ export function openRunCheckpoint(dir: string, config: ModelConfig, shards: Shar
       return toFloat32(await checkpoint.read(name), (tensors.get(name) as CheckpointTensor).dtype);
     },
     async readRows(name, begin, end) {
+      expectRows(name, tensors.get(name)?.shape ?? [], begin, end);
       const { type, offset, bytes } = placeOfRows(typeOf(name), begin, end);
       return toFloat32(await readPart(name, type, offset, bytes), (tensors.get(name) as CheckpointTensor).dtype);
     },

@@ -4,12 +4,12 @@ import { maxBytes, openDevice } from "@zaya/kernels";
 import { describe, expect, it } from "vitest";
 import { fromBfloat16, toBfloat16 } from "./bfloat16.js";
 import { loadCheckpoint } from "./checkpoint.js";
-import { initialValues } from "./initialise.js";
+import { initialise, initialValues } from "./initialise.js";
 import { type ParameterSpec, parameters } from "./parameters.js";
 import { openRandomWeights } from "./random_weights.js";
 import { type RunKind, runTypes } from "./run_types.js";
 import { openSafetensors } from "./safetensors.js";
-import { createCheckpointWriter } from "./save.js";
+import { createCheckpointWriter, saveCheckpoint } from "./save.js";
 import { miniature, temporaryFolder } from "./testing.js";
 import { loadWeights } from "./weights.js";
 
@@ -63,6 +63,26 @@ describe("the run layout", () => {
     const last = (experts - 1) * rows;
     expect(await checkpoint.readRows(spec.name, last, last + rows)).toEqual(all.slice(last * columns));
     await expect(checkpoint.readRows(spec.name, last + 1, last + rows)).rejects.toThrow("are not whole panels");
+  });
+
+  it.each(["run", "transformers"])("refuses rows that a tensor of the %s layout does not have", async (layout) => {
+    await using dir = await temporaryFolder();
+    if (layout === "run") await writeRun(dir.path, "bf16");
+    else await saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 1) });
+    await using checkpoint = await loadCheckpoint(dir.path);
+    const { name, shape } = specs.find(({ name }) => name.endsWith("down_proj")) as ParameterSpec;
+    const rows = (shape[0] as number) * (shape[1] as number);
+    for (const [begin, end] of [
+      [0, rows + 32],
+      [rows + 32, rows + 64],
+      [-32, 32],
+      [64, 32],
+      [0.5, 32],
+    ] as const)
+      await expect(checkpoint.readRows(name, begin, end)).rejects.toThrow(
+        `${name} has rows 0 to ${rows}; ${begin} to ${end} are not some of them`,
+      );
+    expect(await checkpoint.readRows(name, rows, rows)).toHaveLength(0);
   });
 
   it("maps every tensor, at a multiple of 64 bytes where it is long", async () => {

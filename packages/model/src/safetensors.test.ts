@@ -61,6 +61,11 @@ describe("openSafetensors", () => {
     ],
     ["an unknown type", safetensorsBytes({ a: { ...f32([2], 0, 8), dtype: "F31" } }, 8), 'a has the unknown type "F31"'],
     [
+      "a shape without an end",
+      safetensorsBytes(`{"a":{"dtype":"F32","shape":[1,${"[".repeat(200_000)}${"]".repeat(200_000)}],"data_offsets":[0,4]}}`, 4),
+      "a has an invalid shape [1,…]",
+    ],
+    [
       "a name twice",
       safetensorsBytes('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}', 8),
       "a is there twice",

@@ -145,16 +145,21 @@ async function readHeader(handle: FileHandle, path: string): Promise<Pick<Safete
 function readEntry(name: string, entry: unknown, path: string, dataBegin: number, invalid: (problem: string) => never): StoredTensor {
   if (!isRecord(entry)) return invalid(`${name} is not described by an object`);
   const { dtype, shape, data_offsets: offsets } = entry;
-  if (typeof dtype !== "string" || !Object.hasOwn(safetensorsTypes, dtype))
-    return invalid(`${name} has the unknown type ${JSON.stringify(dtype)}`);
-  if (!isSizes(shape)) return invalid(`${name} has an invalid shape ${JSON.stringify(shape)}`);
-  if (!isSizes(offsets) || offsets.length !== 2) return invalid(`${name} has invalid data_offsets ${JSON.stringify(offsets)}`);
+  if (typeof dtype !== "string" || !Object.hasOwn(safetensorsTypes, dtype)) return invalid(`${name} has the unknown type ${show(dtype)}`);
+  if (!isSizes(shape)) return invalid(`${name} has an invalid shape ${show(shape)}`);
+  if (!isSizes(offsets) || offsets.length !== 2) return invalid(`${name} has invalid data_offsets ${show(offsets)}`);
   const [begin, end] = offsets as [number, number];
   const bytes = shape.reduce((product, n) => product * n, safetensorsTypes[dtype as SafetensorsType]);
   if (!Number.isSafeInteger(bytes) || end - begin !== bytes) {
     return invalid(`${name} of type ${dtype} and shape [${shape.join(", ")}] needs ${bytes} bytes, data_offsets give it ${end - begin}`);
   }
   return { name, dtype: dtype as SafetensorsType, shape, path, offset: dataBegin + begin, bytes };
+}
+
+/** A value of a header in a message: what lies deeper than a list is not shown, it may have no end. */
+function show(value: unknown): string {
+  const flat = (item: unknown) => (typeof item === "object" && item !== null ? "…" : JSON.stringify(item));
+  return Array.isArray(value) ? `[${value.map(flat).join(",")}]` : flat(value);
 }
 
 export async function readExactly(handle: FileHandle, path: string, into: Uint8Array, position: number): Promise<void> {

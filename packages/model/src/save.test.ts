@@ -1,4 +1,4 @@
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { fromBfloat16, toBfloat16 } from "./bfloat16.js";
@@ -61,6 +61,16 @@ describe("saveCheckpoint", () => {
     const first = await readFile(join(dir.path, "model.safetensors"));
     await save(2, { overwrite: true });
     expect(Buffer.compare(first, await readFile(join(dir.path, "model.safetensors")))).toBe(0);
+  });
+
+  it("does not leave another model's tokenizer beside the one that replaces it", async () => {
+    await using dir = await temporaryFolder();
+    const save = (options: object) => saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 1), ...options });
+    await writeFile(join(dir.path, "tokenizer.json"), "put there by its owner, for the checkpoint to come");
+    await save({ tokenizerFiles: { "tokenizer_config.json": "{}" } });
+    expect((await readdir(dir.path)).sort()).toEqual(["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
+    await save({ overwrite: true, tokenizerFiles: { "chat_template.jinja": "{{ messages }}" } });
+    expect((await readdir(dir.path)).sort()).toEqual(["chat_template.jinja", "config.json", "model.safetensors"]);
   });
 
   it("leaves no weights and no config behind when a tensor is missing, unknown or of the wrong size", async () => {

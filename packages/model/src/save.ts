@@ -10,7 +10,7 @@ import { parameters } from "./parameters.js";
 import { runEntries } from "./run_layout.js";
 import type { SafetensorsEntry } from "./safetensors.js";
 import { createSafetensors, type SafetensorsWriter, writeFileAtomically } from "./safetensors_writer.js";
-import { exists } from "./shards.js";
+import { checkpointIn, exists, holdsCheckpoint } from "./shards.js";
 
 /** Files beside the weights that a tokenizer needs, by name. */
 export type TokenizerFiles = Readonly<Record<string, string | Uint8Array>>;
@@ -25,7 +25,7 @@ export interface SaveOptions {
   readonly dtype?: "float32" | "bfloat16";
   /** Files are cut above this size. Default 5 GB. */
   readonly shardBytes?: number;
-  /** Replaces a checkpoint that is there. Its config.json goes first, so what is left half way never looks like a checkpoint. */
+  /** Replaces a checkpoint that is there, with its tokenizer. Its config.json goes first, so what is left half way never looks like a checkpoint. */
   readonly overwrite?: boolean;
 }
 
@@ -55,13 +55,14 @@ export interface CheckpointWriterOptions {
  */
 export async function createCheckpointWriter(dir: string, options: CheckpointWriterOptions): Promise<SafetensorsWriter> {
   const { config, types, dtype = "float32", tokenizerFiles = {}, shardBytes, overwrite = false, resume = false } = options;
-  if (!resume) await makeRoom(dir, overwrite);
+  const replaces = !resume && (await makeRoom(dir, overwrite));
   const { entries, metadata } = types ? runEntries(types) : { entries: plainEntries(config, dtype), metadata: {} };
   const writer = await createSafetensors(dir, entries, { shardBytes: types ? Number.POSITIVE_INFINITY : shardBytes, metadata, resume });
   return {
     ...writer,
     async finish() {
       await writer.finish();
+      if (replaces) for (const name of tokenizerFileNames) await rm(join(dir, name), { force: true }); // of the other model
       await writeSideFiles(dir, config, types ? "bfloat16" : dtype, tokenizerFiles);
     },
   };
@@ -114,16 +115,17 @@ export const tokenizerFileNames: readonly string[] = [
   "generation_config.json",
 ];
 
-/** Makes the folder, and makes sure that no other checkpoint is mixed with the new one. */
-export async function makeRoom(dir: string, overwrite: boolean): Promise<void> {
+/**
+ * Makes the folder, and makes sure that no other checkpoint is mixed with the new one. Whether there was one.
+ * @throws CHECKPOINT_EXISTS
+ */
+export async function makeRoom(dir: string, overwrite: boolean): Promise<boolean> {
   await makeFolder(dir);
-  const old = (await readdir(dir)).filter(
-    (name) => name === "config.json" || /^model.*\.safetensors(\.index\.json)?(\.partial)?$/.test(name),
-  );
-  if (old.some((name) => !name.endsWith(".partial")) && !overwrite) {
-    fail("CHECKPOINT_EXISTS", `${dir} holds a checkpoint already (${old[0]}); choose another folder or ask to overwrite it`);
-  }
-  for (const name of old.sort()) await rm(join(dir, name)); // "config.json" sorts before "model…"
+  const old = await checkpointIn(dir);
+  if (old !== undefined && !overwrite) holdsCheckpoint(dir, old, "choose another folder or ask to overwrite it");
+  const isPart = (name: string) => name === "config.json" || /^model.*\.safetensors(\.index\.json)?(\.partial)?$/.test(name);
+  for (const name of (await readdir(dir)).filter(isPart).sort()) await rm(join(dir, name)); // "config.json" sorts before "model…"
+  return old !== undefined;
 }
 
 /** The last step of a save: tokenizer first, config.json last. */

@@ -1,4 +1,4 @@
-import { readFile, stat } from "node:fs/promises";
+import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { fail } from "./errors.js";
 import { duplicateKey } from "./json_keys.js";
@@ -96,6 +96,17 @@ export async function openShards(dir: string, index: ShardIndex): Promise<Shards
 }
 
 /** Whether a path is there. */
+/** The file that makes a folder look like a checkpoint, config.json before weights, or undefined. */
+export async function checkpointIn(dir: string): Promise<string | undefined> {
+  const files = (await readdir(dir).catch(() => [] as string[])).sort(); // "config.json" sorts before "model…"
+  return files.find((name) => name === "config.json" || /^model.*\.safetensors(\.index\.json)?$/.test(name));
+}
+
+/** @throws CHECKPOINT_EXISTS */
+export function holdsCheckpoint(dir: string, file: string, advice = "choose another folder"): never {
+  fail("CHECKPOINT_EXISTS", `${dir} holds a checkpoint already (${file}); ${advice}`);
+}
+
 export async function exists(path: string): Promise<boolean> {
   return stat(path).then(
     () => true,

@@ -1,9 +1,12 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { openDevice, type Store, type TensorData, type TensorType } from "@zaya/kernels";
 import { describe, expect, it } from "vitest";
 import { toBfloat16 } from "./bfloat16.js";
 import { loadCheckpoint } from "./checkpoint.js";
 import { initialise } from "./initialise.js";
 import { parameters } from "./parameters.js";
+import { openSafetensors, type StoredTensor } from "./safetensors.js";
 import { saveCheckpoint } from "./save.js";
 import { miniature, temporaryFolder } from "./testing.js";
 import { loadWeights } from "./weights.js";
@@ -91,6 +94,23 @@ describe("loadWeights", () => {
     expect(progress, "told after a tensor is in memory").toEqual(
       names.map((_, i) => names.slice(0, i + 1).filter((name) => mapped.has(name)).length),
     );
+  });
+
+  it.each([false, true])("refuses NaN by name where plain tensors are mapped: %s", async (map) => {
+    await using dir = await temporaryFolder();
+    await saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 3) });
+    const path = join(dir.path, "model.safetensors");
+    const { offset } = (await openSafetensors(path)).tensors.get("model.norm.weight") as StoredTensor;
+    const bytes = await readFile(path);
+    bytes.writeFloatLE(Number.NaN, offset + 4);
+    await writeFile(path, bytes);
+    await using checkpoint = await loadCheckpoint(dir.path);
+    await using device = await openDevice("cpu");
+    const loading = loadWeights(device.createStore(), checkpoint, { dtype: "bfloat16", encoding: "panels", map });
+    await expect(loading).rejects.toMatchObject({
+      code: "CHECKPOINT_INVALID",
+      message: expect.stringContaining("model.norm.weight holds NaN at element 1"),
+    });
   });
 
   it("fills a device's store, mapped or copied, with the same values", async () => {

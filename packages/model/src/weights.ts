@@ -20,7 +20,7 @@ export interface LoadWeightsOptions extends WeightStorage, PrefetchOptions {
 /**
  * Puts every parameter of a checkpoint into a store under its transformers name, as `storedType` says, a tensor at a time.
  *
- * @throws CHECKPOINT_INVALID naming a tensor that holds NaN, or the signal's reason
+ * @throws CHECKPOINT_INVALID naming a tensor that holds NaN (panels that are mapped are not looked at), or the signal's reason
  */
 export async function loadWeights(store: Store, checkpoint: Checkpoint, options: LoadWeightsOptions): Promise<void> {
   let buffer: Uint8Array | undefined;
@@ -35,6 +35,7 @@ export async function loadWeights(store: Store, checkpoint: Checkpoint, options:
     if (place && sameType(place.type, type) && place.offset % bytesPerElement === 0) {
       store.map(spec.name, type, place.path, place.offset);
       await store.prefetch(spec.name, options);
+      if (type.encoding === "plain") await checkpoint.read(spec.name); // for what it refuses; those that are mapped are small
     } else {
       buffer ??= new Uint8Array(largestTensor(checkpoint));
       await store.write(spec.name, type, elementsFor(type, await checkpoint.read(spec.name, buffer), dtype));

@@ -8,9 +8,9 @@ import { type Dimension, tensor } from "../types.js";
 export const embeddingOperation: Operation = {
   name: "embedding",
   infer: ([table, ids]) => {
-    const { shape, dtype } = expectWeight("embedding", "table", table, 2);
-    const tokens = expectRank("embedding", "ids", ids, 1, ["int32"]);
-    return [computed(tensor(dtype, [tokens.shape[0] as Dimension, shape[1] as Dimension]))];
+    const weight = expectWeight("embedding", "table", table, 2);
+    const [tokens] = expectRank("embedding", "ids", ids, 1, ["int32"]).shape;
+    return [computed(weight, [tokens as Dimension, weight.shape[1] as Dimension])];
   },
   gradient: ({ inputs: [table, ids], gradients: [dy] }) => {
     if (!table || !ids || !dy) return [null, null];

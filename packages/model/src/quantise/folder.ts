@@ -1,7 +1,6 @@
 import { readdir, rename, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { fail } from "../errors.js";
-import { exists, singleWeights } from "../shards.js";
+import { checkpointIn, exists, holdsCheckpoint, singleWeights } from "../shards.js";
 
 /** What an interrupted run left in its folder; "all" where only the journal was still to be removed. */
 export type Left = "nothing" | "parts" | "all";
@@ -13,20 +12,14 @@ export type Left = "nothing" | "parts" | "all";
  * @throws CHECKPOINT_EXISTS
  */
 export async function prepareFolder(out: string, journal: string, dryRun: boolean): Promise<Left> {
-  const files = await readdir(out).catch(() => [] as string[]);
   const resumes = await exists(journal);
-  const there = files.find((name) => name === "config.json") ?? files.find((name) => /^model.*\.safetensors(\.index\.json)?$/.test(name));
+  const there = await checkpointIn(out);
   if (there !== undefined) {
     if (!resumes || !["config.json", singleWeights].includes(there)) holdsCheckpoint(out, there);
     if (there === "config.json") return "all";
     if (!dryRun) await rename(join(out, there), join(out, `${there}.partial`));
   }
   return resumes ? "parts" : "nothing";
-}
-
-/** @throws CHECKPOINT_EXISTS */
-export function holdsCheckpoint(out: string, file: string): never {
-  fail("CHECKPOINT_EXISTS", `${out} holds a checkpoint already (${file}); choose another folder`);
 }
 
 /** Names, sizes and times of what a checkpoint consists of. */

@@ -30,6 +30,14 @@ async function quantise(options: QuantiseOptions): Promise<QuantiseEvent[]> {
   return events;
 }
 
+it.each([
+  [{ to: "q5" }, "to: expected bf16, q8, q4, received q5"],
+  [{ to: "q4", head: 5 }, "head: expected 4, 6, 8 bits, received 5"],
+])("refuses %o", async (wrong, message) => {
+  const options = { from: "a", out: "b", ...wrong } as QuantiseOptions;
+  await expect(quantise(options)).rejects.toMatchObject({ code: "INVALID_ARGUMENT", message });
+});
+
 /** √(Σ (a − b)² / Σ a²). */
 function relativeError(a: Float32Array, b: Float32Array): number {
   let error = 0;

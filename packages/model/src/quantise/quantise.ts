@@ -7,11 +7,12 @@ import { takeLock } from "../lock.js";
 import { makeFolder } from "../make_folder.js";
 import { elements, type ParameterSpec, parameters } from "../parameters.js";
 import { runFormatVersion } from "../run_layout.js";
-import { type RunKind, runTypes } from "../run_types.js";
+import { type RunKind, runKinds, runTypes } from "../run_types.js";
 import type { SafetensorsWriter } from "../safetensors_writer.js";
 import { createCheckpointWriter, readTokenizerFiles, type TokenizerFiles } from "../save.js";
+import { holdsCheckpoint } from "../shards.js";
 import { loadTokenizer } from "../tokenizer/tokenizer.js";
-import { holdsCheckpoint, prepareFolder, sourceFiles } from "./folder.js";
+import { prepareFolder, sourceFiles } from "./folder.js";
 import { type CalibrateWindow, type Importance, measureImportance } from "./importance.js";
 import { hashOf, type Journal, openJournal, partKey, readJournal } from "./journal.js";
 import { openPacker } from "./packer.js";
@@ -71,6 +72,12 @@ const integers = { 4: "int4", 6: "int6", 8: "int8" } as const;
 export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenerator<QuantiseEvent, void, undefined> {
   const { from, out, threads, dryRun = false, signal } = options;
   signal?.throwIfAborted();
+  if (!runKinds.includes(options.to)) fail("INVALID_ARGUMENT", `to: expected ${runKinds.join(", ")}, received ${options.to}`);
+  for (const what of ["attention", "head"] as const) {
+    const { [what]: bits = 8 } = options;
+    if (!Object.hasOwn(integers, bits))
+      fail("INVALID_ARGUMENT", `${what}: expected ${Object.keys(integers).join(", ")} bits, received ${bits}`);
+  }
   if (resolve(from) === resolve(out)) fail("INVALID_ARGUMENT", `${out}: a checkpoint cannot be quantised in place, choose another folder`);
   await using checkpoint = await loadCheckpoint(from);
   expectExact(checkpoint);

@@ -129,6 +129,12 @@ function joinPairs(word: readonly string[], left: string, right: string): string
   return joined;
 }
 
+test("takes one text as it is, not letter by letter", async () => {
+  expect(await trainTokenizer("hello hello hello", { vocabSize: 300 })).toEqual(
+    await trainTokenizer(["hello hello hello"], { vocabSize: 300 }),
+  );
+});
+
 test("stops where no pair occurs twice", async () => {
   const tokenizer = await loadTokenizer(await trainTokenizer(["abcabc"], { vocabSize: 1000 }));
   expect(tokenizer.vocabSize).toBe(5 + 256 + 2);
@@ -153,6 +159,7 @@ test.each([
   [{ vocabSize: 260 }, "expected a whole number from 261 (5 special tokens and 256 bytes)"],
   [{ vocabSize: 300.5 }, "received 300.5"],
   [{ vocabSize: 300, specialTokens: [""] }, "an empty string cannot be a token"],
+  [{ vocabSize: 300, specialTokens: ["<x>", "Ġ"] }, '"Ġ" stands for a byte and cannot be a special token'],
 ])("refuses %o", async (wrong, message) => {
   await expect(trainTokenizer(["text"], wrong)).rejects.toMatchObject({
     code: "INVALID_ARGUMENT",

@@ -29,12 +29,13 @@ const chatTemplate = `{{ bos_token }}{% for message in messages %}<|im_start|>{{
 /**
  * Trains a tokenizer and returns its files, which `loadTokenizer` opens, `saveTokenizer` writes, and the reference library reads to the same ids.
  * Ids: 0 `<pad>`, 1 `<eos>`, 2 `<bos>`, 3 `<|im_start|>`, 4 `<|im_end|>`, further special tokens, the 256 bytes, the merges.
- * Encoding puts one bos before a text; decode(encode(text)) is the text, whatever it holds. Throws INVALID_ARGUMENT.
+ * Encoding puts one bos before a text; decode(encode(text)) is the text, whatever it holds but special tokens (which decode leaves out) and halves of
+ * surrogate pairs (which become U+FFFD). Throws INVALID_ARGUMENT.
  *
  * @example const files = await trainTokenizer(["some text", "more text"], { vocabSize: 300 });
  */
 export async function trainTokenizer(
-  texts: Iterable<string> | AsyncIterable<string>,
+  texts: string | Iterable<string> | AsyncIterable<string>,
   options: TrainTokenizerOptions,
 ): Promise<TokenizerFiles> {
   const { vocabSize, specialTokens = [], maxBytes = Number.POSITIVE_INFINITY, signal } = options;
@@ -48,8 +49,11 @@ export async function trainTokenizer(
     );
   }
   if (special.includes("")) fail("INVALID_ARGUMENT", "specialTokens: an empty string cannot be a token");
+  const taken = special.find((token) => byteCharacters.includes(token));
+  if (taken !== undefined)
+    fail("INVALID_ARGUMENT", `specialTokens: ${JSON.stringify(taken)} stands for a byte and cannot be a special token`);
 
-  const words = await countWords(texts, maxBytes, signal);
+  const words = await countWords(typeof texts === "string" ? [texts] : texts, maxBytes, signal);
   const tokens = [...special, ...byteCharacters];
   const merges: (readonly [string, string])[] = [];
   for await (const merge of findMerges(words, tokens, special.length, vocabSize)) {
