@@ -22,8 +22,9 @@ namespace {
 using zaya::Plan;
 using zaya::Status;
 
+// An argument of another kind than expected has raised its own error already.
 Napi::Value raise(Napi::Env env, const char* message) {
-  Napi::Error::New(env, message).ThrowAsJavaScriptException();
+  if (!env.IsExceptionPending()) Napi::Error::New(env, message).ThrowAsJavaScriptException();
   return env.Undefined();
 }
 
@@ -32,9 +33,11 @@ struct Bytes {
   size_t size;
 };
 
+// Of a typed array over any memory, shared between threads of JavaScript as well. (Napi::TypedArray knows ArrayBuffers only.)
 Bytes bytes_of(const Napi::Value& value) {
-  auto array = value.As<Napi::TypedArray>();
-  return {static_cast<uint8_t*>(array.ArrayBuffer().Data()) + array.ByteOffset(), array.ByteLength()};
+  void* data = nullptr;
+  napi_get_typedarray_info(value.Env(), value, nullptr, nullptr, &data, nullptr, nullptr);
+  return {static_cast<uint8_t*>(data), value.As<Napi::TypedArray>().ByteLength()};
 }
 
 bool within(size_t offset, size_t size, size_t bytes) { return offset <= bytes && size <= bytes - offset; }
@@ -178,6 +181,7 @@ class Device : public Napi::ObjectWrap<Device> {
   Napi::Value map(const Napi::CallbackInfo& info) {  // (path, offset, bytes) → slot
     int index = 0;
     const std::string path = info[0].As<Napi::String>();
+    if (info.Env().IsExceptionPending()) return info.Env().Undefined();
     const Status status = store_->map(path.c_str(), static_cast<size_t>(info[1].As<Napi::Number>().Int64Value()),
                                       static_cast<size_t>(info[2].As<Napi::Number>().Int64Value()), &index);
     return slot(info.Env(), status, index);
@@ -187,7 +191,7 @@ class Device : public Napi::ObjectWrap<Device> {
     if (running_) return raise(info.Env(), "a run is in progress");
     const int index = info[0].As<Napi::Number>().Int32Value();
     if (store_->at(index) == nullptr) return raise(info.Env(), "no such tensor of the store");
-    const bool huge = info[1].As<Napi::Boolean>();
+    const bool huge = info[1].ToBoolean();
     auto* job = new Job(info.Env());
     job->work = [this, index, huge](bool*) {
       store_->prefetch(index, huge);
@@ -262,9 +266,10 @@ class Device : public Napi::ObjectWrap<Device> {
     if (running_ || found == plans_.end()) return raise(env, running_ ? "a run is in progress" : "no such plan");
     Plan* plan = found->second.get();
     const auto sizes = info[1].As<Napi::Float64Array>();
-    Status status = plan->bind(sizes.Data(), sizes.ElementLength(), *store_);
+    const Status status = plan->bind(sizes.Data(), sizes.ElementLength(), *store_, *pool_);
     if (!status.ok()) return raise(env, status.message);
     const auto inputs = info[2].As<Napi::Array>();
+    if (inputs.Length() != plan->num_inputs()) return raise(env, "the run has another number of inputs than the plan");
     for (uint32_t i = 0; i < inputs.Length(); i++) {
       const Bytes from = bytes_of(inputs.Get(i));
       const zaya::Tensor& to = plan->input(i);
@@ -337,7 +342,7 @@ class Device : public Napi::ObjectWrap<Device> {
   }
 
   Napi::Value start_measuring(Napi::Env env, std::function<Status(double* value)> measurement) {
-    if (running_) return raise(env, "a run is in progress");
+    if (running_ || env.IsExceptionPending()) return raise(env, "a run is in progress");
     auto value = std::make_shared<double>(0);
     auto* job = new Job(env);
     job->work = [value, measurement](bool*) { return measurement(value.get()); };

@@ -24,12 +24,6 @@ bool available(Isa isa) { return num_operations(isa) > 0 && missing_features(isa
 
 void register_operation(Isa isa, const OperationEntry& entry) { table(isa).push_back(entry); }
 
-const OperationEntry* find_operation(Isa isa, const char* name) {
-  for (const OperationEntry& entry : table(isa))
-    if (std::strcmp(entry.name, name) == 0) return &entry;
-  return nullptr;
-}
-
 int num_operations(Isa isa) { return static_cast<int>(table(isa).size()); }
 const OperationEntry& operation_at(Isa isa, int index) { return table(isa)[static_cast<size_t>(index)]; }
 

@@ -30,7 +30,7 @@ struct Arguments {
 using Kernel = Status (*)(const Arguments&);
 
 // Bytes of workspace for tensors of these shapes (the plan's maxima; data pointers are null) on pool->threads() threads.
-// Must not shrink when a shape grows.
+// Must not shrink when a shape grows; a run at sizes that want more than was planned is refused.
 using Workspace = size_t (*)(const Arguments&);
 
 struct OperationEntry {
@@ -44,7 +44,6 @@ enum class Isa : int32_t { portable = 0, avx2 = 1, avx512 = 2 };
 constexpr int num_isas = 3;
 
 void register_operation(Isa isa, const OperationEntry& entry);
-const OperationEntry* find_operation(Isa isa, const char* name);  // null when there is none
 int num_operations(Isa isa);
 const OperationEntry& operation_at(Isa isa, int index);
 // The best set this processor has; ZAYA_ISA in the environment lowers it.

@@ -82,6 +82,10 @@ size_t bytes_of(const Tensor& tensor) {
   return static_cast<size_t>(matrices * ((rows + 31) / 32 * 32) * ((columns + 1) / 2 * 2)) * size_of(tensor.dtype);
 }
 
+namespace {
+constexpr int most_inputs = 16;  // of an operation
+}
+
 Plan::~Plan() { release(arena_, arena_bytes_); }
 
 Status Plan::parse(const double* code, size_t length, Isa isa) {
@@ -92,7 +96,11 @@ Status Plan::parse(const double* code, size_t length, Isa isa) {
     short_plan = true;
     return 0;
   };
-  auto count = [&] { return static_cast<size_t>(next()); };
+  auto count = [&]() -> size_t {
+    const double n = next();
+    if (!(n >= 0 && n <= 0x1p53)) short_plan = true;
+    return short_plan ? 0 : static_cast<size_t>(n);
+  };
   const int version = static_cast<int>(next());
   if (version != plan_version)
     return error("the plan has version %d, this addon reads %d; install matching versions of @zaya/kernels and its platform package", version, plan_version);
@@ -133,6 +141,8 @@ Status Plan::parse(const double* code, size_t length, Isa isa) {
     step.num_in = static_cast<int>(next());
     step.first_in = static_cast<int>(operands_.size());
     for (int k = 0; k < step.num_in && !short_plan; k++) operands_.push_back(tensor_index(true));
+    // What a call leaves out at the end is absent, not the next operand.
+    for (int k = step.num_in; k < most_inputs; k++) operands_.push_back(-1);
     step.num_out = static_cast<int>(next());
     step.first_out = static_cast<int>(operands_.size());
     for (int k = 0; k < step.num_out && !short_plan; k++) operands_.push_back(tensor_index(false));
@@ -192,7 +202,7 @@ Status Plan::allocate_arena() {
   return {};
 }
 
-Status Plan::bind(const double* sizes, size_t count, const Store& store) {
+Status Plan::bind(const double* sizes, size_t count, const Store& store, Pool& pool) {
   if (count != num_sizes_) return error("the plan binds %zu sizes, received %zu", num_sizes_, count);
   // Generation binds the same sizes step after step: what is bound already stays.
   if (store_changes_ == store.changes() && std::equal(sizes, sizes + count, sizes_.begin(), sizes_.end())) return {};
@@ -207,6 +217,12 @@ Status Plan::bind(const double* sizes, size_t count, const Store& store) {
     rule.tensor.data = rule.in_store ? block->data : arena_ + rule.offset;
   }
   bind_operands();
+  for (const Step& step : steps_) {
+    Arguments call = arguments(step);
+    call.pool = &pool;
+    const size_t bytes = step.operation->workspace(call);
+    if (bytes > step.workspace_bytes) return error("[%s] wants a workspace of %zu bytes where %zu were planned", step.operation->name, bytes, step.workspace_bytes);
+  }
   sizes_.assign(sizes, sizes + count);
   store_changes_ = store.changes();
   return {};

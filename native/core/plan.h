@@ -85,7 +85,7 @@ class Plan {
   Status allocate_arena();
 
   // Binds the sizes; then each input can be copied to input(i), `run` can be called, and output(i) be read.
-  Status bind(const double* sizes, size_t count, const Store& store);
+  Status bind(const double* sizes, size_t count, const Store& store, Pool& pool);
   Status run(Pool& pool, const std::atomic<bool>& abort, bool* aborted);
   const Tensor& input(size_t i) const { return tensors_[inputs_[i]].tensor; }
   const Tensor& output(size_t i) const { return tensors_[outputs_[i]].tensor; }

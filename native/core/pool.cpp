@@ -9,6 +9,7 @@
 namespace zaya {
 namespace {
 
+constexpr int32_t closed = 1 << 20;  // more than there are threads
 constexpr int spins = 20000;  // about 100 µs of pause instructions; a futex wake costs about 25 µs in a virtual machine
 
 void pause() {
@@ -28,6 +29,7 @@ void futex_wake(std::atomic<int32_t>& word) {
 }  // namespace
 
 Pool::Pool(int threads) : threads_(threads < 1 ? 1 : threads), shares_(static_cast<size_t>(threads_)) {
+  busy_.store(-closed);
   for (int i = 1; i < threads_; i++) workers_.emplace_back([this, i] { work(i); });
 }
 
@@ -60,7 +62,8 @@ void Pool::work(int thread) {
     }
     seen = generation_.load(std::memory_order_acquire);
     if (stop_.load()) return;
-    take(thread);
+    // One that comes when the caller has closed the round finds nothing to do, and is not waited for.
+    if (busy_.fetch_add(1, std::memory_order_acq_rel) >= 0) take(thread);
     busy_.fetch_sub(1, std::memory_order_acq_rel);
   }
 }
@@ -75,11 +78,12 @@ void Pool::run_erased(int64_t tasks, Call call, void* body) {
     share.end = tasks * (i + 1) / threads_;
   }
   if (threads_ == 1 || tasks == 1) return take(0);
-  busy_.store(threads_ - 1, std::memory_order_relaxed);
+  busy_.fetch_add(closed, std::memory_order_acq_rel);  // opens the round
   generation_.fetch_add(1);
   if (sleepers_.load() > 0) futex_wake(generation_);
   take(0);
-  while (busy_.load(std::memory_order_acquire) > 0) pause();
+  busy_.fetch_sub(closed, std::memory_order_acq_rel);
+  while (busy_.load(std::memory_order_acquire) != -closed) pause();
 }
 
 }  // namespace zaya

@@ -127,7 +127,7 @@ class Pool {
   std::atomic<bool> stop_{false};
   Call call_ = nullptr;
   void* body_ = nullptr;
-  alignas(64) std::atomic<int32_t> busy_{0};
+  alignas(64) std::atomic<int32_t> busy_{0};  // threads at work in the round, less a large number while no round is open
   alignas(64) std::atomic<int32_t> sleepers_{0};
 };
 

@@ -22,6 +22,8 @@ inline size_t size_of(DType dtype) {
     case DType::bfloat16: return 2;
     case DType::float64: return 8;
     case DType::int8: return 1;
+    case DType::int6:
+    case DType::int4: return 0;  // in panels only, see bytes_of
     default: return 4;
   }
 }

@@ -2,17 +2,19 @@
 //   The rows of skipped tokens are 0 in y_sorted (grouped_linear writes them so), hence exactly 0 in y.
 // combine_grad(dy [T,D], y_sorted, order, prob) -> dy_sorted [T,D], dprob [T]
 //   dy_sorted[i] = prob[order[i]] · dy[order[i]], dprob[order[i]] = Σ dy[order[i]] · y_sorted[i] (16 lanes)
-// order must be a permutation of 0..T−1 (expert_sort makes one); an entry outside that range is an error.
+// order must be a permutation of 0..T−1 (expert_sort makes one); an entry outside that range, or a second of its kind, is an error.
 #include "cpu/rows.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
 
-Status check_order(const char* name, const Tensor& order) {
+Status check_order(const char* name, const Tensor& order, uint8_t* seen) {
   const int32_t* t = order.as<int32_t>();
+  std::memset(seen, 0, static_cast<size_t>(order.size()));
   for (int64_t i = 0; i < order.size(); i++)
-    if (t[i] < 0 || t[i] >= order.size())
-      return error("[%s] expected order to be a permutation of %lld rows, received %d", name, static_cast<long long>(order.size()), t[i]);
+    if (t[i] < 0 || t[i] >= order.size() || seen[t[i]]++ > 0)
+      return error("[%s] expected order to be a permutation of %lld rows, received %d at index %lld", name, static_cast<long long>(order.size()), t[i],
+                   static_cast<long long>(i));
   return {};
 }
 
@@ -51,17 +53,20 @@ template <class T> Status unsort_grad(const Arguments& a) {
 }
 
 Status combine(const Arguments& a) {
-  if (Status status = check_order("combine", a.in[1]); !status.ok()) return status;
+  if (Status status = check_order("combine", a.in[1], a.workspace); !status.ok()) return status;
   return a.out[0].dtype == DType::float64 ? unsort<double>(a) : unsort<float>(a);
 }
 Status combine_grad(const Arguments& a) {
-  if (Status status = check_order("combine_grad", a.in[2]); !status.ok()) return status;
+  if (Status status = check_order("combine_grad", a.in[2], a.workspace); !status.ok()) return status;
   return a.out[0].dtype == DType::float64 ? unsort_grad<double>(a) : unsort_grad<float>(a);
 }
 
+size_t combine_workspace(const Arguments& a) { return align64(static_cast<size_t>(a.in[1].size())); }
+size_t combine_grad_workspace(const Arguments& a) { return align64(static_cast<size_t>(a.in[2].size())); }
+
 }  // namespace
 
-ZAYA_OPERATION(combine)
-ZAYA_OPERATION(combine_grad)
+ZAYA_OPERATION_WITH_WORKSPACE(combine)
+ZAYA_OPERATION_WITH_WORKSPACE(combine_grad)
 
 }  // namespace zaya::ZAYA_ISA

@@ -1,6 +1,4 @@
 // embedding(table [V,D], ids int32 [T]) -> [T,D]: row ids[t] of the table, as float32 (float64 from a float64 table).
-// embedding_grad(dy [T,D], ids int32 [T]){rows = V} -> [V,D]: row v is the sum of dy[t] over the t with ids[t] = v, in the order
-// of t; the ids are sorted first (counting sort, stable), so each row of the result has one writer.
 // The table may be plain (float32, bfloat16, float64) or in panels, quantised ones too. An id outside [0, V) is an error.
 #include "cpu/gemm.h"
 #include "cpu/quantised.h"
@@ -45,43 +43,10 @@ template <class T> Status embed(const Arguments& a) {
   return {};
 }
 
-// Tokens of row v are order[start[v]] .. order[start[v+1]], ascending.
-template <class T> Status embed_grad(const Arguments& a) {
-  const Tensor &dy = a.in[0], &ids = a.in[1], &out = a.out[0];
-  const int64_t rows = out.shape[0], columns = out.columns(), tokens = ids.size();
-  if (Status status = check_ids("embedding_grad", ids, rows); !status.ok()) return status;
-  const int32_t* id = ids.as<int32_t>();
-  int32_t* start = reinterpret_cast<int32_t*>(a.workspace);
-  int32_t* order = start + rows + 2;
-  std::memset(start, 0, static_cast<size_t>(rows + 2) * sizeof(int32_t));
-  for (int64_t t = 0; t < tokens; t++) start[id[t] + 2]++;
-  for (int64_t v = 0; v < rows; v++) start[v + 2] += start[v + 1];
-  for (int64_t t = 0; t < tokens; t++) order[start[id[t] + 1]++] = static_cast<int32_t>(t);
-  for_rows(*a.pool, rows, columns, [&](int64_t begin, int64_t end, int) {
-    for (int64_t v = begin; v < end; v++) {
-      T* row = out.as<T>() + v * columns;
-      if (start[v] == start[v + 1]) std::memset(row, 0, static_cast<size_t>(columns) * sizeof(T));
-      for (int32_t i = start[v]; i < start[v + 1]; i++) {
-        const T* x = dy.as<T>() + order[i] * columns;
-        if (i == start[v]) std::memcpy(row, x, static_cast<size_t>(columns) * sizeof(T));
-        else
-#pragma GCC ivdep
-          for (int64_t c = 0; c < columns; c++) row[c] += x[c];
-      }
-    }
-  });
-  return {};
-}
-
 Status embedding(const Arguments& a) { return a.out[0].dtype == DType::float64 ? embed<double>(a) : embed<float>(a); }
-Status embedding_grad(const Arguments& a) { return a.out[0].dtype == DType::float64 ? embed_grad<double>(a) : embed_grad<float>(a); }
-size_t embedding_grad_workspace(const Arguments& a) {
-  return align64(static_cast<size_t>(a.out[0].shape[0] + 2 + a.in[1].size()) * sizeof(int32_t));
-}
 
 }  // namespace
 
 ZAYA_OPERATION(embedding)
-ZAYA_OPERATION_WITH_WORKSPACE(embedding_grad)
 
 }  // namespace zaya::ZAYA_ISA

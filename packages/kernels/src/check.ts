@@ -28,7 +28,7 @@ export function expectShape(
   return received;
 }
 
-/** The input, which must be there and have this many dimensions and (if given) one of these element types. */
+/** The input, which must be there and have this many dimensions; with element types it must also be plain and of one of them. */
 export function expectRank(
   operation: string,
   what: string,
@@ -42,16 +42,28 @@ export function expectRank(
       `[${operation}] expected ${what} of ${rank} dimensions, received ${received ? show(received.shape) : "nothing"}`,
     );
   }
-  if (dtypes && !dtypes.includes(received.dtype)) {
-    throw new ZayaError("SHAPE_MISMATCH", `[${operation}] expected ${what} of type ${dtypes.join(" or ")}, received ${received.dtype}`);
-  }
+  if (dtypes && (received.encoding !== "plain" || !dtypes.includes(received.dtype))) wrongType(operation, what, received, dtypes);
   return received;
 }
 
 /** A weight of a product, of this many dimensions: of floating-point numbers, plain or in panels, or in quantised panels. */
 export function expectWeight(operation: string, what: string, received: TensorType | null | undefined, rank: number): TensorType {
   const weight = expectRank(operation, what, received, rank);
-  return isQuantised(weight) ? weight : expectRank(operation, what, weight, rank, floats);
+  return isQuantised(weight) ? weight : expectFloatWeight(operation, what, weight, rank);
+}
+
+/** The same without quantised panels. */
+export function expectFloatWeight(operation: string, what: string, received: TensorType | null | undefined, rank: number): TensorType {
+  const weight = expectRank(operation, what, received, rank);
+  if (weight.encoding === "rows" || !floats.includes(weight.dtype)) wrongType(operation, what, weight, floats);
+  return weight;
+}
+
+function wrongType(operation: string, what: string, received: TensorType, dtypes: readonly DType[]): never {
+  throw new ZayaError(
+    "SHAPE_MISMATCH",
+    `[${operation}] expected ${what} of type ${dtypes.join(" or ")}, received ${describeType(received)}`,
+  );
 }
 
 /** A weight that gradients can run through: quantised panels are refused. */

@@ -126,8 +126,12 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
     memory: () => addon.memory(),
     resetPeak: () => addon.resetPeak(),
     createStore: () => openStore(backend),
-    measure: (what, milliseconds = 20) => enqueue(async () => callNative(() => native.measure(what, milliseconds))),
+    async measure(what, milliseconds = 20) {
+      expectDuration(milliseconds);
+      return await enqueue(async () => callNative(() => native.measure(what, milliseconds)));
+    },
     async measureReads(pieces, milliseconds = 100) {
+      expectDuration(milliseconds);
       const bytes = pieces.reduce((sum, size) => sum + (size >= 1 ? size : Number.NaN), 0);
       if (!(bytes >= 1 && bytes <= Number.MAX_SAFE_INTEGER))
         fail("INVALID_ARGUMENT", `pieces must have 1 byte or more each, received [${pieces.join(", ")}]`);
@@ -307,6 +311,11 @@ function checkStore(graph: Graph, store: Store | undefined, backend: StoreBacken
   };
   for (const node of graph.nodes) if (node.kind === "read") check(node.name, node.outputs[0] as Value);
   for (const [name, value] of graph.assigns) check(name, value);
+}
+
+function expectDuration(milliseconds: number): void {
+  if (!(typeof milliseconds === "number" && milliseconds >= 0 && milliseconds < 1e6))
+    fail("INVALID_ARGUMENT", `expected milliseconds ≥ 0 and below 10⁶, received ${milliseconds}`);
 }
 
 /** Errors of the addon become errors of this package. */

@@ -2,6 +2,7 @@ import { fail } from "./errors.js";
 import type { Node, Value } from "./graph.js";
 import { add } from "./ops/add.js";
 import { fill } from "./ops/fill.js";
+import { describeType, sameShape } from "./types.js";
 
 /**
  * Adds to the graph the gradient of `loss` with respect to each value of `wrt`, in order. Only nodes between them are visited, and
@@ -14,7 +15,10 @@ export function differentiate(loss: Value, wrt: readonly Value[]): Value[] {
   return vectorJacobian([loss], [fill(loss, 1)], wrt);
 }
 
-/** The gradients of Σ outputs[i]·seeds[i]; see {@link differentiate}, which is the case of one output and a seed of ones. */
+/**
+ * The gradients of Σ outputs[i]·seeds[i]; see {@link differentiate}, which is the case of one output and a seed of ones.
+ * @throws SHAPE_MISMATCH when a seed is not of its output's type
+ */
 export function vectorJacobian(outputs: readonly Value[], seeds: readonly Value[], wrt: readonly Value[]): Value[] {
   const needed = nodesThatLeadTo(outputs, wrt);
   const gradients = new Map<Value, Value>();
@@ -23,7 +27,18 @@ export function vectorJacobian(outputs: readonly Value[], seeds: readonly Value[
     gradients.set(value, known ? add(known, gradient) : gradient);
   };
   outputs.forEach((output, i) => {
-    collect(output, seeds[i] as Value);
+    const seed = seeds[i];
+    if (
+      !seed ||
+      !sameShape(seed.type.shape, output.type.shape) ||
+      seed.type.dtype !== output.type.dtype ||
+      seed.type.encoding !== output.type.encoding
+    )
+      fail(
+        "SHAPE_MISMATCH",
+        `seed ${i} must be ${describeType(output.type)} as its output, received ${seed ? describeType(seed.type) : "nothing"}`,
+      );
+    collect(output, seed);
   });
 
   for (const node of [...needed].sort((a, b) => b.id - a.id)) {

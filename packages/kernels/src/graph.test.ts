@@ -1,8 +1,11 @@
 import { expect, test } from "vitest";
 import { costOf } from "./cost.js";
 import { openDevice } from "./device.js";
-import { createGraph } from "./graph.js";
+import { differentiate, vectorJacobian } from "./differentiate.js";
+import { apply, createGraph, type Value } from "./graph.js";
+import type { Operation } from "./operation.js";
 import * as ops from "./ops/index.js";
+import { registry } from "./ops/registry.js";
 import { size, tensor } from "./types.js";
 
 const refused = (code: string) => expect.objectContaining({ code });
@@ -65,4 +68,52 @@ test("a step counts the bytes of the experts and rows that its tokens can use", 
     expect(operations.get("experts")?.bytes).toBe(Math.min(E, tokens) * expert + tokens * (2 * 4 * D + 4 + 4));
     expect(operations.get("embedding")?.bytes).toBe(tokens * (2 * 4 * D + 4));
   }
+});
+
+test("a seed is of its output's type", () => {
+  const graph = createGraph();
+  const x = graph.input("x", tensor("float32", [3, 4]));
+  const y = ops.gelu(x);
+  for (const type of [tensor("float32", [300, 4]), tensor("float64", [3, 4]), tensor("bfloat16", [3, 4])])
+    expect(() => vectorJacobian([y], [graph.input(JSON.stringify(type), type)], [x])).toThrow(refused("SHAPE_MISMATCH"));
+  expect(() => vectorJacobian([y], [], [x])).toThrow("seed 0 must be float32 [3, 4] as its output, received nothing");
+});
+
+test("attention needs a query head, a balance an expert, and a merge vectors of what it merges", () => {
+  const graph = createGraph();
+  const at = (...shape: number[]) => graph.input(shape.join(), tensor("float32", shape));
+  const lengths = graph.input("lengths", tensor("int32", [2]));
+  expect(() => ops.attention(at(2, 0, 4), at(2, 1, 4), at(2, 1, 4), lengths)).toThrow(refused("SHAPE_MISMATCH"));
+  for (const classes of [0, 1]) expect(() => ops.balanceGrad(at(classes))).toThrow(refused("SHAPE_MISMATCH"));
+  expect(() => ops.residualMerge(at(2, 8), null, { hBias: at(8) })).toThrow("takes h_scale and h_bias only with h");
+});
+
+test("the gradient of a convolution wants plain weights", () => {
+  const graph = createGraph();
+  const at = (...shape: number[]) => graph.input(shape.join(), tensor("float32", shape));
+  const z = at(3, 8);
+  const panels = graph.read("grouped", tensor("float32", [2, 4, 8], "panels"));
+  const y = ops.ccaConv(z, at(8, 1, 2), at(8), panels, at(8), graph.input("lengths", tensor("int32", [2])));
+  expect(() => differentiate(y, [z])).toThrow(refused("SHAPE_MISMATCH"));
+});
+
+test("a graph larger than any memory is refused", async () => {
+  await using device = await openDevice("null");
+  const graph = createGraph();
+  graph.output("y", ops.softmax(graph.input("x", tensor("float32", [2 ** 32, 2 ** 32]))));
+  expect(() => device.compile(graph)).toThrow("larger than any memory");
+});
+
+test("a call without its last inputs does not take those of the next", async () => {
+  await using device = await openDevice("cpu");
+  const graph = createGraph();
+  const x = graph.input("x", tensor("float32", [1, 2]));
+  const w = graph.input("w", tensor("float32", [4, 2]));
+  const bias = graph.input("bias", tensor("float32", [4]));
+  const [y] = apply(registry.find(({ name }) => name === "linear") as Operation, [x, w]);
+  graph.output("y", y as Value);
+  graph.output("z", ops.linear(x, w, { bias }));
+  const inputs = { x: Float32Array.of(1, 0), w: Float32Array.of(1, 0, 2, 0, 3, 0, 4, 0), bias: Float32Array.of(1, 2, 3, 4) };
+  await using executable = device.compile(graph);
+  expect(await executable.run({ inputs })).toEqual({ y: Float32Array.of(1, 2, 3, 4), z: Float32Array.of(2, 4, 6, 8) });
 });

@@ -1,3 +1,4 @@
+import { fail } from "./errors.js";
 import type { Graph, Value } from "./graph.js";
 import type { Schedule } from "./schedule.js";
 import { maxBytes, sameShape } from "./types.js";
@@ -57,6 +58,7 @@ export function layOut(graph: Graph, { steps, updates, copies }: Schedule, works
   reuseInPlace();
   const workspace = newBuffer(Math.max(0, ...workspaceBytes), -1, always);
   const arenaBytes = placeBuffers(all.filter((buffer) => buffer.bytes > 0));
+  if (!Number.isSafeInteger(arenaBytes)) fail("INVALID_ARGUMENT", "the graph's values are larger than any memory");
 
   const places = new Map<Value, Place>();
   for (const [value, name] of stored) places.set(value, { kind: "store", name });

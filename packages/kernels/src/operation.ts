@@ -63,6 +63,8 @@ export interface Operation {
    * a run that is aborted may leave what it wrote.
    */
   readonly appends?: true;
+  /** Its kernel may refuse the numbers it is given, so in the tail it runs before those that cannot: what fails then has changed nothing. */
+  readonly mayRefuse?: true;
 }
 
 export interface GradientCall {

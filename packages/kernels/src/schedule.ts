@@ -38,9 +38,13 @@ export function schedule(graph: Graph): Schedule {
     const unread = value.node.outputs.every((output) => !consumers.has(output) && !returned.has(output));
     if (unread && updatePair(graph, value)) inTail.add(value.node);
   }
-  const steps = [...order.filter((node) => !inTail.has(node)), ...order.filter((node) => inTail.has(node))].filter(
-    (node) => !node.operation?.view,
-  );
+  const tail = order.filter((node) => inTail.has(node));
+  const mayRefuse = (node: Node) => node.operation?.mayRefuse === true;
+  const steps = [
+    ...order.filter((node) => !inTail.has(node)),
+    ...tail.filter(mayRefuse),
+    ...tail.filter((node) => !mayRefuse(node)),
+  ].filter((node) => !node.operation?.view);
   const position = new Map(steps.map((node, i) => [node, i]));
 
   const updates = new Map<Value, string>();
@@ -57,7 +61,7 @@ export function schedule(graph: Graph): Schedule {
   }
   return {
     steps,
-    tail: steps.length - inTail.size,
+    tail: steps.length - tail.length,
     updates,
     copies,
   };

@@ -6,7 +6,7 @@ import { openDevice } from "./device.js";
 import { createGraph } from "./graph.js";
 import { loadAddon } from "./native.js";
 import * as ops from "./ops/index.js";
-import { tensor } from "./types.js";
+import { size, tensor } from "./types.js";
 
 const values = Float32Array.from({ length: 40_000 }, (_, i) => Math.sin(i));
 let folder: string;
@@ -196,4 +196,68 @@ test.each(["cpu", "null"] as const)("a graph is not compiled for the %s with ano
   const graph = createGraph();
   graph.output("sum", ops.sum(graph.read("a", tensor("float32", [3]))));
   expect(() => device.compile(graph, store)).toThrow("the store belongs to another device");
+});
+
+test("takes arrays over memory that threads share", async () => {
+  await using device = await openDevice("cpu");
+  await using store = device.createStore();
+  const type = tensor("float32", [4]);
+  const shared = new Float32Array(new SharedArrayBuffer(24), 4, 4);
+  shared.set([1, 2, 3, 4]);
+  await store.write("a", type, shared);
+  const graph = createGraph();
+  graph.output("sum", ops.add(graph.read("a", type), graph.input("x", type)));
+  await using executable = device.compile(graph, store);
+  expect((await executable.run({ inputs: { x: shared } })).sum).toEqual(Float32Array.of(2, 4, 6, 8));
+});
+
+test("arguments of another kind are refused, and the device goes on", async () => {
+  await using device = await openDevice("cpu");
+  await using store = device.createStore();
+  const refused = expect.objectContaining({ code: "INVALID_ARGUMENT" });
+  expect(() => store.map("a", tensor("float32", [4]), new URL(`file://${path}`) as unknown as string, 0)).toThrow(refused);
+  expect(() => store.map("a", tensor("int8", [4, 256], "rows"), path, 0)).toThrow(refused);
+  for (const milliseconds of [null, Number.NaN, -1] as number[])
+    await expect(device.measure("read", milliseconds)).rejects.toThrow(refused);
+  store.map("a", tensor("float32", [4]), path, 0);
+  await store.prefetch("a", { hugePages: 1 as unknown as boolean });
+  expect(await device.measure("float32", 1)).toBeGreaterThan(0);
+});
+
+test("a run at sizes for which a kernel wants more workspace than was planned is refused", async () => {
+  await using device = await openDevice("cpu", { threads: 2 });
+  const K = size("K", 8740);
+  const graph = createGraph();
+  const x = graph.input("x", tensor("float32", [2048, K]));
+  graph.output("y", ops.linear(x, graph.input("w", tensor("float32", [8, K]))));
+  await using executable = device.compile(graph);
+  const run = (k: number) => executable.run({ inputs: { x: new Float32Array(2048 * k).fill(1), w: new Float32Array(8 * k).fill(1) } });
+  for (const k of [8740, 4369, 1]) {
+    const done = await run(k).then(
+      ({ y }) => (y as Float32Array)[0],
+      (error: Error) => error.message,
+    );
+    if (typeof done === "number") expect(done).toBe(k);
+    else expect(done).toMatch(/^\[linear\] wants a workspace of \d+ bytes where \d+ were planned$/);
+  }
+});
+
+test("a step that fails in what it may refuse has changed nothing", async () => {
+  await using device = await openDevice("cpu");
+  await using store = device.createStore();
+  const [vector, state] = [tensor("float32", [2]), tensor("float32", [2, 1, 4])];
+  await store.write("p", vector, Float32Array.of(1, 2));
+  await store.write("state", state, new Float32Array(8).fill(3));
+  const graph = createGraph();
+  graph.assign("p", ops.add(graph.read("p", vector), graph.read("p", vector)));
+  const tail = graph.input("tail", tensor("float32", [1, 1, 4]));
+  const [lengths, slots] = [graph.input("lengths", tensor("int32", [2])), graph.input("slots", tensor("int32", [1]))];
+  graph.assign("state", ops.carryState(graph.read("state", state), tail, lengths, slots));
+  await using executable = device.compile(graph, store);
+  const run = (slot: number) =>
+    executable.run({ inputs: { tail: new Float32Array(4).fill(5), lengths: Int32Array.of(0, 1), slots: Int32Array.of(slot) } });
+  await expect(run(99)).rejects.toMatchObject({ code: "KERNEL_FAILED" });
+  expect([store.read("p"), store.read("state")]).toEqual([Float32Array.of(1, 2), new Float32Array(8).fill(3)]);
+  await run(1);
+  expect([store.read("p"), store.read("state")]).toEqual([Float32Array.of(2, 4), Float32Array.of(3, 3, 3, 3, 5, 5, 5, 5)]);
 });

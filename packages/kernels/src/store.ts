@@ -158,6 +158,9 @@ export function openStore(backend: StoreBackend): OpenStore {
     },
     map(name, type, path, byteOffset) {
       if (tensors.has(name)) fail("INVALID_ARGUMENT", `the store has a tensor ${name} already; remove it first`);
+      if (typeof path !== "string") fail("INVALID_ARGUMENT", `${name}: expected the path of a file, received ${typeof path}`);
+      if (type.encoding === "rows")
+        fail("INVALID_ARGUMENT", `${name} is ${describeType(type)}, made for one step; it is no part of a file`);
       if (!Number.isInteger(byteOffset) || byteOffset < 0)
         fail("INVALID_ARGUMENT", `${name}: a file is mapped from a whole byte ≥ 0 on, received ${byteOffset}`);
       expectIdle("map");

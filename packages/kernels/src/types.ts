@@ -43,7 +43,7 @@ export function isQuantised({ dtype, encoding }: Pick<TensorType, "dtype" | "enc
 
 /**
  * Makes a tensor type.
- * @throws INVALID_ARGUMENT for a dimension that is no whole number ≥ 0, and for plain int4 or int6
+ * @throws INVALID_ARGUMENT for a dimension that is no whole number ≥ 0, for plain int4 or int6, and for rows of anything but int8
  * @example tensor("float32", [size("T", 512), 64])
  */
 export function tensor(dtype: DType, shape: readonly Dimension[], encoding: Encoding = "plain"): TensorType {
@@ -53,6 +53,7 @@ export function tensor(dtype: DType, shape: readonly Dimension[], encoding: Enco
       fail("INVALID_ARGUMENT", `dimensions are whole numbers ≥ 0, received ${describeType(type)}`);
   if (encoding === "plain" && bitsPerElement[dtype] % 8 !== 0)
     fail("INVALID_ARGUMENT", `${dtype} lies in panels only, received ${describeType(type)}`);
+  if (encoding === "rows" && dtype !== "int8") fail("INVALID_ARGUMENT", `rows are of int8, received ${describeType(type)}`);
   return type;
 }
 

@@ -33,12 +33,13 @@ export const attentionOperation: Operation = {
 export const attentionGradOperation: Operation = {
   name: "attention_grad",
   attributes: ["scale", "window", "compute"],
-  infer: ([dO, q, k, v, o, lse]) => {
+  infer: ([dO, q, k, v, o, lse, cuSeqlens]) => {
     const type = expectHeads("attention_grad", q, k);
-    expectShape("attention_grad", "do", dO, type.shape);
-    expectShape("attention_grad", "o", o, type.shape);
-    expectShape("attention_grad", "lse", lse, type.shape.slice(0, 2));
-    const key = expectShape("attention_grad", "v", v, k?.shape ?? []);
+    expectShape("attention_grad", "do", dO, type.shape, [type.dtype]);
+    expectShape("attention_grad", "o", o, type.shape, [type.dtype]);
+    expectShape("attention_grad", "lse", lse, type.shape.slice(0, 2), [type.dtype]);
+    const key = expectShape("attention_grad", "v", v, k?.shape ?? [], [type.dtype]);
+    expectRank("attention_grad", "cu_seqlens", cuSeqlens, 1, ["int32"]);
     return [type, key, key];
   },
   flops: (shapes, { window }) => 10 * visiblePairs(shapes.inputs[1], shapes.inputs[6], window) * headElements(shapes, 1),
@@ -59,7 +60,7 @@ export function expectGroups(operation: string, q: TensorType, k: TensorType): v
   const heads = expectFixed(operation, "the number of query heads", q.shape[1]);
   const keyHeads = expectFixed(operation, "the number of key heads", k.shape[1]);
   expectFixed(operation, "the head size", q.shape[2]);
-  if (keyHeads < 1 || heads % keyHeads !== 0) {
+  if (keyHeads < 1 || heads < 1 || heads % keyHeads !== 0) {
     throw new ZayaError("SHAPE_MISMATCH", `[${operation}] expected key heads to divide the ${heads} query heads, received ${keyHeads}`);
   }
 }

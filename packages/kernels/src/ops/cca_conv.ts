@@ -1,5 +1,5 @@
 import { elements, expectActivation } from "../activation.js";
-import { expectFixed, expectRank, expectShape, floats } from "../check.js";
+import { expectFixed, expectFloatWeight, expectRank, expectShape, floats } from "../check.js";
 import { ZayaError } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
@@ -43,8 +43,17 @@ export const ccaConvOperation: Operation = {
 /** dz, d_depthwise_w, d_depthwise_b, d_grouped_w, d_grouped_b from dout, z, depthwise_w, depthwise_b, grouped_w, cu_seqlens. */
 export const ccaConvGradOperation: Operation = {
   name: "cca_conv_grad",
-  infer: ([dout, z, depthwiseW, depthwiseB, groupedW]) => {
-    const type = expectActivation("cca_conv_grad", "z", z);
+  infer: ([dout, z, depthwiseW, depthwiseB, groupedW, cuSeqlens]) => {
+    const type = expectRank("cca_conv_grad", "z", expectActivation("cca_conv_grad", "z", z), 2);
+    expectShape("cca_conv_grad", "dout", dout, type.shape, [type.dtype]);
+    const [channels = 0] = type.shape.slice(1);
+    expectConvolutions("cca_conv_grad", type, [
+      depthwiseW,
+      depthwiseB,
+      expectRank("cca_conv_grad", "grouped_w", groupedW, 3, floats),
+      tensor("float32", [channels]),
+    ]);
+    expectRank("cca_conv_grad", "cu_seqlens", cuSeqlens, 1, ["int32"]);
     expectShape("cca_conv_grad", "dout", dout, type.shape);
     const like = (weight: TensorType | null | undefined) => tensor(type.dtype, weight?.shape ?? []);
     return [type, like(depthwiseW), like(depthwiseB), like(groupedW), like(depthwiseB)];
@@ -59,7 +68,7 @@ export function expectConvolutions(
   [depthwiseW, depthwiseB, groupedW, groupedB]: readonly (TensorType | null | undefined)[],
 ): number {
   const channels = expectFixed(operation, "channels of z", z.shape[1]);
-  const grouped = expectRank(operation, "grouped_w", groupedW, 3, floats);
+  const grouped = expectFloatWeight(operation, "grouped_w", groupedW, 3);
   const width = expectFixed(operation, "channels of a group", grouped.shape[1]);
   if (width < 1 || channels % width !== 0)
     throw new ZayaError("SHAPE_MISMATCH", `[${operation}] groups of ${width} do not divide ${channels} channels`);

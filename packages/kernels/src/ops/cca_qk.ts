@@ -3,7 +3,7 @@ import { expectFixed, expectRank, expectShape, floats } from "../check.js";
 import { ZayaError } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
-import { type Dimension, tensor } from "../types.js";
+import { type Dimension, type TensorType, tensor } from "../types.js";
 import { fill } from "./fill.js";
 
 const attributes = ["query_heads", "clamp_temp", "eps"];
@@ -40,7 +40,10 @@ export const ccaQkOperation: Operation = {
 export const ccaQkGradOperation: Operation = {
   name: "cca_qk_grad",
   attributes,
-  infer: ([, , z, , temp]) => {
+  infer: ([dq, dk, z, conv, temp], attributes) => {
+    const [q, k] = ccaQkOperation.infer([z ?? null, conv ?? null, temp ?? null], attributes) as [TensorType, TensorType];
+    expectShape("cca_qk_grad", "dq", dq, q.shape, [q.dtype]);
+    expectShape("cca_qk_grad", "dk", dk, k.shape, [k.dtype]);
     const type = expectActivation("cca_qk_grad", "z", z);
     return [type, type, tensor(type.dtype, temp?.shape ?? [])];
   },

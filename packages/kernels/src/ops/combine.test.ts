@@ -38,8 +38,12 @@ describe("combine", () => {
       prob: testTensor([4], 2),
     });
   });
-  test("fails on an order that leaves the rows", async () => {
-    const inputs = { sorted: testTensor([2, 2], 1), order: testIntegers(0, 2), prob: testTensor([2], 2) };
-    await expect(runGraph(build, inputs)).rejects.toThrow("[combine] expected order to be a permutation of 2 rows, received 2");
+  test.each([
+    [[0, 2], "received 2 at index 1"],
+    [[-1, 0], "received -1 at index 0"],
+    [[1, 1], "received 1 at index 1"],
+  ])("fails on the order %j, which is no permutation", async (order, message) => {
+    const inputs = { sorted: testTensor([2, 2], 1), order: testIntegers(...order), prob: testTensor([2], 2) };
+    await expect(runGraph(build, inputs)).rejects.toThrow(`[combine] expected order to be a permutation of 2 rows, ${message}`);
   });
 });

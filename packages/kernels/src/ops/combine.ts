@@ -2,6 +2,7 @@ import { elements, expectActivation } from "../activation.js";
 import { expectRank, expectShape } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
+import type { TensorType } from "../types.js";
 
 /** y[order[i]] = prob[order[i]] · y_sorted[i]: y_sorted [T,D], order int32 [T] (a permutation), prob [T] → [T,D]. */
 export const combineOperation: Operation = {
@@ -23,9 +24,9 @@ export const combineOperation: Operation = {
 /** dy_sorted [T,D], dprob [T] from dy, y_sorted, order, prob. */
 export const combineGradOperation: Operation = {
   name: "combine_grad",
-  infer: ([dy, sorted, , prob]) => {
-    const type = expectActivation("combine_grad", "y_sorted", sorted);
-    expectShape("combine_grad", "dy", dy, type.shape);
+  infer: ([dy, sorted, order, prob]) => {
+    const [type] = combineOperation.infer([sorted ?? null, order ?? null, prob ?? null], {}) as [TensorType];
+    expectShape("combine_grad", "dy", dy, type.shape, [type.dtype]);
     return [type, expectActivation("combine_grad", "prob", prob)];
   },
   flops: ({ inputs: [dy] }) => 3 * elements(dy),

@@ -1,4 +1,5 @@
 import { elements, expectActivation } from "../activation.js";
+import { expectShape } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 
@@ -14,7 +15,11 @@ export const geluOperation: Operation = {
 /** dx = dy · (Φ(x) + x · φ(x)). */
 export const geluGradOperation: Operation = {
   name: "gelu_grad",
-  infer: ([, x]) => [expectActivation("gelu_grad", "x", x)],
+  infer: ([dy, x]) => {
+    const type = expectActivation("gelu_grad", "x", x);
+    expectShape("gelu_grad", "dy", dy, type.shape, [type.dtype]);
+    return [type];
+  },
   flops: ({ inputs: [x] }) => 50 * elements(x),
   inPlace: [
     [0, 0],

@@ -1,5 +1,5 @@
-import { expectRows } from "../activation.js";
-import { computed, expectRank, expectShape, expectUnquantised, expectWeight } from "../check.js";
+import { expectActivation, expectRows } from "../activation.js";
+import { computed, expectFloatWeight, expectRank, expectShape, expectUnquantised, expectWeight } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import { bytesOfRows, type Operation } from "../operation.js";
 import { type Dimension, plus, type TensorType } from "../types.js";
@@ -36,9 +36,11 @@ export const groupedLinearInputGradOperation: Operation = {
   name: "grouped_linear_input_grad",
   attributes: ["compute"],
   infer: ([dy, w, offsets]) => {
-    const [E, N, K] = expectRank("grouped_linear_input_grad", "w", w, 3).shape as [Dimension, Dimension, Dimension];
-    const [T] = expectRank("grouped_linear_input_grad", "dy", dy, 2).shape as [Dimension];
     expectUnquantised("grouped_linear_input_grad", "w", w);
+    const [E, N, K] = expectFloatWeight("grouped_linear_input_grad", "w", w, 3).shape as [Dimension, Dimension, Dimension];
+    const [T] = expectRank("grouped_linear_input_grad", "dy", expectActivation("grouped_linear_input_grad", "dy", dy), 2).shape as [
+      Dimension,
+    ];
     expectShape("grouped_linear_input_grad", "dy", dy, [T, N]);
     expectShape("grouped_linear_input_grad", "offsets", offsets, [plus(E, 2)], ["int32"]);
     return [computed(dy as TensorType, [T, K])];
@@ -52,10 +54,11 @@ export const groupedLinearWeightGradOperation: Operation = {
   name: "grouped_linear_weight_grad",
   attributes: ["compute"],
   infer: ([dy, x, offsets]) => {
-    const [T, N] = expectRank("grouped_linear_weight_grad", "dy", dy, 2).shape as [Dimension, Dimension];
-    const [, K] = expectRank("grouped_linear_weight_grad", "x", x, 2).shape as [Dimension, Dimension];
+    const { dtype, shape } = expectRank("grouped_linear_weight_grad", "dy", expectActivation("grouped_linear_weight_grad", "dy", dy), 2);
+    const [T, N] = shape as [Dimension, Dimension];
+    const [, K] = expectRank("grouped_linear_weight_grad", "x", x, 2, [dtype]).shape as [Dimension, Dimension];
     expectShape("grouped_linear_weight_grad", "x", x, [T, K]);
-    const [E2] = expectRank("grouped_linear_weight_grad", "offsets", offsets, 1).shape as [Dimension];
+    const [E2] = expectRank("grouped_linear_weight_grad", "offsets", offsets, 1, ["int32"]).shape as [Dimension];
     return [computed(dy as TensorType, [plus(E2, -2), N, K])];
   },
   flops: ({ inputs, outputs }) => 2 * (inputs[0]?.[0] ?? 0) * (outputs[0]?.[1] ?? 0) * (outputs[0]?.[2] ?? 0),

@@ -1,5 +1,5 @@
-import { expectRows } from "../activation.js";
-import { computed, expectRank, expectShape, expectUnquantised, expectWeight } from "../check.js";
+import { expectActivation, expectRows } from "../activation.js";
+import { computed, expectFloatWeight, expectRank, expectShape, expectUnquantised, expectWeight } from "../check.js";
 import { fail } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { BoundShapes, Operation } from "../operation.js";
@@ -41,9 +41,9 @@ export const linearInputGradOperation: Operation = {
   name: "linear_input_grad",
   attributes: ["compute"],
   infer: ([dy, w]) => {
-    const { shape } = expectRank("linear_input_grad", "dy", dy, 2);
+    const { shape } = expectRank("linear_input_grad", "dy", expectActivation("linear_input_grad", "dy", dy), 2);
     expectUnquantised("linear_input_grad", "w", w);
-    const [N, K] = expectRank("linear_input_grad", "w", w, 2).shape as [Dimension, Dimension];
+    const [N, K] = expectFloatWeight("linear_input_grad", "w", w, 2).shape as [Dimension, Dimension];
     expectShape("linear_input_grad", "dy", dy, [shape[0] as Dimension, N]);
     return [computed(dy as TensorType, [shape[0] as Dimension, K])];
   },
@@ -55,8 +55,9 @@ export const linearWeightGradOperation: Operation = {
   name: "linear_weight_grad",
   attributes: ["compute"],
   infer: ([dy, x]) => {
-    const [T, N] = expectRank("linear_weight_grad", "dy", dy, 2).shape as [Dimension, Dimension];
-    const [, K] = expectRank("linear_weight_grad", "x", x, 2).shape as [Dimension, Dimension];
+    const { dtype, shape } = expectRank("linear_weight_grad", "dy", expectActivation("linear_weight_grad", "dy", dy), 2);
+    const [T, N] = shape as [Dimension, Dimension];
+    const [, K] = expectRank("linear_weight_grad", "x", x, 2, [dtype]).shape as [Dimension, Dimension];
     expectShape("linear_weight_grad", "x", x, [T, K]);
     return [computed(dy as TensorType, [N, K])];
   },

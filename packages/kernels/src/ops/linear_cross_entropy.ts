@@ -1,5 +1,5 @@
 import { expectActivation } from "../activation.js";
-import { computed, expectRank, expectShape, floats } from "../check.js";
+import { computed, expectFixed, expectFloatWeight, expectRank, expectShape } from "../check.js";
 import { fail } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
@@ -20,7 +20,12 @@ export const linearCrossEntropyOperation: Operation = {
   attributes: ["compute"],
   infer: ([h, w, bias, labels]) => {
     const [T] = expectRank("linear_cross_entropy", "h", expectActivation("linear_cross_entropy", "h", h), 2).shape as [Dimension];
-    const [V, D] = expectRank("linear_cross_entropy", "w", w, 2, floats).shape as [Dimension, Dimension];
+    const [V, D] = expectFloatWeight("linear_cross_entropy", "w", w, 2).shape as [Dimension, Dimension];
+    for (const [what, n] of [
+      ["the number of classes", V],
+      ["columns of w", D],
+    ] as const)
+      expectFixed("linear_cross_entropy", what, n);
     expectShape("linear_cross_entropy", "h", h, [T, D]);
     const each = computed(h as TensorType, [T]);
     if (bias) expectShape("linear_cross_entropy", "bias", bias, [V], [each.dtype]);
@@ -39,7 +44,10 @@ export const linearCrossEntropyOperation: Operation = {
 export const linearCrossEntropyGradOperation: Operation = {
   name: "linear_cross_entropy_grad",
   attributes: ["compute"],
-  infer: ([, h, w, bias]) => {
+  infer: ([dloss, h, w, bias, labels, lse], attributes) => {
+    const [each] = linearCrossEntropyOperation.infer([h ?? null, w ?? null, bias ?? null, labels ?? null], attributes) as [TensorType];
+    expectShape("linear_cross_entropy_grad", "dloss", dloss, each.shape, [each.dtype]);
+    expectShape("linear_cross_entropy_grad", "lse", lse, each.shape, [each.dtype]);
     const dh = computed(h as TensorType);
     const dw = computed(h as TensorType, (w as TensorType).shape);
     return bias ? [dh, dw, computed(h as TensorType, bias.shape)] : [dh, dw];

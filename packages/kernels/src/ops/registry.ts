@@ -13,7 +13,7 @@ import { clipScaleOperation } from "./clip_scale.js";
 import { columnSumOperation } from "./column_sum.js";
 import { combineGradOperation, combineOperation } from "./combine.js";
 import { concatOperation } from "./concat.js";
-import { embeddingGradOperation, embeddingOperation } from "./embedding.js";
+import { embeddingOperation } from "./embedding.js";
 import { encodeOperation } from "./encode.js";
 import { expertSortOperation } from "./expert_sort.js";
 import { expertsOperation } from "./experts.js";
@@ -66,7 +66,6 @@ export const registry: readonly Operation[] = [
   combineGradOperation,
   combineOperation,
   concatOperation,
-  embeddingGradOperation,
   embeddingOperation,
   encodeOperation,
   expertSortOperation,

@@ -1,5 +1,6 @@
 import { elements, expectActivation } from "../activation.js";
 import { expectShape, floats } from "../check.js";
+import { fail } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 import { type Dimension, type TensorType, tensor } from "../types.js";
@@ -29,9 +30,10 @@ export const residualMergeOperation: Operation = {
 /** dy, then for each of h, y_scale, y_bias, h_scale, h_bias that is present its gradient. */
 export const residualMergeGradOperation: Operation = {
   name: "residual_merge_grad",
-  infer: ([dout, y, ...rest]) => {
-    const type = expectActivation("residual_merge_grad", "y", y);
-    expectShape("residual_merge_grad", "dout", dout, type.shape);
+  infer: ([dout, ...merged]) => {
+    const type = checkMerge("residual_merge_grad", merged);
+    const [, ...rest] = merged;
+    expectShape("residual_merge_grad", "dout", dout, type.shape, [type.dtype]);
     const vector = tensor(type.dtype, [type.shape.at(-1) as Dimension]);
     return [type, ...rest.flatMap((input, i) => (input ? [i === 0 ? type : vector] : []))];
   },
@@ -46,6 +48,7 @@ export const residualMergeGradOperation: Operation = {
 export function checkMerge(operation: string, [y, h, ...rest]: readonly (TensorType | null)[]): TensorType {
   const type = expectActivation(operation, "y", y);
   if (h) expectShape(operation, "h", h, type.shape, [type.dtype]);
+  else if (rest[2] || rest[3]) fail("SHAPE_MISMATCH", `[${operation}] takes h_scale and h_bias only with h`);
   vectors.forEach((name, i) => {
     const vector = rest[i];
     if (vector) expectShape(operation, name, vector, type.shape.slice(-1), floats);

@@ -26,9 +26,11 @@ export const rmsNormOperation: Operation = {
 export const rmsNormGradOperation: Operation = {
   name: "rms_norm_grad",
   attributes: ["eps"],
-  infer: ([dy, x]) => {
+  infer: ([dy, x, weight, add]) => {
     const type = expectActivation("rms_norm_grad", "x", x);
-    expectShape("rms_norm_grad", "dy", dy, type.shape);
+    expectShape("rms_norm_grad", "dy", dy, type.shape, [type.dtype]);
+    expectShape("rms_norm_grad", "weight", weight, type.shape.slice(-1), floats);
+    if (add) expectShape("rms_norm_grad", "add", add, type.shape, [type.dtype]);
     return [type, computed(tensor(type.dtype, [type.shape.at(-1) as Dimension]))];
   },
   flops: ({ inputs: [dy] }) => 11 * elements(dy),

@@ -1,5 +1,5 @@
 import { elements, expectActivation } from "../activation.js";
-import { expectRank, expectShape, floats } from "../check.js";
+import { expectFloatWeight, expectRank, expectShape, floats } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 import { type Dimension, tensor } from "../types.js";
@@ -22,13 +22,13 @@ export const routerOperation: Operation = {
   infer: ([x, previous, scale, downW, downB, normW, fc1W, fc1B, fc2W, fc2B, outW, balancing]) => {
     const type = expectRank("router", "x", expectActivation("router", "x", x), 2);
     const [T, D] = type.shape as [Dimension, Dimension];
-    const [R = 0] = expectRank("router", "down_w", downW, 2, floats).shape;
-    const [C = 0] = expectRank("router", "out_w", outW, 2, floats).shape;
+    const [R = 0] = expectFloatWeight("router", "down_w", downW, 2).shape;
+    const [C = 0] = expectFloatWeight("router", "out_w", outW, 2).shape;
     expectShape("router", "down_w", downW, [R, D]);
     if (previous) expectShape("router", "previous", previous, [T, R], [type.dtype]);
     if (scale) expectShape("router", "scale", scale, [R], floats);
-    expectShape("router", "fc1_w", expectRank("router", "fc1_w", fc1W, 2, floats), [R, R]);
-    expectShape("router", "fc2_w", expectRank("router", "fc2_w", fc2W, 2, floats), [R, R]);
+    expectShape("router", "fc1_w", expectFloatWeight("router", "fc1_w", fc1W, 2), [R, R]);
+    expectShape("router", "fc2_w", expectFloatWeight("router", "fc2_w", fc2W, 2), [R, R]);
     expectShape("router", "out_w", outW, [C, R]);
     for (const [name, vector] of Object.entries({ down_b: downB, norm_w: normW, fc1_b: fc1B, fc2_b: fc2B }))
       expectShape("router", name, vector, [R], floats);

@@ -1,7 +1,7 @@
 import { elements, expectActivation } from "../activation.js";
 import { expectRank, expectShape } from "../check.js";
 import { apply, type Value } from "../graph.js";
-import type { Operation } from "../operation.js";
+import { type Operation, wholeBytes } from "../operation.js";
 import { type Dimension, type TensorType, tensor } from "../types.js";
 import { gatherRows } from "./gather_rows.js";
 
@@ -17,6 +17,7 @@ export const scatterRowsOperation: Operation = {
   },
   gradient: ({ inputs: [, rows], gradients: [dy] }) => [rows && dy ? gatherRows(dy, rows) : null, null, null],
   flops: ({ inputs: [dy] }) => elements(dy),
+  bytes: (tensors) => wholeBytes(tensors) - (tensors.inputBytes[2] ?? 0),
 };
 
 /** Adds the rows of dy [R,D] into zeros of the shape of `like` [T,D], row i into row rows[i]. */

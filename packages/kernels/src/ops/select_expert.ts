@@ -26,7 +26,12 @@ export const selectExpertOperation: Operation = {
 /** dp [T,C]: dprob[t] at index[t], 0 elsewhere. The elements of p are not read. */
 export const selectExpertGradOperation: Operation = {
   name: "select_expert_grad",
-  infer: ([, , p]) => [expectActivation("select_expert_grad", "p", p)],
+  infer: ([dprob, index, p]) => {
+    const type = expectRank("select_expert_grad", "p", expectActivation("select_expert_grad", "p", p), 2);
+    expectShape("select_expert_grad", "dprob", dprob, type.shape.slice(0, 1), [type.dtype]);
+    expectShape("select_expert_grad", "index", index, type.shape.slice(0, 1), ["int32"]);
+    return [type];
+  },
 };
 
 /** The class each token goes to, int32 [T], and its probability [T]. */

@@ -1,3 +1,4 @@
+import { expectShape } from "../check.js";
 import { fail, ZayaError } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
@@ -27,7 +28,11 @@ export const sliceOperation: Operation = {
 export const sliceGradOperation: Operation = {
   name: "slice_grad",
   attributes: ["begin", "end"],
-  infer: ([, x]) => [x as TensorType],
+  infer: ([dy, x], attributes) => {
+    const [part] = sliceOperation.infer([x ?? null], attributes) as [TensorType];
+    expectShape("slice_grad", "dy", dy, part.shape, [part.dtype]);
+    return [x as TensorType];
+  },
 };
 
 /** Columns `begin` to `end` (not included) of the last axis. */

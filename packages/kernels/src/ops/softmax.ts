@@ -1,4 +1,5 @@
 import { elements, expectActivation } from "../activation.js";
+import { expectShape } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 
@@ -14,7 +15,11 @@ export const softmaxOperation: Operation = {
 /** dx = p · (dp − Σ dp · p). */
 export const softmaxGradOperation: Operation = {
   name: "softmax_grad",
-  infer: ([, p]) => [expectActivation("softmax_grad", "p", p)],
+  infer: ([dp, p]) => {
+    const type = expectActivation("softmax_grad", "p", p);
+    expectShape("softmax_grad", "dp", dp, type.shape, [type.dtype]);
+    return [type];
+  },
   flops: ({ inputs: [p] }) => 4 * elements(p),
   inPlace: [
     [0, 0],

@@ -1,8 +1,7 @@
 import { elements, expectActivation } from "../activation.js";
-import { computed } from "../check.js";
+import { computed, expectShape } from "../check.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
-import type { TensorType } from "../types.js";
 
 /** y [1] = the sum of all elements of x. */
 export const sumOperation: Operation = {
@@ -15,7 +14,11 @@ export const sumOperation: Operation = {
 /** dx = dy[0] in the shape of x, whose elements are not read. */
 export const sumGradOperation: Operation = {
   name: "sum_grad",
-  infer: ([, x]) => [x as TensorType],
+  infer: ([dy, x]) => {
+    const type = expectActivation("sum_grad", "x", x);
+    expectShape("sum_grad", "dy", dy, [1], [type.dtype]);
+    return [type];
+  },
 };
 
 /** The sum of all elements, shape [1]. */

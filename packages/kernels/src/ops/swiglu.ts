@@ -18,7 +18,7 @@ export const swigluGradOperation: Operation = {
   name: "swiglu_grad",
   infer: ([dy, gateUp]) => {
     const type = expectActivation("swiglu_grad", "gate_up", gateUp);
-    expectShape("swiglu_grad", "dy", dy, inner(type).shape);
+    expectShape("swiglu_grad", "dy", dy, inner(type).shape, [type.dtype]);
     return [type];
   },
   flops: ({ inputs: [dy] }) => 28 * elements(dy),

@@ -32,9 +32,13 @@ export const valueDelayOperation: Operation = {
 /** dcurrent, ddelayed [T,W] from dout [T,2W] and cu_seqlens. */
 export const valueDelayGradOperation: Operation = {
   name: "value_delay_grad",
-  infer: ([dout]) => {
-    const type = expectRank("value_delay_grad", "dout", dout, 2);
-    const half = tensor(type.dtype, [type.shape[0] as Dimension, expectFixed("value_delay_grad", "columns", type.shape[1]) / 2]);
+  infer: ([dout, cuSeqlens]) => {
+    const type = expectRank("value_delay_grad", "dout", expectActivation("value_delay_grad", "dout", dout), 2);
+    expectRank("value_delay_grad", "cu_seqlens", cuSeqlens, 1, ["int32"]);
+    const columns = expectFixed("value_delay_grad", "columns", type.shape[1]);
+    if (columns % 2 !== 0)
+      throw new ZayaError("SHAPE_MISMATCH", `[value_delay_grad] expected an even number of columns, received ${columns}`);
+    const half = tensor(type.dtype, [type.shape[0] as Dimension, columns / 2]);
     return [half, half];
   },
 };
