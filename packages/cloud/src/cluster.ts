@@ -48,11 +48,16 @@ const existingNodes = z.strictObject({
   hosts: z
     .array(
       z.strictObject({
-        address: z.string().min(1),
-        user: z.string().min(1),
+        address: z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?$/, "expected a host name or an IP address"),
+        user: z.string().regex(/^[A-Za-z_][\w.-]*$/, "expected the name of a user"),
         port: z.int().min(1).max(65_535).default(22),
         /** The host's public key, so that the first connection is not one of blind trust. */
-        hostKey: z.string().regex(/^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+) \S+/, "expected a public key, such as ssh-ed25519 AAAA…"),
+        hostKey: z
+          .string()
+          .regex(
+            /^(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+) [A-Za-z0-9+/]+=*( [^\r\n]*)?$/,
+            "expected a public key, such as ssh-ed25519 AAAA…",
+          ),
       }),
     )
     .min(1),
@@ -69,11 +74,15 @@ const Fabric = z.discriminatedUnion(
     z.strictObject({
       kind: z.literal("cluster-network"),
       profile: z.string().min(1),
-      attachments: z.union([z.literal(8), z.literal(16), z.literal(32)]),
+      attachments: z.literal([8, 16, 32], "expected 8, 16 or 32"),
     }),
   ],
   'expected "none", "discover" or "cluster-network"',
 );
+
+/** Two ranges of /1 are all addresses: no provider has more than a /8. */
+const widestRange = 8;
+const openToMost = `opens SSH to more than a /${widestRange}; use access kind "open-bastion" if everyone is meant`;
 
 /** How people reach the nodes. GPU nodes never get a public address. */
 const Access = z.discriminatedUnion(
@@ -82,9 +91,7 @@ const Access = z.discriminatedUnion(
     z.strictObject({
       kind: z.literal("bastion"),
       /** Who may connect to port 22. The whole internet must be asked for by name. */
-      from: z
-        .array(Cidr.refine((range) => !range.endsWith("/0"), 'opens SSH to everyone; use access kind "open-bastion" if that is meant'))
-        .min(1),
+      from: z.array(Cidr.refine((range) => Number(range.split("/")[1]) >= widestRange, openToMost)).min(1),
       sshKey: z.string().min(1),
     }),
     z.strictObject({ kind: z.literal("open-bastion"), sshKey: z.string().min(1) }),
@@ -107,7 +114,12 @@ export const Cluster = z
     nodes: z.discriminatedUnion("source", [virtualNodes, metalNodes, existingNodes], 'expected "virtual", "bare-metal" or "existing"'),
     fabric: Fabric.default({ kind: "discover" }),
     /** A VPC of one's own, or the id of one that is there. */
-    vpc: z.union([z.strictObject({ id: z.string().min(1) }), z.strictObject({ range: Cidr })]).default({ range: "10.240.0.0/16" }),
+    vpc: z
+      .union(
+        [z.strictObject({ id: z.string().min(1) }), z.strictObject({ range: Cidr })],
+        'expected { id } of one that is there, or { range } such as "10.240.0.0/16"',
+      )
+      .default({ range: "10.240.0.0/16" }),
     access: Access,
     /** Root key for disks and buckets. */
     encryptionKey: Crn.optional(),

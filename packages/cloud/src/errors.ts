@@ -19,6 +19,9 @@ export class CloudError extends Error {
 export function check<T>(schema: z.ZodType<T>, value: unknown, what: string): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const faults = result.error.issues.map(({ path, message }) => (path.length > 0 ? `${path.join(".")}: ${message}` : message));
+  const faults = result.error.issues.map((issue) => {
+    const message = issue.code === "invalid_key" ? issue.issues.map((inner) => inner.message).join(", ") : issue.message;
+    return issue.path.length > 0 ? `${issue.path.join(".")}: ${message}` : message;
+  });
   throw new CloudError("SPECIFICATION_INVALID", `${what}: ${faults.join("; ")}`.replaceAll("\n", " "), { cause: result.error });
 }

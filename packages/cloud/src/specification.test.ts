@@ -21,6 +21,11 @@ const job = {
 };
 const deployment = { formatVersion: 1, kind: "deployment", name: "chat", cluster: "first", checkpoint: "s3://models/zaya1-8b" };
 
+const existing = (host: object) => {
+  const hosts = [{ address: "10.1.2.3", user: "root", hostKey: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5", ...host }];
+  return { ...cluster, nodes: { source: "existing", hosts } };
+};
+
 test("fills in defaults", () => {
   expect(parseSpecification(cluster)).toMatchObject({
     fabric: { kind: "discover" },
@@ -44,8 +49,13 @@ test("gives plain data that parses to itself", () => {
 });
 
 test("takes machines that are there already", () => {
-  const hosts = [{ address: "10.1.2.3", user: "root", hostKey: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5" }];
-  expect(parseSpecification({ ...cluster, nodes: { source: "existing", hosts } })).toMatchObject({ nodes: { hosts: [{ port: 22 }] } });
+  for (const host of [
+    {},
+    { address: "2001:db8::1" },
+    { address: "node-1.example.com", user: "_ops.team" },
+    { hostKey: "ssh-ed25519 AAAA== me@home" },
+  ])
+    expect(parseSpecification(existing(host))).toMatchObject({ nodes: { hosts: [{ port: 22 }] } });
 });
 
 test.each([
@@ -66,8 +76,19 @@ test.each([
   [
     "SSH open to everyone by accident",
     { ...cluster, access: { ...cluster.access, from: ["0.0.0.0/0"] } },
-    "access.from.0: opens SSH to everyone",
+    "access.from.0: opens SSH to more than a /8",
   ],
+  [
+    "SSH open to everyone in two halves",
+    { ...cluster, access: { ...cluster.access, from: ["0.0.0.0/1", "128.0.0.0/1"] } },
+    "access.from.0: opens SSH to more than a /8",
+  ],
+  ["a key of two lines", existing({ hostKey: "ssh-ed25519 AAAA\nssh-rsa BBBB" }), "hosts.0.hostKey: expected a public key"],
+  ["an address with an option in it", existing({ address: "10.1.2.3 -oProxyCommand=x" }), "hosts.0.address: expected a host name"],
+  ["a user with a command in it", existing({ user: "root; rm" }), "hosts.0.user: expected the name of a user"],
+  ["a credential", { ...job, environment: { IC_API_KEY: "x" } }, "environment.IC_API_KEY: looks like a credential"],
+  ["12 attachments", { ...cluster, fabric: { kind: "cluster-network", profile: "hopper-1", attachments: 12 } }, "expected 8, 16 or 32"],
+  ["a misspelt range", { ...cluster, vpc: { rang: "10.0.0.0/16" } }, "vpc: expected { id } of one that is there, or { range }"],
   [
     "bare metal in a cluster network",
     {
@@ -92,7 +113,7 @@ test.each([
 test("names every fault at once", () => {
   const wrong = { ...cluster, region: "eu-de", access: { ...cluster.access, from: ["0.0.0.0/0"] } };
   expect(() => parseSpecification(wrong)).toThrow(
-    'cluster: access.from.0: opens SSH to everyone; use access kind "open-bastion" if that is meant; zone: is not a zone of eu-de',
+    'cluster: access.from.0: opens SSH to more than a /8; use access kind "open-bastion" if everyone is meant; zone: is not a zone of eu-de',
   );
 });
 

@@ -9,7 +9,18 @@ const common = {
   /** The cluster's name. */
   cluster: ResourceName,
   /** Environment of the program. Credentials are not data: nodes get theirs from a trusted profile. */
-  environment: z.record(z.string().regex(/^[A-Za-z_]\w*$/), z.string()).default({}),
+  environment: z
+    .record(
+      z
+        .string()
+        .regex(/^[A-Za-z_]\w*$/, "expected the name of a variable")
+        .refine(
+          (name) => !/(API_?KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$/i.test(name),
+          "looks like a credential, which is no part of a specification",
+        ),
+      z.string(),
+    )
+    .default({}),
 };
 
 /** A run of training that reads from and writes to object storage. */
