@@ -5,7 +5,7 @@ import { exitCodes, InputError } from "./exit.js";
 import { type LoadFlags, openEngine, type SamplingFlags, samplingOptions } from "./options.js";
 
 export interface CompleteFlags extends LoadFlags, SamplingFlags {
-  readonly stop?: string[];
+  readonly stop?: readonly string[];
   readonly json: boolean;
 }
 

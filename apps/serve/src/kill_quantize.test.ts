@@ -38,7 +38,13 @@ test("zaya-serve quantize, killed at any of 12 points, is continued to the same 
   expect(uninterrupted.status, uninterrupted.stderr).toBe(0);
   const total = Number(uninterrupted.stderr.trim().split("\n").at(-1));
   const expected = await hashes(whole);
-  expect(Object.keys(expected)).toEqual(["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]);
+  expect(Object.keys(expected)).toEqual([
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+  ]);
 
   const spread = Array.from({ length: 8 }, (_, point) => Math.floor(((point + 0.5) * total) / 8));
   const operations = [2, 4, 6, 8].map((count) => total - 64 * count + 32); // the last syncs and changes of names

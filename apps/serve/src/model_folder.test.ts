@@ -37,7 +37,7 @@ const complete = ["complete", "org/tiny", "the fox", "--max-tokens", "8", "--see
 
 test("completes with a model of the hub, and again without a network", async () => {
   expect(await runProgram(complete)).toBe(0);
-  expect(output.stderr).toMatch(/^downloading org\/tiny into .*hub: [\d.]+ MB in \d files/);
+  expect(output.stderr).toMatch(/^asking http:\/\/127\.0\.0\.1:\d+ for org\/tiny\ndownloading org\/tiny into .*hub: [\d.]+ MB in \d files/);
   const answer = JSON.parse(output.stdout) as { model: string; text: string };
   expect(answer.model).toBe("org/tiny");
   await hub[Symbol.asyncDispose]();

@@ -89,6 +89,7 @@ async function download(model: string, options: DownloadOptions): Promise<string
   const progress = createProgressLine();
   let begin = 0;
   let beginBytes = 0;
+  progress.update(`asking ${options.endpoint ?? "the hub"} for ${model}`);
   try {
     for await (const event of downloadModel(model, { ...options, signal: interrupt.signal })) {
       if (event.type === "download-end") return event.dir;

@@ -52,6 +52,24 @@ export function numberWithin(min: number, max: number): (text: string) => number
   };
 }
 
+/** A text with something in it: an unset variable of the shell is none. */
+export function someText(text: string): string {
+  if (text.trim() === "" || /[\r\n]/.test(text)) throw new InvalidArgumentError("Expected one line that is not empty.");
+  return text;
+}
+
+/** "*", or an origin as browsers tell it. */
+export function origin(text: string): string {
+  if (text === "*" || (URL.canParse(text) && new URL(text).origin === text)) return text;
+  throw new InvalidArgumentError("Expected * or an origin without a path, such as https://example.com.");
+}
+
+/** For an option that may be given several times. */
+export function collect(text: string, before: readonly string[] = []): readonly string[] {
+  if (text === "") throw new InvalidArgumentError("Expected a text that is not empty.");
+  return [...before, text];
+}
+
 export function addDeviceOptions(command: Command): Command {
   return addRevisionOption(command)
     .addOption(

@@ -55,6 +55,18 @@ test("completes a prompt on stdout, the same for the same seed", async () => {
   expect((answer.tokenIds as number[]).length).toBeLessThanOrEqual(12);
 });
 
+test("ends before any of the texts to stop at, and takes what follows them as the prompt", async () => {
+  const words = ["complete", checkpoint, "--max-tokens", "20", "--seed", "1", "--json"];
+  expect(await runProgram([...words, "the quick"])).toBe(0);
+  const { text } = JSON.parse(output.stdout) as { text: string };
+  const [first, second] = [text.slice(8, 10), text.slice(4, 6)];
+  const before = output.stdout.length;
+  expect(await runProgram([...words, "--stop", first, "--stop", second, "the quick"])).toBe(0);
+  const stopped = JSON.parse(output.stdout.slice(before)) as { text: string; prompt: string };
+  expect(stopped.prompt).toBe("the quick");
+  expect(stopped.text).toBe(text.slice(0, Math.min(text.indexOf(first), text.indexOf(second))));
+});
+
 test("serves by default, tells what to open, and finishes what runs when it is told to stop", async () => {
   const ended = runProgram([checkpoint, "--port", "0", "--threads", "1", "--context", "1024"]);
   await until(() => output.stdout.includes("curl"));
@@ -141,8 +153,8 @@ test("measures a checkpoint: the machine, its limits, and a result for every tes
   });
   const rest = { dtype: "bfloat16", tokensPerSecond: number, stddev: number, limit: number, fractionOfLimit: number };
   const details = { operations: expect.arrayContaining([{ name: "experts", milliseconds: number }]), experts: expect.any(Object) };
-  const prompt = { limitedBy: "bfloat16", bytes: null, ...details };
-  const generation = { limitedBy: "read", bytes: expect.objectContaining({ total: number }), ...details };
+  const prompt = { limitedBy: "bfloat16", bytes: null, readsOnly: null, ...details };
+  const generation = { limitedBy: "read", bytes: expect.objectContaining({ total: number }), readsOnly: number, ...details };
   const rows = (depth: number) => [
     { name: "pp16", batch: 1, depth, ...rest, ...prompt },
     { name: "tg2", batch: 1, depth, ...rest, ...generation },
@@ -231,6 +243,11 @@ test.each([
   { words: ["complete", "nowhere", "x"], line: "nowhere" },
   { words: ["nowhere", "--port", "0"], line: "nowhere" },
   { words: ["serve", "x", "--port", "many"], line: "Expected a whole number from 0 to 65535." },
+  { words: ["serve", "x", "--host", ""], line: "Expected one line that is not empty." },
+  { words: ["serve", "x", "--name", " "], line: "Expected one line that is not empty." },
+  { words: ["serve", "x", "--cors", "http://localhost:3000/"], line: "Expected * or an origin without a path" },
+  { words: ["serve", "x", "--cors", "a\nb"], line: "Expected * or an origin without a path" },
+  { words: ["complete", "x", "--stop", "", "y"], line: "Expected a text that is not empty." },
   { words: ["serve", "x", "--dtype", "int4"], line: "float32, bfloat16" },
   { words: ["complete", "x", "--seed", "1.5"], line: "Expected a whole number." },
   { words: ["serve"], line: "missing required argument 'model'" },

@@ -11,7 +11,10 @@ import {
   addHugePagesOption,
   addLoadOptions,
   addSamplingOptions,
+  collect,
   numberWithin,
+  origin,
+  someText,
   wholeNumber,
   wholeNumbers,
 } from "./options.js";
@@ -48,13 +51,13 @@ function createProgram(onExit: (code: number) => void): Command {
     .command("serve", { isDefault: true })
     .description("serve a checkpoint over HTTP (the default command)")
     .argument("<model>", modelArgument)
-    .option("--host <host>", "address to listen on", "127.0.0.1")
+    .option("--host <host>", "address to listen on", someText, "127.0.0.1")
     .option("--port <port>", "port, 0 takes a free one", wholeNumber(0, 65535), 8000);
   addHugePagesOption(addLoadOptions(serveCommand))
     .option("--max-sequences <n>", "most requests in one batch", wholeNumber(1, 1024), 16)
     .option("--cache-tokens <n>", "tokens the cache holds for all requests (default: every request's context)", wholeNumber(1))
-    .option("--name <name>", "name of the model in the API (default: the folder's, or ORG/MODEL)")
-    .option("--cors <origin>", "let pages of this origin call the server; * for any (default: none)")
+    .option("--name <name>", "name of the model in the API (default: the folder's, or ORG/MODEL)", someText)
+    .option("--cors <origin>", "let pages of this origin call the server; * for any (default: none)", origin)
     .option("--drain-seconds <s>", "time that running requests have when the server is stopped", numberWithin(0, 86400), 30)
     .addOption(
       new Option("--log-level <level>", "what is logged to stderr").choices(["debug", "info", "warn", "error", "silent"]).default("warn"),
@@ -77,7 +80,7 @@ Examples:
     .argument("<model>", modelArgument)
     .argument("[prompt...]", "the prompt (default: stdin)");
   addSamplingOptions(addLoadOptions(completeCommand))
-    .option("--stop <text...>", "end before any of these")
+    .option("--stop <text>", "end before this text; may be given several times", collect)
     .option("--json", "one JSON object at the end instead of text", false)
     .addHelpText(
       "after",

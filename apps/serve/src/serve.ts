@@ -1,4 +1,5 @@
 import { once } from "node:events";
+import type { ServerResponse } from "node:http";
 import { createServer as createProbe } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
@@ -39,6 +40,11 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
   setFlagsFromString("--semi-space-growth-factor=1");
   const logger = pino({ level: flags.logLevel }, pino.destination(2));
   const server = await createServer(engine, { logger, ...(flags.cors === undefined ? {} : { corsOrigin: flags.cors }) });
+  const open = new Set<ServerResponse>();
+  server.server.on("request", (_, response) => {
+    open.add(response);
+    response.once("close", () => open.delete(response));
+  });
   const address = await server
     .listen({ host: flags.host, port: flags.port, listenTextResolver: () => "listening" })
     .catch((error) => refuseToListen(error, flags));
@@ -60,7 +66,11 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
     );
   const again = signalAgain(first).then(() => "again" as const);
   const timer = new AbortController();
-  const drained = engine.drain().then(() => "drained" as const);
+  // Drained is what was generated and has reached its client.
+  const drained = engine.drain().then(async () => {
+    while (open.size > 0) await Promise.all([...open].map((response) => once(response, "close")));
+    return "drained" as const;
+  });
   const late = sleep(1000 * flags.drainSeconds, "late" as const, { signal: timer.signal });
   const outcome = await Promise.race([drained, again, late]);
   timer.abort();

@@ -76,7 +76,14 @@ test("tells what it loaded and holds no more memory after 60 requests of which h
   const before = device.memory().currentBytes;
   {
     await using engine = await createEngine(join(dir, "tiny"), { device, maxSequences: 8, contextTokens: 512 });
-    expect(engine.model).toMatchObject({ id: "tiny", contextTokens: 512, vocabSize: 300, eosTokenIds: [1], dtype: "float32", threads: 2 });
+    expect(engine.model).toMatchObject({
+      id: "tiny",
+      contextTokens: 512,
+      vocabSize: 300,
+      eosTokenIds: [1, 4],
+      dtype: "float32",
+      threads: 2,
+    });
     const { weights, cache, step } = engine.stats().memory;
     const held = device.memory().currentBytes;
     expect(held - before).toBe(weights + cache + step);

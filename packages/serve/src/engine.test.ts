@@ -162,7 +162,7 @@ test("refuses a text that cannot fit without tokenising it, in a prompt and in m
 test("leaves the tokenizer's bos out where it is asked to", async () => {
   const { engine } = await createToyEngine();
   const ids = engine.tokenizer.encodePrompt("the fox");
-  expect(engine.tokenize({ prompt: "the fox", addSpecialTokens: false })).toEqual(ids.slice(1));
+  expect(engine.prepare({ prompt: "the fox", addSpecialTokens: false }).promptIds).toEqual(ids.slice(1));
 });
 
 test("uses the whole context when no limit is given", async () => {

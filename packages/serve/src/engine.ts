@@ -62,11 +62,20 @@ export interface Engine extends AsyncDisposable {
    * for await (const event of engine.generate({ prompt: "Once upon", maxTokens: 40 })) if (event.type === "token") process.stdout.write(event.text);
    */
   generate(request: GenerateRequest, options?: { readonly signal?: AbortSignal | undefined }): AsyncIterable<GenerateEvent>;
-  /** The prompt's token ids, as `generate` would run them, after all its checks. */
-  tokenize(request: GenerateRequest): readonly number[];
+  /** Checks and tokenises a request once, for one or several generations. Throws what `generate` throws. */
+  prepare(request: GenerateRequest): PreparedPrompt;
   stats(): EngineStats;
   /** Takes nothing new (DRAINING) and resolves when all running requests have ended. */
   drain(): Promise<void>;
+}
+
+/** A request whose prompt was checked and tokenised. */
+export interface PreparedPrompt {
+  readonly promptIds: readonly number[];
+  /** Most tokens that a generation makes: those asked for, or what the context leaves. */
+  readonly maxTokens: number;
+  /** As `Engine.generate`; `choice` tells several generations with one seed apart. Default: the request's. */
+  generate(options?: { readonly choice?: number; readonly signal?: AbortSignal | undefined }): AsyncIterable<GenerateEvent>;
 }
 
 export interface EngineParts {
@@ -84,7 +93,7 @@ export function assembleEngine({ runner, tokenizer, model, memory }: EngineParts
   function encode(text: string, addSpecialTokens: boolean): readonly number[] {
     return addSpecialTokens ? tokenizer.encodePrompt(text) : tokenizer.encode(text, { addSpecialTokens });
   }
-  function prepare(given: GenerateRequest): PreparedRequest {
+  function check(given: GenerateRequest): PreparedRequest {
     if (draining) throw new ZayaError("DRAINING", "the engine is shutting down and takes no new requests");
     const request = parseRequest(given);
     const tooLong = (promptTokens: string) => {
@@ -134,13 +143,21 @@ export function assembleEngine({ runner, tokenizer, model, memory }: EngineParts
     }
   }
 
+  function prepare(given: GenerateRequest): PreparedPrompt {
+    const prepared = check(given);
+    const { request, promptIds, maxTokens } = prepared;
+    return {
+      promptIds,
+      maxTokens,
+      generate: ({ choice = request.choice, signal } = {}) => run({ ...prepared, request: { ...request, choice } }, signal),
+    };
+  }
+
   return {
     model,
     tokenizer,
-    generate(request, { signal } = {}) {
-      return run(prepare(request), signal);
-    },
-    tokenize: (request) => prepare(request).promptIds,
+    generate: (request, options) => prepare(request).generate(options),
+    prepare,
     stats: () => ({ ...scheduler.stats(), draining, memory }),
     async drain() {
       draining = true;

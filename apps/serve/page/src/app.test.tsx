@@ -45,9 +45,11 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-const find = <T extends HTMLElement>(selector: string) => document.querySelector<T>(selector) as T;
-const texts = (selector: string) => [...document.querySelectorAll(selector)].map(({ textContent }) => textContent?.trim());
-const button = (label: string) => [...document.querySelectorAll("button")].find(({ textContent }) => textContent === label);
+const visible = <T extends HTMLElement>(selector: string) =>
+  [...document.querySelectorAll<T>(selector)].filter((e) => !e.closest("[hidden]"));
+const find = <T extends HTMLElement>(selector: string) => visible<T>(selector)[0] as T;
+const texts = (selector: string) => visible(selector).map(({ textContent }) => textContent?.trim());
+const button = (label: string) => visible<HTMLButtonElement>("button").find(({ textContent }) => textContent === label);
 const press = (key: string, more: KeyboardEventInit = {}) =>
   find("textarea").dispatchEvent(new window.KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...more }));
 /** Resolves when the page has shown what came of an event. */
@@ -154,12 +156,32 @@ test("what the server refuses is told, and the next try works", async () => {
   await click("Send");
   await answered();
   expect(texts("[role=alert]")).toEqual([expect.stringContaining("1024")]);
-  expect(texts("article h2")).toEqual(["You"]);
+  expect(texts("article h2")).toEqual([]);
+  expect(find<HTMLTextAreaElement>("textarea").value).toBe("x".repeat(2000)); // to be changed and sent again
+  await click("Complete");
+  expect(texts("[role=alert]")).toEqual([]);
+  await click("Chat");
   await set("Max tokens", 16);
-  await click("New chat");
   await type("the");
   await click("Send");
   await answered();
   expect(texts("[role=alert]")).toEqual([]);
   expect(texts("article h2")).toEqual(["You", "ZAYA"]);
+});
+
+test("a conversation and a draft stay while the other is looked at", async () => {
+  await set("Max tokens", 16);
+  await type("the");
+  await click("Send");
+  await answered();
+  const turns = texts("article");
+  await type("a draft");
+  await click("Complete");
+  expect(texts("article")).toEqual([]);
+  await type("a text");
+  await click("Chat");
+  expect(texts("article")).toEqual(turns);
+  expect(find<HTMLTextAreaElement>("textarea").value).toBe("a draft");
+  await click("Complete");
+  expect(find<HTMLTextAreaElement>("textarea").value).toBe("a text");
 });

@@ -36,7 +36,10 @@ function Playground({ model }: { readonly model: Model }) {
               aria-pressed={mode === name}
               disabled={generation.running || (name === "chat" && !model.chats)}
               title={name === "chat" && !model.chats ? "this checkpoint has no chat template" : undefined}
-              onClick={() => setMode(name)}
+              onClick={() => {
+                setMode(name);
+                generation.clear();
+              }}
             >
               {name === "chat" ? "Chat" : "Complete"}
             </button>
@@ -51,7 +54,8 @@ function Playground({ model }: { readonly model: Model }) {
             {generation.error}
           </p>
         )}
-        {mode === "chat" ? <Chat generation={generation} settings={settings} /> : <Complete generation={generation} settings={settings} />}
+        {model.chats && <Chat generation={generation} settings={settings} hidden={mode !== "chat"} />}
+        <Complete generation={generation} settings={settings} hidden={mode !== "complete"} />
       </main>
     </div>
   );

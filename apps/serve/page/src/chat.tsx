@@ -1,29 +1,48 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Message, Settings } from "./api.js";
+import type { Message } from "./api.js";
 import { Composer } from "./composer.js";
-import type { Generation } from "./generation.js";
+import type { ModeProps } from "./generation.js";
 import { renderMarkdown } from "./markdown.js";
 
 /** A conversation: turns above, the next message below. */
-export function Chat({ generation, settings }: { readonly generation: Generation; readonly settings: Settings }) {
+export function Chat({ generation, settings, hidden }: ModeProps) {
   const [turns, setTurns] = useState<readonly Message[]>([]);
-  const end = useRef<HTMLDivElement>(null);
-  useEffect(() => end.current?.scrollIntoView({ block: "end" }), [turns]);
+  const [draft, setDraft] = useState("");
+  const section = useRef<HTMLElement>(null);
+  const atEnd = useRef(true);
+  useEffect(() => {
+    if (section.current && atEnd.current) section.current.scrollTop = section.current.scrollHeight;
+  }, [turns]);
 
   async function answer(asked: readonly Message[]): Promise<void> {
     let content = "";
+    atEnd.current = true;
     setTurns([...asked, { role: "assistant", content }]);
-    await generation.start({ messages: asked }, settings, (text) => {
+    const complete = await generation.start({ messages: asked }, settings, (text) => {
       content += text;
       setTurns([...asked, { role: "assistant", content }]);
     });
-    if (content === "") setTurns(asked);
+    if (complete || content !== "") return;
+    // Nothing came: what was asked goes back to where it can be changed, and is no part of the conversation.
+    setTurns(asked.slice(0, -1));
+    setDraft((text) => (text === "" ? (asked.at(-1)?.content ?? "") : text));
+  }
+  function begin(): void {
+    setTurns([]);
+    generation.clear();
   }
   const lastUser = turns.findLastIndex((turn) => turn.role === "user");
 
   return (
-    <>
-      <section class="turns" aria-live="polite">
+    <div class="mode" hidden={hidden}>
+      <section
+        ref={section}
+        class="turns"
+        aria-live="polite"
+        onScroll={({ currentTarget: { scrollTop, scrollHeight, clientHeight } }) => {
+          atEnd.current = scrollTop + clientHeight > scrollHeight - 40;
+        }}
+      >
         {turns.length === 0 && <p class="hint">Say something. The conversation stays in this page and is gone when you reload it.</p>}
         {turns.map((turn, i) => (
           <article key={i} class={`turn ${turn.role}`}>
@@ -35,18 +54,19 @@ export function Chat({ generation, settings }: { readonly generation: Generation
             )}
           </article>
         ))}
-        <div ref={end} />
       </section>
       <Composer
         placeholder="Message"
         generation={generation}
+        text={draft}
+        onText={setDraft}
         onSend={(text) => answer([...turns, { role: "user", content: text }])}
         actions={[
           { label: "Again", disabled: lastUser < 0, run: () => answer(turns.slice(0, lastUser + 1)) },
-          { label: "New chat", disabled: turns.length === 0, run: () => setTurns([]) },
+          { label: "New chat", disabled: turns.length === 0, run: begin },
         ]}
       />
-    </>
+    </div>
   );
 }
 

@@ -1,10 +1,9 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Settings } from "./api.js";
 import { Actions, StartStop } from "./composer.js";
-import type { Generation } from "./generation.js";
+import type { ModeProps } from "./generation.js";
 
 /** One text that the model goes on writing; what it wrote can be edited and continued. */
-export function Complete({ generation, settings }: { readonly generation: Generation; readonly settings: Settings }) {
+export function Complete({ generation, settings, hidden }: ModeProps) {
   const [text, setText] = useState("");
   const [before, setBefore] = useState<string | null>(null);
   const area = useRef<HTMLTextAreaElement>(null);
@@ -23,7 +22,7 @@ export function Complete({ generation, settings }: { readonly generation: Genera
     area.current?.focus();
   }
   return (
-    <section class="document">
+    <section class="document" hidden={hidden}>
       <textarea
         ref={area}
         aria-label="Text to continue"

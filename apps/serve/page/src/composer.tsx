@@ -1,4 +1,3 @@
-import { useState } from "preact/hooks";
 import type { Generation } from "./generation.js";
 
 export interface Action {
@@ -10,17 +9,18 @@ export interface Action {
 export interface ComposerProps {
   readonly placeholder: string;
   readonly generation: Generation;
+  readonly text: string;
+  readonly onText: (text: string) => void;
   readonly onSend: (text: string) => void;
   readonly actions: readonly Action[];
 }
 
 /** The box to type in: Enter sends, Shift+Enter breaks the line, Escape stops an answer. */
-export function Composer({ placeholder, generation, onSend, actions }: ComposerProps) {
-  const [text, setText] = useState("");
+export function Composer({ placeholder, generation, text, onText, onSend, actions }: ComposerProps) {
   function send(): void {
     if (generation.running || text.trim() === "") return;
+    onText("");
     onSend(text);
-    setText("");
   }
   return (
     <footer class="composer">
@@ -29,7 +29,7 @@ export function Composer({ placeholder, generation, onSend, actions }: ComposerP
         placeholder={placeholder}
         aria-label={placeholder}
         value={text}
-        onInput={(event) => setText(event.currentTarget.value)}
+        onInput={(event) => onText(event.currentTarget.value)}
         onKeyDown={(event) => {
           if (event.key === "Escape") generation.stop();
           if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;

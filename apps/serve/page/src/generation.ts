@@ -16,9 +16,18 @@ export interface Generation {
   readonly error: string | null;
   /** Whether the last answer ended for want of tokens. */
   readonly cutOff: boolean;
-  /** Streams an answer, calling `onText` with each piece; resolves when it is complete, stopped or failed. */
-  start(prompt: Prompt, settings: Settings, onText: (text: string) => void): Promise<void>;
+  /** Streams an answer, calling `onText` with each piece; resolves when it is complete, stopped or failed: whether it is complete. */
+  start(prompt: Prompt, settings: Settings, onText: (text: string) => void): Promise<boolean>;
   stop(): void;
+  /** Forgets what is told of the last answer. */
+  clear(): void;
+}
+
+/** What each way to use the model is given; one that is hidden keeps what is in it. */
+export interface ModeProps {
+  readonly generation: Generation;
+  readonly settings: Settings;
+  readonly hidden: boolean;
 }
 
 /** One answer at a time, with its speed and what went wrong. */
@@ -29,13 +38,16 @@ export function useGeneration(model: Model): Generation {
   const [error, setError] = useState<string | null>(null);
   const [cutOff, setCutOff] = useState(false);
 
-  async function start(prompt: Prompt, settings: Settings, onText: (text: string) => void): Promise<void> {
-    const current = new AbortController();
-    controller.current = current;
-    setRunning(true);
+  function clear(): void {
     setError(null);
     setCutOff(false);
     setSpeed(null);
+  }
+  async function start(prompt: Prompt, settings: Settings, onText: (text: string) => void): Promise<boolean> {
+    const current = new AbortController();
+    controller.current = current;
+    setRunning(true);
+    clear();
     const begin = performance.now();
     let first = begin;
     let tokens = 0;
@@ -62,13 +74,15 @@ export function useGeneration(model: Model): Generation {
         if (piece.finishReason === "length") setCutOff(true);
         frame ||= requestAnimationFrame(show);
       }
+      return true;
     } catch (thrown) {
       if (!current.signal.aborted) setError(thrown instanceof Error ? thrown.message : String(thrown));
+      return false;
     } finally {
       cancelAnimationFrame(frame);
       show();
       setRunning(false);
     }
   }
-  return { running, speed, error, cutOff, start, stop: () => controller.current?.abort() };
+  return { running, speed, error, cutOff, start, stop: () => controller.current?.abort(), clear };
 }

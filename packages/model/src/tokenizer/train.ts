@@ -28,6 +28,7 @@ const chatTemplate = `{{ bos_token }}{% for message in messages %}<|im_start|>{{
 
 /**
  * Trains a tokenizer and returns its files, which `loadTokenizer` opens, `saveTokenizer` writes, and the reference library reads to the same ids.
+ * Answers of a model that is trained with it end at `<eos>` and at `<|im_end|>` (generation_config.json).
  * Ids: 0 `<pad>`, 1 `<eos>`, 2 `<bos>`, 3 `<|im_start|>`, 4 `<|im_end|>`, further special tokens, the 256 bytes, the merges.
  * Encoding puts one bos before a text; decode(encode(text)) is the text, whatever it holds but special tokens (which decode leaves out) and halves of
  * surrogate pairs (which become U+FFFD). Throws INVALID_ARGUMENT.
@@ -283,5 +284,7 @@ function describeTokenizer(
   return {
     "tokenizer.json": `${JSON.stringify(tokenizer, null, 1)}\n`,
     "tokenizer_config.json": `${JSON.stringify(config, null, 1)}\n`,
+    // The end of a turn ends an answer, as the end of a text does.
+    "generation_config.json": `${JSON.stringify({ eos_token_id: [special.indexOf("<eos>"), special.indexOf("<|im_end|>")] }, null, 1)}\n`,
   };
 }

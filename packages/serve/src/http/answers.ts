@@ -1,7 +1,10 @@
+import { setImmediate } from "node:timers/promises";
+import type { FastifyReply } from "fastify";
 import type { Engine } from "../engine.js";
 import type { GenerateEvent, GenerateRequest, Usage } from "../request.js";
 import { HttpError } from "./errors.js";
 import type { ChatBody, CompletionBody } from "./schemas.js";
+import { openEventStream } from "./stream.js";
 
 /** The sampling part of a request, in the engine's words. */
 export function samplingOf(body: ChatBody | CompletionBody): Omit<GenerateRequest, "prompt" | "messages"> {
@@ -10,7 +13,7 @@ export function samplingOf(body: ChatBody | CompletionBody): Omit<GenerateReques
     topP: body.top_p,
     topK: body.top_k === undefined ? undefined : Math.max(0, body.top_k),
     minP: body.min_p,
-    seed: body.seed,
+    seed: body.seed === undefined || Number.isSafeInteger(body.seed) ? body.seed : Math.trunc(body.seed / 2 ** 11),
     stop: body.stop,
     stopTokenIds: body.stop_token_ids,
     ignoreEos: body.ignore_eos,
@@ -24,7 +27,7 @@ export function checkModel(engine: Engine, model: string | undefined): void {
   throw new HttpError(
     404,
     "model_not_found",
-    `the model ${JSON.stringify(model)} does not exist; this server has ${JSON.stringify(engine.model.id)}`,
+    `the model ${JSON.stringify(model.slice(0, 200))} does not exist; this server has ${JSON.stringify(engine.model.id)}`,
     "model",
   );
 }
@@ -52,22 +55,93 @@ export async function collect(events: AsyncIterable<GenerateEvent>): Promise<Col
   throw new Error("a generation ended without its last event");
 }
 
-/** Runs several generations beside each other; where one fails the others are aborted. */
+/** Runs several generations beside each other; where one fails the others are aborted. Throws what failed first. */
 export async function runAll<T>(controller: AbortController, tasks: readonly (() => Promise<T>)[]): Promise<T[]> {
-  let failed = false;
-  let first: unknown;
-  const results = await Promise.all(
+  const results = await Promise.allSettled(
     tasks.map((task) =>
       task().catch((error: unknown) => {
-        if (!failed) first = error;
-        failed = true;
-        controller.abort(error);
-        return undefined as T;
+        controller.abort(error); // only the first counts
+        throw error;
       }),
     ),
   );
-  if (failed) throw first;
-  return results;
+  const failed = results.some(({ status }) => status === "rejected");
+  if (failed) throw controller.signal.reason;
+  return results.map((result) => (result as PromiseFulfilledResult<T>).value);
+}
+
+/** Makes one thing of each result; other requests get their turn between two, and nothing is made for a client that has gone. */
+export async function eachInTurn<T, R>(
+  controller: AbortController,
+  results: readonly T[],
+  make: (result: T, index: number) => R,
+): Promise<R[]> {
+  const made: R[] = [];
+  for (const [index, result] of results.entries()) {
+    if (index > 0) await setImmediate();
+    controller.signal.throwIfAborted();
+    made.push(make(result, index));
+  }
+  return made;
+}
+
+/** How the events of generations become chunks of a stream. */
+export interface StreamShape {
+  /** Fields of every chunk. */
+  readonly head: object;
+  /** What of the request's `stream_options`, and the tokens of each of its prompts. */
+  readonly includeUsage: boolean;
+  readonly promptTokens: readonly number[];
+  /** What each choice starts with, before its prompt is read. */
+  readonly opening?: object;
+  /** An event of generation `index` as a choice; null for one that is not sent. */
+  choiceOf(event: GenerateEvent, index: number): object | null;
+}
+
+/** Answers with an event stream of several generations beside each other. */
+export async function streamAnswers(
+  reply: FastifyReply,
+  controller: AbortController,
+  generations: readonly AsyncIterable<GenerateEvent>[],
+  { head, includeUsage, promptTokens, opening, choiceOf }: StreamShape,
+): Promise<void> {
+  const stream = openEventStream(reply);
+  const send = (index: number, choice: object) =>
+    stream.send({ ...head, choices: [{ index, ...choice }], ...(includeUsage ? { usage: null } : {}) });
+  try {
+    const usages = await runAll(
+      controller,
+      generations.map((events, index) => async () => {
+        if (opening) await send(index, opening);
+        for await (const event of events) {
+          const choice = choiceOf(event, index);
+          if (choice) await send(index, choice);
+          if (event.type === "generate-end") return event.usage;
+        }
+        throw new Error("a generation ended without its last event");
+      }),
+    );
+    if (includeUsage) await stream.send({ ...head, choices: [], usage: usageOf(promptTokens, usages) });
+    stream.end();
+  } catch (error) {
+    stream.end(error);
+  }
+}
+
+/** Most log-probabilities in one answer that is not streamed: it is one string, and while it is written nobody else is answered. */
+const maxListed = 2 ** 22;
+
+/** Refuses an answer that could list more log-probabilities than fit into it. */
+export function expectListed(tokens: number, top: number): void {
+  const listed = tokens * (top + 1);
+  if (listed <= maxListed) return;
+  const advice = "ask for fewer tokens (max_tokens) or choices at a time, or for a stream";
+  throw new HttpError(
+    400,
+    "invalid_value",
+    `logprobs: up to ${listed} of them do not fit into one answer, ${maxListed} do; ${advice}`,
+    "logprobs",
+  );
 }
 
 /** OpenAI's usage of one answer; a prompt with several choices counts once. */

@@ -1,6 +1,6 @@
 import type OpenAI from "openai";
 import { expect, test } from "vitest";
-import { toyServer } from "./testing.js";
+import { extra, toyServer } from "./testing.js";
 
 const toy = toyServer();
 const messages = [{ role: "user" as const, content: "the quick fox" }];
@@ -44,8 +44,8 @@ test("is a stream of unnamed frames that ends in [DONE]", async () => {
   }
 });
 
-test("joins text parts and accepts parameters that ask for nothing", async () => {
-  const plain = await toy.client.chat.completions.create(request);
+test("takes text parts as lines and accepts parameters that ask for nothing", async () => {
+  const plain = await toy.client.chat.completions.create({ ...request, messages: [{ role: "user", content: "the quick\nfox" }] });
   const answer = await toy.client.chat.completions.create({
     ...request,
     messages: [
@@ -53,7 +53,7 @@ test("joins text parts and accepts parameters that ask for nothing", async () =>
         role: "user",
         content: [
           { type: "text", text: "the quick" },
-          { type: "text", text: " fox" },
+          { type: "text", text: "fox" },
         ],
       },
     ],
@@ -64,6 +64,19 @@ test("joins text parts and accepts parameters that ask for nothing", async () =>
     tools: [],
     stop: null,
     user: "someone",
+    stream_options: null,
+    ...extra({ safety_identifier: "someone", prompt_cache_key: "a", reasoning_effort: "none", modalities: ["text"] }),
   });
   expect(answer.choices[0]?.message.content).toBe(plain.choices[0]?.message.content);
+});
+
+test("takes seeds of 64 bits, the same for the same", async () => {
+  const ask = async (seed: string) => {
+    const body = JSON.stringify({ ...request, messages, temperature: 1 }).replace('"seed":2', `"seed":${seed}`);
+    const { choices } = (await (await toy.post("/v1/chat/completions", body)).json()) as OpenAI.ChatCompletion;
+    return choices[0]?.message.content;
+  };
+  const large = await ask("9223372036854775807");
+  expect(large).toBe(await ask("9223372036854775807"));
+  expect(large).not.toBe(await ask("4611686018427387904"));
 });

@@ -3,10 +3,10 @@ import type { ChatMessage, Tokenizer } from "@zaya/model";
 import type { FastifyReply } from "fastify";
 import type { Engine } from "../engine.js";
 import type { GenerateRequest } from "../request.js";
-import { checkModel, collect, runAll, samplingOf, type TokenEvent, usageOf } from "./answers.js";
+import { checkModel, collect, eachInTurn, expectListed, runAll, samplingOf, streamAnswers, type TokenEvent, usageOf } from "./answers.js";
 import type { Metrics } from "./metrics.js";
 import type { ChatBody } from "./schemas.js";
-import { disconnectSignal, openEventStream } from "./stream.js";
+import { disconnectSignal } from "./stream.js";
 import { tokenText } from "./token_text.js";
 
 /** POST /v1/chat/completions: answers a conversation n times, through the checkpoint's chat template. */
@@ -24,12 +24,14 @@ export async function createChatCompletion(
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
   };
   const messages = body.messages.map(plainMessage);
-  const prompt = engine.tokenize({ ...shared, messages, templateVariables: body.chat_template_kwargs });
+  const prompt = engine.prepare({ ...shared, messages, templateVariables: body.chat_template_kwargs });
+  if (body.logprobs && !body.stream) expectListed(body.n * prompt.maxTokens, shared.logprobs ?? 0);
   const controller = disconnectSignal(reply);
   const generations = Array.from({ length: body.n }, (_, choice) =>
-    metrics.observe(engine.generate({ ...shared, prompt, choice }, { signal: controller.signal })),
+    metrics.observe(prompt.generate({ choice, signal: controller.signal })),
   );
   const head = { id: `chatcmpl-${randomUUID().replaceAll("-", "")}`, created: Math.floor(Date.now() / 1000), model: engine.model.id };
+  const promptTokens = [prompt.promptIds.length];
   const logprobsOf = (tokens: readonly TokenEvent[]) =>
     body.logprobs ? { content: tokens.map((token) => chatLogprob(tokenizer, token)), refusal: null } : null;
   const idsOf = (tokens: readonly TokenEvent[]) => (body.return_token_ids ? { token_ids: tokens.map((token) => token.tokenId) } : {});
@@ -39,70 +41,37 @@ export async function createChatCompletion(
       controller,
       generations.map((events) => () => collect(events)),
     );
+    const choices = await eachInTurn(controller, results, ({ tokens, end }, index) => ({
+      index,
+      message: { role: "assistant", content: end.text, refusal: null },
+      logprobs: logprobsOf(tokens),
+      finish_reason: end.finishReason,
+      stop_reason: end.stopReason,
+      ...idsOf(tokens),
+    }));
     const usages = results.map(({ end }) => end.usage);
-    return {
-      ...head,
-      object: "chat.completion",
-      choices: results.map(({ tokens, end }, index) => ({
-        index,
-        message: { role: "assistant", content: end.text, refusal: null },
-        logprobs: logprobsOf(tokens),
-        finish_reason: end.finishReason,
-        stop_reason: end.stopReason,
-        ...idsOf(tokens),
-      })),
-      usage: usageOf([usages[0]?.promptTokens ?? 0], usages),
-    };
+    return { ...head, object: "chat.completion", choices, usage: usageOf(promptTokens, usages) };
   }
 
-  const stream = openEventStream(reply);
-  const usage = body.stream_options?.include_usage ? { usage: null } : {};
-  const chunk = (index: number, delta: object, tokens: readonly TokenEvent[] = [], extra: object = {}) =>
-    stream.send({
-      ...head,
-      object: "chat.completion.chunk",
-      choices: [
-        {
-          index,
-          delta,
-          logprobs: tokens.length > 0 ? logprobsOf(tokens) : null,
-          finish_reason: null,
-          ...(tokens.length > 0 ? idsOf(tokens) : {}),
-          ...extra,
-        },
-      ],
-      ...usage,
-    });
-  try {
-    const usages = await runAll(
-      controller,
-      generations.map((events, index) => async () => {
-        chunk(index, { role: "assistant", content: "" });
-        for await (const event of events) {
-          if (event.type === "token" && (event.text !== "" || body.logprobs || body.return_token_ids))
-            chunk(index, { content: event.text }, [event]);
-          if (event.type === "generate-end") {
-            chunk(index, {}, [], { finish_reason: event.finishReason, stop_reason: event.stopReason });
-            return event.usage;
-          }
-        }
-        throw new Error("a generation ended without its last event");
-      }),
-    );
-    if (body.stream_options?.include_usage) {
-      stream.send({ ...head, object: "chat.completion.chunk", choices: [], usage: usageOf([usages[0]?.promptTokens ?? 0], usages) });
-    }
-    stream.end();
-  } catch (error) {
-    stream.end(error);
-  }
+  const unsaid = { logprobs: null, finish_reason: null };
+  await streamAnswers(reply, controller, generations, {
+    head: { ...head, object: "chat.completion.chunk" },
+    includeUsage: body.stream_options?.include_usage ?? false,
+    promptTokens,
+    opening: { delta: { role: "assistant", content: "" }, ...unsaid },
+    choiceOf(event) {
+      if (event.type === "generate-end") return { delta: {}, ...unsaid, finish_reason: event.finishReason, stop_reason: event.stopReason };
+      if (event.type !== "token" || (event.text === "" && !body.logprobs && !body.return_token_ids)) return null;
+      return { delta: { content: event.text }, ...unsaid, logprobs: logprobsOf([event]), ...idsOf([event]) };
+    },
+  });
   return undefined;
 }
 
-/** A message with its text parts joined, as chat templates expect. */
+/** A message with its text parts as lines of one text, as chat templates expect. */
 function plainMessage(message: ChatBody["messages"][number]): ChatMessage {
   const { content } = message;
-  return { ...message, content: Array.isArray(content) ? content.map((part) => part.text).join("") : (content ?? "") };
+  return { ...message, content: Array.isArray(content) ? content.map((part) => part.text).join("\n") : (content ?? "") };
 }
 
 function chatLogprob(tokenizer: Tokenizer, { tokenId, logprob, topLogprobs = [] }: TokenEvent): object {

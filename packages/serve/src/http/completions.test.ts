@@ -1,6 +1,7 @@
 import type OpenAI from "openai";
 import { expect, test, vi } from "vitest";
-import { createSpacedEngine } from "../testing.js";
+import { createSpacedEngine, createToyEngine } from "../testing.js";
+import { expectListed } from "./answers.js";
 import { createServer } from "./server.js";
 import { extra, toyServer } from "./testing.js";
 
@@ -132,9 +133,12 @@ test("streams the token ids that an answer as a whole has", async () => {
 
 test("scores tokens that are called like members of an object", async () => {
   const names = ["__proto__", "constructor", "toString"];
-  vi.spyOn(toy.engine.tokenizer, "tokenBytes").mockImplementation((id) => new TextEncoder().encode(names[id] ?? `token ${id}`));
-  const answer = await toy.client.completions.create({ model: "toy", prompt: [5, 0, 1, 2], max_tokens: 0, echo: true, logprobs: 1 });
-  vi.restoreAllMocks();
+  const { engine } = await createToyEngine();
+  vi.spyOn(engine.tokenizer, "tokenBytes").mockImplementation((id) => new TextEncoder().encode(names[id] ?? `token ${id}`));
+  const server = await createServer(engine);
+  const payload = { model: "toy", prompt: [5, 0, 1, 2], max_tokens: 0, echo: true, logprobs: 1 };
+  const answer = (await server.inject({ method: "POST", url: "/v1/completions", payload })).json() as OpenAI.Completion;
+  await server.close();
   const lists = answer.choices[0]?.logprobs as OpenAI.CompletionChoice.Logprobs;
   expect(lists.tokens).toEqual(["token 5", ...names]);
   names.forEach((name, i) => {
@@ -157,6 +161,27 @@ test.each([
   const [{ text, logprobs }] = (await server.inject({ method: "POST", url: "/v1/completions", payload })).json().choices;
   const [, second, third] = logprobs.text_offset.slice(-3);
   expect([text.slice(second, third), text.slice(third)]).toEqual([` ${word}`, ` ${word}`]);
+});
+
+test("offsets count characters, not halves of them", async () => {
+  const asked = { model: "toy", prompt: "😀😀 hello", max_tokens: 3, seed: 1, logprobs: 0, echo: true };
+  const whole = (await toy.client.completions.create(asked)).choices[0];
+  const characters = [...(whole?.text ?? "")];
+  const { tokens = [], text_offset: offsets = [] } = whole?.logprobs as OpenAI.CompletionChoice.Logprobs;
+  const readable = tokens.flatMap((token, i) =>
+    token.startsWith("bytes:") || token.startsWith("<") ? [] : [[token, offsets[i] as number] as const],
+  );
+  expect(readable.length).toBeGreaterThan(3);
+  for (const [token, offset] of readable.slice(0, 4)) expect(characters.slice(offset, offset + [...token].length).join("")).toBe(token);
+  const streamed: number[] = [];
+  for await (const { choices } of await toy.client.completions.create({ ...asked, stream: true }))
+    streamed.push(...((choices[0]?.logprobs as OpenAI.CompletionChoice.Logprobs | null)?.text_offset ?? []));
+  expect(streamed).toEqual(offsets);
+});
+
+test("refuses to list more log-probabilities than fit into one answer", () => {
+  expect(() => expectListed(2 ** 22 / 21, 20)).not.toThrow();
+  expect(() => expectListed(2 ** 22 / 21 + 1, 20)).toThrow(expect.objectContaining({ status: 400, param: "logprobs" }));
 });
 
 test("stops at stop strings", async () => {

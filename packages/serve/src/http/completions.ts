@@ -3,13 +3,24 @@ import { setImmediate } from "node:timers/promises";
 import type { DecodeStream, Tokenizer } from "@zaya/model";
 import type { FastifyReply } from "fastify";
 import { decodeAnswer } from "../answer_decoder.js";
-import type { Engine } from "../engine.js";
+import type { Engine, PreparedPrompt } from "../engine.js";
 import type { ScoredToken } from "../logprobs.js";
-import type { GenerateRequest, Usage } from "../request.js";
-import { checkModel, collect, type PromptEnd, runAll, samplingOf, type TokenEvent, usageOf } from "./answers.js";
+import type { GenerateRequest } from "../request.js";
+import {
+  checkModel,
+  collect,
+  eachInTurn,
+  expectListed,
+  type PromptEnd,
+  runAll,
+  samplingOf,
+  streamAnswers,
+  type TokenEvent,
+  usageOf,
+} from "./answers.js";
 import type { Metrics } from "./metrics.js";
 import { type CompletionBody, promptsOf } from "./schemas.js";
-import { disconnectSignal, openEventStream } from "./stream.js";
+import { disconnectSignal } from "./stream.js";
 import { tokenText } from "./token_text.js";
 
 /** OpenAI's four parallel lists about tokens. The first token of a prompt has no probability. */
@@ -20,13 +31,10 @@ interface CompletionLogprobs {
   readonly text_offset: number[];
 }
 
-interface Choice {
-  readonly index: number;
-  readonly prompt: number;
-  readonly request: GenerateRequest;
-  readonly promptIds: readonly number[];
+interface Prompt {
+  readonly prepared: PreparedPrompt;
   /** What `echo` puts before the text, where the prompt was text. */
-  readonly promptText: string | null;
+  readonly text: string | null;
 }
 
 /** POST /v1/completions: continues each prompt n times. Choice i·n + j is the j-th of prompt i. */
@@ -39,165 +47,142 @@ export async function createCompletion(
   checkModel(engine, body.model);
   const { tokenizer } = engine;
   const controller = disconnectSignal(reply);
-  const choices = await choicesOf(engine, body);
-  const generations = choices.map((choice) => ({
-    choice,
-    events: metrics.observe(engine.generate(choice.request, { signal: controller.signal })),
-  }));
+  const prompts = await preparePrompts(engine, body);
+  const choices = prompts.flatMap((prompt) => Array.from({ length: body.n }, (_, choice) => ({ prompt, choice })));
+  if (body.logprobs !== undefined && !body.stream) {
+    const listed = choices.map(({ prompt: { prepared } }) => (body.echo ? prepared.promptIds.length : 0) + prepared.maxTokens);
+    expectListed(
+      listed.reduce((sum, tokens) => sum + tokens, 0),
+      body.logprobs,
+    );
+  }
+  const generations = choices.map(({ prompt, choice }) => metrics.observe(prompt.prepared.generate({ choice, signal: controller.signal })));
   const head = {
     id: `cmpl-${randomUUID().replaceAll("-", "")}`,
     object: "text_completion",
     created: Math.floor(Date.now() / 1000),
     model: engine.model.id,
   };
-  const echoText = (choice: Choice, ids: readonly number[]) =>
-    choice.promptText ?? tokenizer.decode(ids, { skipSpecialTokens: body.skip_special_tokens });
+  const promptTokens = prompts.map(({ prepared }) => prepared.promptIds.length);
+  const promptOf = (index: number) => (choices[index] as (typeof choices)[number]).prompt;
+  const echoText = ({ text, prepared }: Prompt) =>
+    body.echo ? (text ?? tokenizer.decode(prepared.promptIds, { skipSpecialTokens: body.skip_special_tokens })) : "";
 
   if (!body.stream) {
     const results = await runAll(
       controller,
-      generations.map(
-        ({ events }) =>
-          () =>
-            collect(events),
-      ),
+      generations.map((events) => () => collect(events)),
     );
-    return {
-      ...head,
-      choices: results.map(({ prompt, tokens, end }, index) => {
-        const choice = choices[index] as Choice;
-        const lists = listLogprobs(body, tokenizer, choice.promptIds);
-        const logprobs = mergeLists(lists.prompt(prompt), lists.tokens(tokens));
-        return {
-          index,
-          text: (body.echo ? echoText(choice, prompt.tokenIds) : "") + end.text,
-          logprobs,
-          finish_reason: end.finishReason,
-          stop_reason: end.stopReason,
-          ...(body.return_token_ids ? { prompt_token_ids: prompt.tokenIds, token_ids: tokens.map((token) => token.tokenId) } : {}),
-        };
-      }),
-      usage: usageOf(
-        promptTokens(
-          choices,
-          results.map(({ end }) => end.usage),
-        ),
-        results.map(({ end }) => end.usage),
-      ),
-    };
+    const answers = await eachInTurn(controller, results, ({ prompt, tokens, end }, index) => {
+      const lists = listLogprobs(body, tokenizer, prompt.tokenIds);
+      lists.addPrompt(prompt);
+      lists.addTokens(tokens);
+      return {
+        index,
+        text: echoText(promptOf(index)) + end.text,
+        logprobs: lists.take(),
+        finish_reason: end.finishReason,
+        stop_reason: end.stopReason,
+        ...(body.return_token_ids ? { prompt_token_ids: prompt.tokenIds, token_ids: tokens.map((token) => token.tokenId) } : {}),
+      };
+    });
+    const usages = results.map(({ end }) => end.usage);
+    return { ...head, choices: answers, usage: usageOf(promptTokens, usages) };
   }
 
-  const stream = openEventStream(reply);
-  const usage = body.stream_options?.include_usage ? { usage: null } : {};
-  const chunk = (index: number, text: string, logprobs: CompletionLogprobs | null, extra: object = {}) =>
-    stream.send({ ...head, choices: [{ index, text, logprobs, finish_reason: null, ...extra }], ...usage });
-  try {
-    const usages = await runAll(
-      controller,
-      generations.map(({ choice, events }) => async () => {
-        const { index } = choice;
-        const lists = listLogprobs(body, tokenizer, choice.promptIds);
-        for await (const event of events) {
-          if (event.type === "prompt-end" && (body.echo || body.return_token_ids)) {
-            const text = body.echo ? echoText(choice, event.tokenIds) : "";
-            chunk(index, text, lists.prompt(event), body.return_token_ids ? { prompt_token_ids: event.tokenIds } : {});
-          } else if (event.type === "token" && (event.text !== "" || body.logprobs !== undefined || body.return_token_ids)) {
-            chunk(index, event.text, lists.tokens([event]), body.return_token_ids ? { token_ids: [event.tokenId] } : {});
-          } else if (event.type === "generate-end") {
-            chunk(index, "", null, { finish_reason: event.finishReason, stop_reason: event.stopReason });
-            return event.usage;
-          }
-        }
-        throw new Error("a generation ended without its last event");
-      }),
-    );
-    if (body.stream_options?.include_usage) stream.send({ ...head, choices: [], usage: usageOf(promptTokens(choices, usages), usages) });
-    stream.end();
-  } catch (error) {
-    stream.end(error);
-  }
+  const lists = choices.map(({ prompt: { prepared } }) => listLogprobs(body, tokenizer, prepared.promptIds));
+  const wantsEach = body.logprobs !== undefined || body.return_token_ids;
+  await streamAnswers(reply, controller, generations, {
+    head,
+    includeUsage: body.stream_options?.include_usage ?? false,
+    promptTokens,
+    choiceOf(event, index) {
+      const list = lists[index] as LogprobLists;
+      const said = (text: string, ids: object) => ({
+        text,
+        logprobs: list.take(),
+        finish_reason: null,
+        ...(body.return_token_ids ? ids : {}),
+      });
+      if (event.type === "generate-end")
+        return { text: "", logprobs: null, finish_reason: event.finishReason, stop_reason: event.stopReason };
+      if (event.type === "prompt-end") {
+        if (!body.echo && !body.return_token_ids) return null;
+        list.addPrompt(event);
+        return said(echoText(promptOf(index)), { prompt_token_ids: event.tokenIds });
+      }
+      if (event.text === "" && !wantsEach) return null;
+      list.addTokens([event]);
+      return said(event.text, { token_ids: [event.tokenId] });
+    },
+  });
   return undefined;
 }
 
-/** The choices of all prompts. A prompt is tokenised once, and other requests get their turn between two of them. */
-async function choicesOf(engine: Engine, body: CompletionBody): Promise<Choice[]> {
+/** A prompt is tokenised once, and other requests get their turn between two of them. */
+async function preparePrompts(engine: Engine, body: CompletionBody): Promise<Prompt[]> {
   const shared: GenerateRequest = {
     ...samplingOf(body),
     maxTokens: body.max_tokens,
     logprobs: body.logprobs,
     promptLogprobs: body.echo ? body.logprobs : undefined,
   };
-  const choices: Choice[] = [];
-  for (const [prompt, given] of promptsOf(body.prompt).entries()) {
-    if (prompt > 0) await setImmediate();
-    const promptIds = engine.tokenize({ ...shared, prompt: given, addSpecialTokens: body.add_special_tokens });
-    const promptText = typeof given === "string" ? given : null;
-    for (let choice = 0; choice < body.n; choice++)
-      choices.push({ index: choices.length, prompt, request: { ...shared, prompt: promptIds, choice }, promptIds, promptText });
+  const prompts: Prompt[] = [];
+  for (const given of promptsOf(body.prompt)) {
+    if (prompts.length > 0) await setImmediate();
+    const prepared = engine.prepare({ ...shared, prompt: given, addSpecialTokens: body.add_special_tokens });
+    prompts.push({ prepared, text: typeof given === "string" ? given : null });
   }
-  return choices;
+  return prompts;
 }
 
-function promptTokens(choices: readonly Choice[], usages: readonly Usage[]): number[] {
-  const counts: number[] = [];
-  choices.forEach(({ prompt }, i) => {
-    counts[prompt] = usages[i]?.promptTokens ?? 0;
-  });
-  return counts;
+/** The lists about one choice, which grow as it does. */
+interface LogprobLists {
+  addPrompt(prompt: PromptEnd): void;
+  addTokens(events: readonly TokenEvent[]): void;
+  /** What was added since the last time; null where nothing is wanted. */
+  take(): CompletionLogprobs | null;
 }
 
-/** Builds the lists piece by piece; `text_offset` counts the characters before a token in prompt (where echoed) and text. */
-function listLogprobs(body: CompletionBody, tokenizer: Tokenizer, promptIds: readonly number[]) {
+/** `text_offset` counts the characters (code points) before a token in prompt (where echoed) and text. */
+function listLogprobs(body: CompletionBody, tokenizer: Tokenizer, promptIds: readonly number[]): LogprobLists {
   const skipping = { skipSpecialTokens: body.skip_special_tokens };
   const answerDecoder = decodeAnswer(tokenizer, promptIds, skipping);
+  const none = (): CompletionLogprobs => ({ tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] });
+  let lists = none();
   let offset = 0;
-
-  function list(
-    scored: readonly { tokenId: number; score: Omit<ScoredToken, "tokenId"> | null }[],
-    decoder: DecodeStream,
-  ): CompletionLogprobs {
-    const lists: CompletionLogprobs = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
-    for (const { tokenId, score } of scored) {
-      lists.tokens.push(tokenText(tokenizer, tokenId));
-      lists.token_logprobs.push(score ? score.logprob : null);
-      lists.top_logprobs.push(score ? topEntries(tokenizer, { tokenId, ...score }) : null);
-      lists.text_offset.push(offset);
-      offset += decoder.push(tokenId).length;
-    }
-    return lists;
-  }
+  const add = (tokenId: number, score: Omit<ScoredToken, "tokenId"> | null, decoder: DecodeStream) => {
+    lists.tokens.push(tokenText(tokenizer, tokenId));
+    lists.token_logprobs.push(score ? score.logprob : null);
+    lists.top_logprobs.push(score ? topEntries(tokenizer, { tokenId, ...score }) : null);
+    lists.text_offset.push(offset);
+    offset += countCharacters(decoder.push(tokenId));
+  };
   return {
-    prompt({ tokenIds, logprobs }: PromptEnd): CompletionLogprobs | null {
-      if (!body.echo || body.logprobs === undefined) return null;
+    addPrompt({ tokenIds, logprobs }) {
+      if (!body.echo || body.logprobs === undefined) return;
       const decoder = tokenizer.decodeStream(skipping);
-      const lists = list(
-        tokenIds.map((tokenId, i) => ({ tokenId, score: logprobs?.[i] ?? null })),
-        decoder,
-      );
-      offset += decoder.flush().length;
-      return lists;
+      tokenIds.forEach((tokenId, i) => {
+        add(tokenId, logprobs?.[i] ?? null, decoder);
+      });
+      offset += countCharacters(decoder.flush());
     },
-    tokens(events: readonly TokenEvent[]): CompletionLogprobs | null {
-      if (body.logprobs === undefined) return null;
-      return list(
-        events.map(({ tokenId, logprob, topLogprobs }) => ({
-          tokenId,
-          score: { logprob: logprob as number, topLogprobs: topLogprobs ?? [] },
-        })),
-        answerDecoder,
-      );
+    addTokens(events) {
+      if (body.logprobs === undefined) return;
+      for (const { tokenId, logprob, topLogprobs = [] } of events) add(tokenId, { logprob: logprob as number, topLogprobs }, answerDecoder);
+    },
+    take() {
+      const taken = lists;
+      lists = none();
+      return body.logprobs === undefined ? null : taken;
     },
   };
 }
 
-function mergeLists(a: CompletionLogprobs | null, b: CompletionLogprobs | null): CompletionLogprobs | null {
-  if (!a || !b) return a ?? b;
-  return {
-    tokens: a.tokens.concat(b.tokens),
-    token_logprobs: a.token_logprobs.concat(b.token_logprobs),
-    top_logprobs: a.top_logprobs.concat(b.top_logprobs),
-    text_offset: a.text_offset.concat(b.text_offset),
-  };
+function countCharacters(text: string): number {
+  let count = 0;
+  for (const _ of text) count++;
+  return count;
 }
 
 /** The most probable tokens and the chosen one by their text. Where two tokens read the same, the more probable one stands. */

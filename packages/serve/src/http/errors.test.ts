@@ -58,6 +58,28 @@ test.each([
     code: "invalid_value",
     param: "messages.0.content",
   },
+  {
+    path: "/v1/completions",
+    body: { prompt: "x", stop_token_ids: new Array(1025).fill(5) },
+    status: 400,
+    code: "invalid_value",
+    param: "stop_token_ids",
+  },
+  { path: "/v1/completions", body: { prompt: "x", seed: 1.5 }, status: 400, code: "invalid_value", param: "seed" },
+  {
+    path: "/v1/chat/completions",
+    body: { messages, chat_template_kwargs: { add_generation_prompt: false } },
+    status: 400,
+    code: "invalid_value",
+    param: "chat_template_kwargs",
+  },
+  {
+    path: "/v1/chat/completions",
+    body: `{"messages":[{"role":"user","content":"x"}],"tools":${"[".repeat(100_000)}${"]".repeat(100_000)}}`,
+    status: 400,
+    code: "unsupported_parameter",
+    param: "tools",
+  },
   { path: "/v1/completions", body: '{"prompt": "x"', status: 400, code: "invalid_json", param: null },
   { path: "/v1/completions", body: "", status: 400, code: "invalid_json", param: null },
   { path: "/v1/completions", body: "[]", status: 400, code: "invalid_value", param: null },
@@ -68,6 +90,7 @@ test.each([
   expect({ status: response.status, ...error }).toMatchObject({ status, code, param });
   expect(Object.keys(error).sort()).toEqual(["code", "message", "param", "type"]);
   expect(error.message).toBeTypeOf("string");
+  expect((error.message as string).length).toBeLessThan(300);
   expect(response.headers.get("x-request-id")).toMatch(/^[\w-]+$/);
 });
 

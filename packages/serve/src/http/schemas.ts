@@ -11,12 +11,18 @@ const sampling = {
   /** 0 and −1 keep all tokens. */
   top_k: z.int().min(-1).optional(),
   min_p: z.number().min(0).max(1).optional(),
-  seed: z.int().min(Number.MIN_SAFE_INTEGER).max(Number.MAX_SAFE_INTEGER).optional(),
+  /** 64 bits; of those that JavaScript cannot tell apart the highest count. */
+  seed: z
+    .number()
+    .min(-(2 ** 63))
+    .max(2 ** 64)
+    .refine(Number.isInteger, "expected a whole number")
+    .optional(),
   n: z.int().min(1).max(128).default(1),
   stop: z
     .union([z.string().min(1), z.array(z.string().min(1)).max(64)], "expected a text that is not empty, or a list of at most 64")
     .optional(),
-  stop_token_ids: z.array(tokenId).optional(),
+  stop_token_ids: z.array(tokenId).max(1024).optional(),
   ignore_eos: z.boolean().optional(),
   skip_special_tokens: z.boolean().optional(),
   return_token_ids: z.boolean().default(false),
@@ -25,6 +31,8 @@ const sampling = {
     .strictObject({ include_usage: z.boolean().default(false), include_obfuscation: z.literal(false).optional() })
     .optional(),
   user: z.string().optional(),
+  safety_identifier: z.string().optional(),
+  prompt_cache_key: z.string().optional(),
 };
 
 const Prompt = z.union(
@@ -66,6 +74,9 @@ const message = z.looseObject({
   content: z.union([z.string(), z.array(textPart)], 'expected text, or parts of type "text"; this server takes no others').nullish(),
 });
 
+/** Variables of a chat template that are made from the rest of the request. */
+const setByServer = ["messages", "tools", "add_generation_prompt"];
+
 /** Body of POST /v1/chat/completions. */
 export const ChatBody = z
   .strictObject({
@@ -76,7 +87,10 @@ export const ChatBody = z
     logprobs: z.boolean().default(false),
     top_logprobs: z.int().min(0).max(20).optional(),
     /** Variables of the chat template, such as `enable_thinking`. */
-    chat_template_kwargs: z.record(z.string(), z.unknown()).optional(),
+    chat_template_kwargs: z
+      .record(z.string(), z.unknown())
+      .refine((variables) => !setByServer.some((name) => Object.hasOwn(variables, name)), `${setByServer.join(", ")} are not to be set`)
+      .optional(),
   })
   .refine((body) => body.logprobs || body.top_logprobs === undefined, { path: ["top_logprobs"], message: "needs logprobs: true" });
 export type ChatBody = z.output<typeof ChatBody>;
@@ -109,11 +123,11 @@ const unsupported: Readonly<Record<string, (value: unknown, body: Readonly<Recor
   functions: isEmpty,
   logit_bias: isEmpty,
   metadata: isEmpty,
-  modalities: (value) => JSON.stringify(value) === '["text"]',
+  modalities: (value) => Array.isArray(value) && value.length === 1 && value[0] === "text",
   parallel_tool_calls: (value) => typeof value === "boolean",
   prediction: () => false,
   presence_penalty: (value) => value === 0,
-  reasoning_effort: () => false,
+  reasoning_effort: (value) => value === "none",
   repetition_penalty: (value) => value === 1,
   response_format: (value) => (value as { type?: unknown }).type === "text",
   service_tier: (value) => value === "auto" || value === "default",
@@ -130,14 +144,23 @@ const unsupported: Readonly<Record<string, (value: unknown, body: Readonly<Recor
  * does not do, so that no client believes it was heeded.
  */
 export function acceptBody(body: unknown): unknown {
-  if (typeof body !== "object" || body === null || Array.isArray(body)) return body;
-  const given = Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null));
+  if (!isRecord(body)) return body;
+  const given = withoutNulls(body);
+  if (isRecord(given.stream_options)) given.stream_options = withoutNulls(given.stream_options);
   for (const [name, value] of Object.entries(given)) {
     const asksForNothing = Object.hasOwn(unsupported, name) ? unsupported[name] : undefined;
     if (!asksForNothing) continue;
-    if (!asksForNothing(value, given))
-      throw new HttpError(400, "unsupported_parameter", `${name}: ${JSON.stringify(value)} is not supported by this server`, name);
+    if (!asksForNothing(value, given)) {
+      const shown = typeof value === "object" ? name : `${name}: ${JSON.stringify(value).slice(0, 100)}`;
+      throw new HttpError(400, "unsupported_parameter", `${shown} is not supported by this server`, name);
+    }
     delete given[name];
   }
   return given;
+}
+
+const isRecord = (value: unknown): value is object => typeof value === "object" && value !== null && !Array.isArray(value);
+
+function withoutNulls(record: object): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(record).filter(([, value]) => value !== null));
 }

@@ -1,7 +1,7 @@
 import { EventEmitter } from "node:events";
 import type { FastifyReply } from "fastify";
 import { expect, test, vi } from "vitest";
-import { disconnectSignal } from "./stream.js";
+import { disconnectSignal, openEventStream } from "./stream.js";
 
 const replyWith = (state: { destroyed: boolean; writableFinished: boolean }) => {
   const raw = Object.assign(new EventEmitter(), state);
@@ -28,4 +28,34 @@ test("as many answers as there are may listen to the signal, without a warning",
 
 test("a client that is gone already has its request aborted at once", () => {
   expect(disconnectSignal(replyWith({ destroyed: true, writableFinished: false }).reply).signal.aborted).toBe(true);
+});
+
+test("waits with more until the client has taken what was sent", async () => {
+  const written: string[] = [];
+  let full = true;
+  const raw = Object.assign(new EventEmitter(), {
+    destroyed: false,
+    writableEnded: false,
+    setHeader: () => {},
+    writeHead: () => {},
+    flushHeaders: () => {},
+    write: (text: string) => written.push(text) > 0 && !full,
+    end: (text: string) => void written.push(text),
+  });
+  const stream = openEventStream({ raw, hijack: () => {}, getHeaders: () => ({}) } as unknown as FastifyReply);
+  let sent = 0;
+  const sending = [1, 2].map((i) => stream.send({ i }).then(() => sent++));
+  await new Promise((resolve) => setImmediate(resolve));
+  expect([written.length, sent]).toEqual([2, 0]);
+  full = false;
+  raw.emit("drain");
+  await Promise.all(sending);
+  await stream.send({ i: 3 });
+  full = true;
+  const last = stream.send({ i: 4 });
+  raw.destroyed = true;
+  raw.emit("close");
+  await last; // a client that has gone holds nobody up
+  await stream.send({ i: 5 });
+  expect(written.map((text) => JSON.parse(text.slice(6)).i)).toEqual([1, 2, 3, 4]);
 });

@@ -2,12 +2,15 @@ import { setMaxListeners } from "node:events";
 import type { FastifyReply } from "fastify";
 import { errorReply, HttpError, isFault } from "./errors.js";
 
+/** Time that a client may take nothing of what was sent, in milliseconds. */
+const stallMilliseconds = 60_000;
 /** Time between comments that keep an idle connection open, in milliseconds. */
 const keepAliveInterval = 15_000;
 
 /** A stream of server-sent events: unnamed `data:` frames of one JSON object each, ended by `data: [DONE]`. */
 export interface EventStream {
-  send(data: object): void;
+  /** Resolves when there is room for more: what a client does not read is not made on and on. One that takes nothing for a minute is cut off. */
+  send(data: object): Promise<void>;
   /** Ends with [DONE], or, where something was thrown, with a frame that carries the error; faults are logged. */
   end(error?: unknown): void;
 }
@@ -22,9 +25,24 @@ export function openEventStream(reply: FastifyReply): EventStream {
   const keepAlive = setInterval(() => raw.write(": keep-alive\n\n"), keepAliveInterval);
   keepAlive.unref();
   raw.once("close", () => clearInterval(keepAlive));
+  /** Set while there is no room; one promise for all answers of the request. */
+  let room: Promise<void> | null = null;
+  const untilRoom = () =>
+    new Promise<void>((resolve) => {
+      const stalled = setTimeout(() => raw.destroy(), stallMilliseconds);
+      const go = () => {
+        clearTimeout(stalled);
+        raw.off("drain", go).off("close", go);
+        room = null;
+        resolve();
+      };
+      raw.on("drain", go).on("close", go);
+    });
   return {
-    send(data) {
-      if (!raw.writableEnded && !raw.destroyed) raw.write(`data: ${JSON.stringify(data)}\n\n`);
+    async send(data) {
+      if (raw.writableEnded || raw.destroyed) return;
+      if (!raw.write(`data: ${JSON.stringify(data)}\n\n`)) room ??= untilRoom();
+      await room;
     },
     end(error) {
       clearInterval(keepAlive);

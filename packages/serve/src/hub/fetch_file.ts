@@ -34,7 +34,7 @@ export async function fetchFile(file: RemoteFile, path: string, options: FetchFi
   const handle = await open(incomplete, "a");
   let received: Received;
   try {
-    received = await readBack(file, handle, incomplete);
+    received = await readBack(file, handle, incomplete, signal);
     for (let failures = 0; received.bytes < file.bytes; ) {
       const before = received.bytes;
       try {
@@ -72,12 +72,15 @@ interface Received {
   hash: Hash;
 }
 
-async function readBack(file: RemoteFile, handle: FileHandle, path: string): Promise<Received> {
+async function readBack(file: RemoteFile, handle: FileHandle, path: string, signal: AbortSignal): Promise<Received> {
   const { size } = await handle.stat();
   const received = { bytes: 0, hash: emptyHash(file) };
   if (size > file.bytes) await handle.truncate(0);
   else if (size > 0) {
-    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) received.hash.update(chunk as Uint8Array);
+    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
+      signal.throwIfAborted();
+      received.hash.update(chunk as Uint8Array);
+    }
     received.bytes = size;
   }
   return received;

@@ -23,6 +23,9 @@ export interface RemoteModel {
   readonly files: ReadonlyMap<string, RemoteFile>;
 }
 
+/** Time that the hub has to answer what a model consists of. */
+const answerMilliseconds = 15_000;
+
 /**
  * Asks the hub for the commit of a revision and its files.
  *
@@ -31,7 +34,12 @@ export interface RemoteModel {
 export async function findModel(model: string, revision: string, access: HubAccess): Promise<RemoteModel> {
   // Loaded here: it takes 100 ms, which a start from the cache need not wait for.
   const { listFiles, modelInfo } = await import("@huggingface/hub");
-  const options = { hubUrl: access.endpoint, fetch: createHubFetch(model, revision, access) };
+  const hubFetch = createHubFetch(model, revision, access);
+  const patientFetch: typeof fetch = (input, init) => {
+    const signals = [init?.signal, AbortSignal.timeout(answerMilliseconds)].filter((each) => each instanceof AbortSignal);
+    return hubFetch(input, { ...init, signal: AbortSignal.any(signals) });
+  };
+  const options = { hubUrl: access.endpoint, fetch: patientFetch };
   const { sha: commit } = await modelInfo({ ...options, name: model, revision, additionalFields: ["sha"] });
   if (!/^[0-9a-f]{40}$/.test(commit)) throw new ZayaError("HUB_FAILED", `${access.endpoint} names no commit of ${model}`);
   const files = new Map<string, RemoteFile>();
