@@ -2,6 +2,7 @@
 // the dispatcher and resolves a promise when it is done. TypeScript starts one run at a time (packages/kernels/src/device.ts).
 #include <napi.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -158,6 +159,7 @@ class Device : public Napi::ObjectWrap<Device> {
     dispatcher_.join();
     settled_.Release();
     plans_.clear();
+    arena_.shrink(0);
     store_.reset();
     pool_.reset();
   }
@@ -251,13 +253,22 @@ class Device : public Napi::ObjectWrap<Device> {
   Napi::Value compile(const Napi::CallbackInfo& info) {  // (plan) → id
     auto plan = parse(info);
     if (!plan) return info.Env().Undefined();
-    const Status status = plan->allocate_arena();
-    if (!status.ok()) return raise(info.Env(), status.message);
+    // A lack of memory is told now, unless the arena is in use; then the run tells it.
+    if (!running_ && arena_.holder == nullptr)
+      if (const Status status = arena_.reserve(plan->arena_bytes()); !status.ok()) return raise(info.Env(), status.message);
     plans_[next_plan_] = std::move(plan);
     return Napi::Number::New(info.Env(), next_plan_++);
   }
 
-  void drop(const Napi::CallbackInfo& info) { plans_.erase(info[0].As<Napi::Number>().Int32Value()); }
+  void drop(const Napi::CallbackInfo& info) {
+    const auto found = plans_.find(info[0].As<Napi::Number>().Int32Value());
+    if (found == plans_.end()) return;
+    if (arena_.holder == found->second.get()) arena_.holder = nullptr;
+    plans_.erase(found);
+    size_t largest = 0;
+    for (const auto& [_, plan] : plans_) largest = std::max(largest, plan->arena_bytes());
+    if (!running_) arena_.shrink(largest);
+  }
 
   // (id, sizes, inputs, timing, outputs) → promise of the buffers of the outputs with these indices, or of null when it was aborted
   Napi::Value run(const Napi::CallbackInfo& info) {
@@ -266,7 +277,7 @@ class Device : public Napi::ObjectWrap<Device> {
     if (running_ || found == plans_.end()) return raise(env, running_ ? "a run is in progress" : "no such plan");
     Plan* plan = found->second.get();
     const auto sizes = info[1].As<Napi::Float64Array>();
-    const Status status = plan->bind(sizes.Data(), sizes.ElementLength(), *store_, *pool_);
+    const Status status = plan->bind(sizes.Data(), sizes.ElementLength(), *store_, arena_, *pool_);
     if (!status.ok()) return raise(env, status.message);
     const auto inputs = info[2].As<Napi::Array>();
     if (inputs.Length() != plan->num_inputs()) return raise(env, "the run has another number of inputs than the plan");
@@ -308,8 +319,12 @@ class Device : public Napi::ObjectWrap<Device> {
       return;
     }
     const zaya::Tensor& output = found->second->output(index);
-    if (output.data == nullptr || !within(offset, to.size, zaya::bytes_of(output))) {
-      raise(info.Env(), "read outside of an output, or before the first run");
+    if (arena_.holder != found->second.get()) {
+      raise(info.Env(), "the outputs are gone: there was no run yet, or another executable of the device has run since");
+      return;
+    }
+    if (!within(offset, to.size, zaya::bytes_of(output))) {
+      raise(info.Env(), "read outside of an output");
       return;
     }
     if (to.size > 0) std::memcpy(to.data, output.as<uint8_t>() + offset, to.size);
@@ -356,6 +371,7 @@ class Device : public Napi::ObjectWrap<Device> {
   std::unique_ptr<zaya::Pool> pool_;
   std::unique_ptr<zaya::Store> store_ = std::make_unique<zaya::Store>();
   std::map<int, std::unique_ptr<Plan>> plans_;
+  zaya::Arena arena_;
   int next_plan_ = 1;
   Napi::ThreadSafeFunction settled_;
   std::thread dispatcher_;

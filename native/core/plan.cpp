@@ -86,7 +86,25 @@ namespace {
 constexpr int most_inputs = 16;  // of an operation
 }
 
-Plan::~Plan() { release(arena_, arena_bytes_); }
+Arena::~Arena() { release(data_, bytes_); }
+
+Status Arena::reserve(size_t bytes) {
+  if (bytes <= bytes_) return {};
+  shrink(0);
+  data_ = static_cast<uint8_t*>(allocate(bytes));
+  if (data_ == nullptr) return error("no memory for an arena of %zu bytes; use a smaller batch or model", bytes);
+  bytes_ = bytes;
+  moves_++;
+  return {};
+}
+
+void Arena::shrink(size_t bytes) {
+  if (bytes >= bytes_) return;
+  release(data_, bytes_);
+  data_ = nullptr;
+  bytes_ = 0;
+  holder = nullptr;
+}
 
 Status Plan::parse(const double* code, size_t length, Isa isa) {
   size_t at = 0;
@@ -196,17 +214,14 @@ Status Plan::workspaces(const double* maxima, Pool& pool, std::vector<double>* b
   return {};
 }
 
-Status Plan::allocate_arena() {
-  arena_ = static_cast<uint8_t*>(allocate(arena_bytes_));
-  if (arena_ == nullptr) return error("no memory for an arena of %zu bytes; use a smaller batch or model", arena_bytes_);
-  return {};
-}
-
-Status Plan::bind(const double* sizes, size_t count, const Store& store, Pool& pool) {
+Status Plan::bind(const double* sizes, size_t count, const Store& store, Arena& arena, Pool& pool) {
   if (count != num_sizes_) return error("the plan binds %zu sizes, received %zu", num_sizes_, count);
+  if (Status status = arena.reserve(arena_bytes_); !status.ok()) return status;
+  arena.holder = this;
   // Generation binds the same sizes step after step: what is bound already stays.
-  if (store_changes_ == store.changes() && std::equal(sizes, sizes + count, sizes_.begin(), sizes_.end())) return {};
+  if (store_changes_ == store.changes() && arena_moves_ == arena.moves() && std::equal(sizes, sizes + count, sizes_.begin(), sizes_.end())) return {};
   store_changes_ = -1;
+  arena_ = arena.data();
   bind_shapes(sizes);
   for (TensorRule& rule : tensors_) {
     const size_t bytes = bytes_of(rule.tensor);
@@ -225,6 +240,7 @@ Status Plan::bind(const double* sizes, size_t count, const Store& store, Pool& p
   }
   sizes_.assign(sizes, sizes + count);
   store_changes_ = store.changes();
+  arena_moves_ = arena.moves();
   return {};
 }
 

@@ -72,20 +72,45 @@ struct Step {
   int first_attribute, num_attributes;
 };
 
+class Plan;
+
+// Memory for what a run computes. The plans of a device have one in common, as large as the largest of them wants: they run one at a time.
+class Arena {
+ public:
+  Arena() = default;
+  ~Arena();
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+
+  // Makes it so large at least; where it grows, what was in it is gone.
+  Status reserve(size_t bytes);
+  // Frees it if it is larger than any plan wants; the next run makes it anew.
+  void shrink(size_t bytes);
+  uint8_t* data() const { return data_; }
+  // Grows whenever it is elsewhere than before.
+  int64_t moves() const { return moves_; }
+  // The plan whose values are in it; null where there are none.
+  const Plan* holder = nullptr;
+
+ private:
+  uint8_t* data_ = nullptr;
+  size_t bytes_ = 0;
+  int64_t moves_ = 0;
+};
+
 class Plan {
  public:
   Plan() = default;
-  ~Plan();
   Plan(const Plan&) = delete;
   Plan& operator=(const Plan&) = delete;
 
   Status parse(const double* code, size_t length, Isa isa);
   // Workspace of each step at the maxima; sizes must be the maxima.
   Status workspaces(const double* maxima, Pool& pool, std::vector<double>* bytes);
-  Status allocate_arena();
+  size_t arena_bytes() const { return arena_bytes_; }
 
-  // Binds the sizes; then each input can be copied to input(i), `run` can be called, and output(i) be read.
-  Status bind(const double* sizes, size_t count, const Store& store, Pool& pool);
+  // Binds the sizes, and takes the arena; then each input can be copied to input(i), `run` can be called, and output(i) be read as long as it holds the arena.
+  Status bind(const double* sizes, size_t count, const Store& store, Arena& arena, Pool& pool);
   Status run(Pool& pool, const std::atomic<bool>& abort, bool* aborted);
   const Tensor& input(size_t i) const { return tensors_[inputs_[i]].tensor; }
   const Tensor& output(size_t i) const { return tensors_[outputs_[i]].tensor; }
@@ -106,14 +131,14 @@ class Plan {
   std::vector<TensorRule> tensors_;
   std::vector<Step> steps_;
   std::vector<int> operands_;
-  std::vector<Tensor> bound_;  // the operands, and the sizes and the state of the store that they were bound for
+  std::vector<Tensor> bound_;  // the operands, and the sizes and the state of store and arena that they were bound for
   std::vector<double> sizes_;
-  int64_t store_changes_ = -1;
+  int64_t store_changes_ = -1, arena_moves_ = -1;
   std::vector<double> attributes_;
   std::vector<size_t> inputs_, outputs_;
   std::vector<std::pair<size_t, size_t>> copies_;
   size_t num_sizes_ = 0;
-  uint8_t* arena_ = nullptr;
+  uint8_t* arena_ = nullptr;  // where it was at the last bind
   size_t arena_bytes_ = 0;
   size_t guard_bytes_ = 0;
 };

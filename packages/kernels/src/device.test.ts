@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { openDevice } from "./device.js";
 import { differentiate } from "./differentiate.js";
 import { isZayaError } from "./errors.js";
+import type { Executable } from "./executable.js";
 import { createGraph, type Value } from "./graph.js";
 import { instructionSets } from "./operation_cases.js";
 import * as ops from "./ops/index.js";
@@ -65,7 +66,7 @@ describe("a device", () => {
     graph.output("twice", ops.add(x, x));
     graph.output("squares", ops.multiply(x, x));
     await using executable = device.compile(graph);
-    expect(() => executable.read("twice", 0, 1)).toThrow("before the first run");
+    expect(() => executable.read("twice", 0, 1)).toThrow("there was no run yet");
     const run = (...x: number[]) => executable.run({ inputs: { x: Float32Array.from(x) }, outputs: ["squares"] });
     expect(await run(1, 2, 3, 4)).toEqual({ squares: Float32Array.of(1, 4, 9, 16) });
     expect(executable.read("twice", 1, 3)).toEqual(Float32Array.of(4, 6));
@@ -145,6 +146,40 @@ describe("a device", () => {
     }
     await store[Symbol.asyncDispose]();
     expect(device.memory().currentBytes).toBe(before);
+  });
+
+  it("gives its executables one arena, as large as the largest wants", async () => {
+    await using device = await openDevice("cpu");
+    const before = device.memory().currentBytes;
+    const held = () => device.memory().currentBytes - before;
+    const compile = (rows: number) => {
+      const graph = createGraph();
+      const x = graph.input("x", tensor("float32", [rows, 64]));
+      graph.output("twice", ops.add(x, x));
+      return device.compile(graph);
+    };
+    const run = async (executable: Executable, rows: number, value: number) => {
+      const { twice } = await executable.run({ inputs: { x: new Float32Array(rows * 64).fill(value) } });
+      expect(twice).toEqual(new Float32Array(rows * 64).fill(2 * value));
+    };
+    const small = compile(8);
+    expect(held()).toBe(small.arenaBytes);
+    await run(small, 8, 1);
+    const running = run(small, 8, 2);
+    const large = compile(80); // while the other runs in the arena that is too small for it
+    await running;
+    expect(small.read("twice", 0, 1)).toEqual(Float32Array.of(4));
+    await run(large, 80, 3);
+    expect(held()).toBe(large.arenaBytes);
+    expect(() => small.read("twice", 0, 1)).toThrow("another executable of the device has run since");
+    await run(small, 8, 5);
+    expect(() => large.read("twice", 0, 1)).toThrow("another executable of the device has run since");
+    expect(small.read("twice", 0, 1)).toEqual(Float32Array.of(10));
+    await large[Symbol.asyncDispose]();
+    await run(small, 8, 6);
+    expect(held()).toBe(small.arenaBytes);
+    await small[Symbol.asyncDispose]();
+    expect(held()).toBe(0);
   });
 
   it("rejects with a code after it was disposed", async () => {

@@ -18,7 +18,7 @@ export interface RunOptions {
 
 /** A compiled graph on a device. */
 export interface Executable extends AsyncDisposable {
-  /** Bytes of its arena: inputs, intermediate values, outputs and workspaces; the store is not counted. */
+  /** Bytes that its inputs, intermediate values, outputs and workspaces take. The executables of a device share them, as large as the largest wants; the store is not counted. */
   readonly arenaBytes: number;
   /** Operations in the order in which they run, by name. */
   readonly steps: readonly string[];
@@ -28,7 +28,8 @@ export interface Executable extends AsyncDisposable {
   run(options?: RunOptions): Promise<Record<string, TensorData>>;
   /**
    * A copy of the elements of an output from `begin` to `end`, as the last run left them.
-   * @throws INVALID_ARGUMENT while a run of this executable is in progress, before the first one, outside of the output, and where there is no such output
+   * @throws INVALID_ARGUMENT while a run of this executable is in progress, before the first one, when another executable of the device has run since or a larger
+   * one was compiled, outside of the output, and where there is no such output
    */
   read(output: string, begin: number, end: number): TensorData;
   /** Like `run`, and returns the nanoseconds of each step. */

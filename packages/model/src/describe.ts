@@ -67,7 +67,7 @@ export interface Description {
   };
   /** To the byte what a store holds; a step's arena, which depends on its limits, comes on top. */
   readonly memoryToServe: Memory;
-  /** An estimate for one pass a step: the compiled step knows its arena exactly, and is up to a third larger in activations; one that accumulates keeps more. */
+  /** An estimate for one pass a step: the compiled step knows its arena exactly, and is up to a third larger in activations; one that accumulates keeps sums of gradients beside. */
   readonly memoryToTrain: Memory;
 }
 

@@ -5,7 +5,7 @@ import { fail } from "./errors.js";
 import { allocateTrainingState } from "./optimizer.js";
 import { compileStep, type StepOptions } from "./step.js";
 
-/** Bytes of tensors that stay, and of the arenas of all executables, without kernels' workspaces. */
+/** Bytes of tensors that stay, and of the arena, without kernels' workspaces. */
 export interface PlannedMemory {
   readonly storeBytes: number;
   readonly arenaBytes: number;

@@ -31,7 +31,7 @@ export interface StepSums {
 }
 
 export interface TrainingStep extends AsyncDisposable {
-  /** Bytes of the arenas of its executables, all of them held at once. */
+  /** Bytes of the arena that its executables share. */
   readonly arenaBytes: number;
   /** What it runs, by name; only `step` where a step is one microbatch. */
   readonly graphs: Readonly<Record<string, Graph>>;
@@ -85,7 +85,7 @@ export function compileStep(device: Device, store: Store, config: ModelConfig, o
   }
 
   return {
-    arenaBytes: compiled.reduce((sum, { arenaBytes }) => sum + arenaBytes, 0),
+    arenaBytes: Math.max(...compiled.map(({ arenaBytes }) => arenaBytes)),
     graphs: { ...(first && { accumulate: first }), step: last },
     run: (batches, number, learningRate) => step(batches, number, learningRate, (executable, inputs) => executable.run({ inputs })),
     async profile(batches, number, learningRate) {
