@@ -68,7 +68,8 @@ async function quantize(model: string, flags: QuantizeFlags): Promise<number> {
   // What is wrong with these is said now, not after a download and an hour of work.
   const text = flags.evaluate === undefined ? null : await readText(flags.evaluate);
   if (flags.calibrate !== undefined) await readText(flags.calibrate);
-  const { expectNoCheckpoint, quantiseCheckpoint, readTokenizerFiles } = await import("@zaya/model");
+  const { quantiseCheckpoint, readTokenizerFiles } = await import("@zaya/model");
+  const { expectNoCheckpoint } = await import("@zaya/model/internal");
   await expectNoCheckpoint(out);
   const { dir } = await findModelFolder(model, flags);
   if (text !== null && !("tokenizer.json" in (await readTokenizerFiles(dir))))

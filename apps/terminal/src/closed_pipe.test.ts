@@ -7,14 +7,14 @@ afterEach(() => vi.restoreAllMocks());
 const program: Program = { name: "program", describe: (error) => ({ line: (error as Error).message, code: 2 }) };
 const failure = (code: string) => Object.assign(new Error(`${code}: write`), { code });
 
-test("a closed pipe stops the work once, however many lines fail", () => {
+test.each(["EPIPE", "EIO"])("a closed pipe or terminal (%s) stops the work once, however many lines fail", (code) => {
   const [output, exit, stop] = [new EventEmitter(), vi.fn(), vi.fn()];
   stopAtClosedPipe(program, [output], exit);
   process.on("SIGINT", stop);
-  output.emit("error", failure("EPIPE"));
-  output.emit("error", failure("EPIPE"));
+  output.emit("error", failure(code));
+  output.emit("error", failure(code));
   process.off("SIGINT", stop);
-  output.emit("error", failure("EPIPE"));
+  output.emit("error", failure(code));
   expect(stop).toHaveBeenCalledTimes(1);
   expect(exit).not.toHaveBeenCalled();
 });

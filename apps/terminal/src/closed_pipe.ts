@@ -8,7 +8,8 @@ export interface Program {
 }
 
 /**
- * Stops the work as Ctrl-C does, which finishes, saves or removes what was begun, when the reader of an output goes before the end, as `head` does.
+ * Stops the work as Ctrl-C does, which finishes, saves or removes what was begun, when the reader of an output goes before the end, as `head` does (EPIPE)
+ * and a terminal that is closed (EIO).
  * Listeners get the name SIGPIPE, which tells it from a Ctrl-C: two of those may end a process at once. Another failure of an output ends the process with one line.
  */
 export function stopAtClosedPipe(
@@ -18,7 +19,7 @@ export function stopAtClosedPipe(
 ): void {
   let closed = false;
   const onError = (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") {
+    if (error.code !== "EPIPE" && error.code !== "EIO") {
       const { line, code } = describe(error);
       process.stderr.write(`${name}: ${line}\n`);
       exit(code);

@@ -4,18 +4,24 @@ export const stoppedCode = 4;
 /** What a signal of the user ended before its end, told in one line. */
 export class StoppedError extends Error {}
 
-const signals = ["SIGINT", "SIGTERM"] as const;
+const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
 /**
- * A signal that Ctrl-C or SIGTERM aborts, or the reader of an output that goes, until it is disposed; a second Ctrl-C or SIGTERM ends the process at once.
+ * Whether a signal is neither the first nor the second of a person: SIGPIPE, as Ctrl-C also ends the programs that read an output, and SIGHUP, which a
+ * terminal that closes sends more than once, also after SIGTERM.
+ */
+const comesAlong = (name: NodeJS.Signals) => name === "SIGPIPE" || name === "SIGHUP";
+
+/**
+ * A signal that Ctrl-C or SIGTERM aborts, or a terminal or the reader of an output that goes, until it is disposed; a second Ctrl-C or SIGTERM ends the
+ * process at once.
  * reason makes the reason of the abort when it comes to that, of the name of what came.
  */
 export function interruptSignal(reason: (name: NodeJS.Signals) => Error): Disposable & { readonly signal: AbortSignal } {
   const controller = new AbortController();
   let interrupted = false;
   const stop = (name: NodeJS.Signals) => {
-    // Ctrl-C also ends the programs that read an output: that this closes is neither the first nor the second.
-    if (name !== "SIGPIPE") {
+    if (!comesAlong(name)) {
       if (interrupted) process.exit(stoppedCode);
       interrupted = true;
     }
@@ -42,7 +48,7 @@ export async function interruptible<T>(message: string, work: (signal: AbortSign
   }
 }
 
-/** The name of the next signal: SIGINT, SIGTERM, or SIGPIPE for the reader of an output that goes. */
+/** The name of the next signal: SIGINT, SIGTERM, SIGHUP, or SIGPIPE for the reader of an output that goes. */
 export function nextSignal(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     const listen = (name: NodeJS.Signals) => {
@@ -53,7 +59,7 @@ export function nextSignal(): Promise<NodeJS.Signals> {
   });
 }
 
-/** Resolves at the second signal of a person. Ctrl-C also ends the programs that read an output: that this closes is neither the first nor the second. */
+/** Resolves at the second signal of a person. */
 export async function signalAgain(first: NodeJS.Signals): Promise<void> {
-  for (let left = first === "SIGPIPE" ? 2 : 1; left > 0; ) if ((await nextSignal()) !== "SIGPIPE") left--;
+  for (let left = comesAlong(first) ? 2 : 1; left > 0; ) if (!comesAlong(await nextSignal())) left--;
 }

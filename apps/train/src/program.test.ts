@@ -37,11 +37,16 @@ test.each([
     /no preset "zaya-huge"; there are zaya1-8b/,
   ],
   ["an unknown preset to measure", ["bench", "zaya-huge"], /no preset "zaya-huge"/],
-  ["a step to measure that does not fit", ["bench", "--context", "9999999"], /takes [\d.]+ [GTP]B of memory.* there are/],
+  ["a step to measure that does not fit", ["bench", "--context", "999999"], /takes [\d.]+ [GTP]B of memory.* there are/],
   [
     "a step to train that does not fit",
-    ["train", "TEXT", "--out", "OUT", "--steps", "1", "--model", "zaya-tiny", "--windows", "9999999"],
+    ["train", "TEXT", "--out", "OUT", "--steps", "1", "--model", "zaya-tiny", "--windows", "999999"],
     /takes [\d.]+ [GTP]B of memory.* there are/,
+  ],
+  [
+    "more microbatches than a step can have",
+    ["train", "TEXT", "--out", "OUT", "--steps", "1", "--accumulation", "9007199254740991"],
+    /accumulation: .* to be <=1048576/,
   ],
   ["no length", ["train", "TEXT", "--out", "OUT"], /steps or seconds/],
   ["a number that is none", ["train", "TEXT", "--out", "OUT", "--steps", "many"], /--steps.*whole number/],

@@ -3,6 +3,7 @@ import { readDocuments } from "@zaya/train";
 import type { Command } from "commander";
 import { interruptible } from "../../terminal/src/interrupt.js";
 import { printJson, wholeNumber } from "./commands.js";
+import { InputError } from "./exit.js";
 
 export function addTokenizerCommand(program: Command): void {
   program
@@ -21,7 +22,12 @@ export function addTokenizerCommand(program: Command): void {
     .option("--json", "print the result as JSON")
     .action(async (files: string[], { out, vocabSize, fields = ["text"], maxBytes, json }) => {
       async function* texts(): AsyncGenerator<string> {
-        for await (const { text } of readDocuments(files, { fields, maxLength: 65536 })) yield text;
+        let found = false;
+        for await (const { text } of readDocuments(files, { fields, maxLength: 65536 })) {
+          found = true;
+          yield text;
+        }
+        if (!found) throw new InputError(`no text in ${files.join(", ")}`);
       }
       const made = await interruptible("stopped", (signal) => trainTokenizer(texts(), { vocabSize, maxBytes, signal }));
       await saveTokenizer(out, made);

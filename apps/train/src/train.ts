@@ -24,7 +24,7 @@ export function addTrainCommands(program: Command): void {
   addStepOptions(command)
     .option("--seconds <n>", "training time instead of --steps; such a run is not reproducible to the bit", number())
     .option("--fields <names>", "comma-separated keys of a JSONL record, joined by newlines (default text)", (text) => text.split(","))
-    .option("--held-out <share>", "share of the documents kept for evaluation (default 0.05)", number({ zero: true }))
+    .option("--held-out <share>", "share of the text kept for evaluation, at most half (default 0.05)", number({ zero: true }))
     .option("--lr <rate>", "peak learning rate (default 1e-3)", number())
     .option("--final-lr <share>", "what the cosine leaves of it (default 0.1)", number({ zero: true }))
     .option("--warmup <steps>", "steps of linear warm-up (default 20)", wholeNumber(0))

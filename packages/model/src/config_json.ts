@@ -68,5 +68,11 @@ function zayaRope(config: ZayaConfig): Record<string, unknown> {
 }
 
 function ropeParameters(rope: Rope, headDim: number): Record<string, unknown> {
-  return { rope_type: "default", rope_theta: rope.theta, partial_rotary_factor: rope.rotaryDim / headDim };
+  return { rope_type: "default", rope_theta: rope.theta, partial_rotary_factor: factorOf(rope.rotaryDim, headDim) };
+}
+
+/** What readers multiply the head by and round down, to find the rotated dimensions: their quotient may be a bit too small for that. */
+function factorOf(rotaryDim: number, headDim: number): number {
+  const factor = rotaryDim / headDim;
+  return Math.floor(headDim * factor) < rotaryDim ? factor * (1 + Number.EPSILON) : factor;
 }

@@ -32,6 +32,19 @@ describe("parseConfig", () => {
     }
   });
 
+  it("reads back every number of rotated dimensions, though their share of the head is rounded", () => {
+    for (const [headDim, rotaryDim] of [
+      [44, 30],
+      [88, 60],
+      [98, 32],
+      [128, 128],
+    ] as const) {
+      const full = { ...miniature.rope.full, rotaryDim };
+      const json = configJson({ ...miniature, headDim, rope: { full, sliding: full } });
+      expect(parseConfig(JSON.parse(JSON.stringify(json)))).toMatchObject({ headDim, rope: { full: { rotaryDim } } });
+    }
+  });
+
   it("overlooks original keys that a conversion left beside the new ones", () => {
     expect(parseConfig({ ...native, zaya_mlp_expansion: 8, ffn_hidden_size: 99, num_query_groups: 2 })).toEqual(miniature);
   });

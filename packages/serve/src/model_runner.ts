@@ -1,5 +1,6 @@
 import { type Device, type Executable, maxBytes, openDevice, type TensorData, ZayaError } from "@zaya/kernels";
-import { allocateCache, type Checkpoint, generationGraph, loadWeights, parameters, storedType, type WeightStorage } from "@zaya/model";
+import { type Checkpoint, generationGraph, loadWeights, parameters, storedType, type WeightStorage } from "@zaya/model";
+import { allocateCache } from "@zaya/model/internal";
 import { expectRoom } from "./expect_room.js";
 import { type WeightProducts, weightProducts } from "./products.js";
 import { type EngineMemory, type LogitRow, numRanked, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";

@@ -1,4 +1,4 @@
-import { philox, philoxKey } from "@zaya/model";
+import { philox, philoxKey } from "@zaya/model/internal";
 
 /** A number in [0, 1) with 53 random bits: draw `index` of the stream `(seed, stream)`. The seed is any safe integer. */
 export function uniform(seed: number, stream: number, index: number): number {

@@ -6,7 +6,8 @@
 //                     previous r times its scale. The router's MLP is run on such samples. Cost: L · samples · 2R² products.
 //   balanceByForward  from there, with the real forward pass on real or random tokens, a few rounds.
 import { createGraph, type Device, type Store, tensor } from "@zaya/kernels";
-import { buildLoss, type ModelConfig, philox, philoxKey, type WeightStorage } from "@zaya/model";
+import { buildLoss, type ModelConfig, type WeightStorage } from "@zaya/model";
+import { philox, philoxKey } from "@zaya/model/internal";
 import { batchInputs } from "./step.js";
 import type { Batch } from "./windows.js";
 

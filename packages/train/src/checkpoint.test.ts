@@ -1,10 +1,11 @@
-import { mkdtemp, readdir } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openDevice } from "@zaya/kernels";
 import { presets } from "@zaya/model";
+import { makeFolder } from "@zaya/model/internal";
 import { expect, test } from "vitest";
-import { saveRun } from "./checkpoint.js";
+import { findLatest, saveRun } from "./checkpoint.js";
 import { RunOptions } from "./options.js";
 
 test("a save that fails leaves nothing", async () => {
@@ -16,4 +17,35 @@ test("a save that fails leaves nothing", async () => {
   const saving = saveRun(out, state, { store, config: presets["zaya-tiny"], optimizer, graphs: {} }, {}, 1);
   await expect(saving).rejects.toMatchObject({ code: "MISSING_TENSOR" });
   expect(await readdir(join(out, "checkpoints"))).toEqual([]);
+});
+
+async function copiedRun() {
+  const out = await mkdtemp(join(tmpdir(), "checkpoint-"));
+  const folders = [1, 2].map((step) => join(out, "checkpoints", `step-0000000${step}`));
+  for (const [i, folder] of folders.entries()) {
+    await makeFolder(folder);
+    const manifest = { formatVersion: 1, step: i + 1, tokens: 9, seed: 1, data: "", files: {}, tensors: [] };
+    await writeFile(join(folder, "manifest.json"), JSON.stringify(manifest));
+  }
+  return { out, folders, latest: join(out, "latest") };
+}
+
+test.each([1, 2])("goes on with a copied run, whose link has become the folder of step %i", async (step) => {
+  const { out, folders, latest } = await copiedRun();
+  await cp(folders[step - 1] as string, latest, { recursive: true });
+  await cp(folders[0] as string, `${latest}.partial`, { recursive: true }); // of a run that was killed
+  expect((await findLatest(out))?.state.step).toBe(2);
+  expect(await readlink(latest)).toBe("checkpoints/step-00000002");
+  expect((await readdir(out)).sort()).toEqual(["checkpoints", "latest"]);
+});
+
+test("leaves a folder in place of the link that is no copy of a checkpoint", async () => {
+  const { out, latest } = await copiedRun();
+  await makeFolder(latest);
+  await writeFile(join(latest, "manifest.json"), "of something else");
+  await expect(findLatest(out)).rejects.toMatchObject({
+    code: "CHECKPOINT_DAMAGED",
+    message: expect.stringContaining(`${latest} is a folder where a link is to be`),
+  });
+  expect(await readdir(latest)).toEqual(["manifest.json"]);
 });

@@ -6,10 +6,11 @@
 //   checkpoints/step-00000500/manifest.json                                       step, position, seed, every file's size and sha256
 // It is written under another name, each file synced, the manifest last, and then renamed: a folder called step-… is complete.
 // No time or machine is in it: the same steps give the same bytes.
-import { readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { lstat, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { encodeGraph, type Graph, type Store, tensor } from "@zaya/kernels";
-import { loadCheckpoint, loadWeights, type ModelConfig, makeFolder, parameters, saveCheckpoint, type TokenizerFiles } from "@zaya/model";
+import { loadCheckpoint, loadWeights, type ModelConfig, parameters, saveCheckpoint, type TokenizerFiles } from "@zaya/model";
+import { makeFolder } from "@zaya/model/internal";
 import { z } from "zod";
 import type { ClockState } from "./clock.js";
 import { fail } from "./errors.js";
@@ -76,7 +77,7 @@ export async function saveRun(
   });
   await rename(temporary, path);
   await syncFolder(paths.checkpoints);
-  await linkAtomically(relative(out, path), paths.latest);
+  await linkLatest(out, path);
   await keepNewest(out, keep);
   return { path, state, bytes };
 }
@@ -111,15 +112,14 @@ async function writeCheckpoint(
 
 /** The newest checkpoint of a run, or null. Finishes what a killed save left: its folder and the link. */
 export async function findLatest(out: string): Promise<{ readonly path: string; readonly state: RunState } | null> {
-  const { checkpoints, latest } = runPaths(out);
-  await makeFolder(checkpoints);
-  for (const name of await readdir(checkpoints)) {
+  const { checkpoints } = runPaths(out);
+  for (const name of await readdir(checkpoints).catch(() => [])) {
     if (name.startsWith("partial-")) await rm(join(checkpoints, name), { recursive: true });
   }
   const newest = (await stepFolders(checkpoints)).at(-1);
   if (!newest) return null;
   const path = join(checkpoints, newest);
-  await linkAtomically(relative(out, path), latest);
+  await linkLatest(out, path);
   const { step, tokens, seed, data, clock } = await readManifest(path);
   return { path, state: { step, tokens, seed, data, ...(clock ? { clock } : {}) } };
 }
@@ -149,12 +149,28 @@ export async function loadRun(path: string, { store, config, optimizer }: Tensor
   }
 }
 
+/** Points `latest` at a checkpoint, also where a copy of the run (`cp -rL`) has a folder there: the same checkpoint once more. */
+async function linkLatest(out: string, path: string): Promise<void> {
+  const { checkpoints, latest } = runPaths(out);
+  if ((await lstat(latest).catch(() => null))?.isDirectory()) {
+    const manifestOf = (folder: string) => readFile(join(folder, "manifest.json"), "utf8").catch(() => null);
+    const manifest = await manifestOf(latest);
+    const saved = await Promise.all((await stepFolders(checkpoints)).map((name) => manifestOf(join(checkpoints, name))));
+    if (manifest === null || !saved.includes(manifest))
+      fail("CHECKPOINT_DAMAGED", `${latest} is a folder where a link is to be, and none of ${checkpoints} is the same; move it away`);
+    const aside = `${latest}.partial`; // linkAtomically removes it
+    await rm(aside, { recursive: true, force: true });
+    await rename(latest, aside);
+  }
+  await linkAtomically(relative(out, path), latest);
+}
+
 function stepName(step: number): string {
   return `step-${String(step).padStart(8, "0")}`;
 }
 
 async function stepFolders(checkpoints: string): Promise<string[]> {
-  return (await readdir(checkpoints)).filter((name) => /^step-\d+$/.test(name)).sort();
+  return (await readdir(checkpoints).catch(() => [])).filter((name) => /^step-\d+$/.test(name)).sort();
 }
 
 /** Removes all but the newest checkpoints, each in two moves, so that a folder called step-… is never half a checkpoint. */

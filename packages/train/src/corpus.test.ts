@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readlink, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, readlink, truncate, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
@@ -12,6 +12,7 @@ const byteTokenizer = {
   eosTokenId: 1,
   encode: (text: string) => [...Buffer.from(text)].map((byte) => byte + 3),
 };
+const idOf = (letter: string) => letter.charCodeAt(0) + 3;
 
 async function corpusOf(texts: readonly string[], options: Partial<CorpusOptions> = {}) {
   const folder = await mkdtemp(join(tmpdir(), "corpus-"));
@@ -99,6 +100,33 @@ test("tokenises again when a file changes", async () => {
   expect(changed.fingerprint).not.toBe(corpus.fingerprint);
 });
 
+test.each<[string, string, (path: string) => Promise<void>]>([
+  ["a manifest that is not JSON", "manifest.json", (path) => writeFile(path, '{"formatVersion": 1, ')],
+  ["a manifest of another number of bytes", "manifest.json", (path) => replace(path, '"bytes":5', '"bytes":6')],
+  ["a manifest of wider tokens", "manifest.json", (path) => replace(path, "uint16", "uint32")],
+  ["documents cut short", "documents.bin", (path) => truncate(path, 8)],
+  ["documents of other sizes", "documents.bin", (path) => writeFile(path, new Uint8Array(16))],
+  ["tokens cut short", "tokens-00000.bin", (path) => truncate(path, 8)],
+  ["other tokens", "tokens-00000.bin", (path) => writeFile(path, new Uint8Array(18))],
+])("tokenises again where the cache has %s", async (_what, file, damage) => {
+  const { corpus, all, folder } = await corpusOf(["abc", "é"]);
+  const [key = ""] = await readdir(join(folder, "tokens"));
+  await damage(join(folder, "tokens", key, file));
+  await using again = await openCorpus(all);
+  expect(again.cached).toBe(false);
+  expect(again.fingerprint).toBe(corpus.fingerprint);
+  expect([...(await again.read(0, again.numTokens))]).toEqual([2, 100, 101, 102, 1, 2, 0xc3 + 3, 0xa9 + 3, 1]);
+  await using third = await openCorpus(all);
+  expect(third.cached).toBe(true);
+  expect(await readdir(join(folder, "tokens"))).toEqual([key]);
+});
+
+async function replace(path: string, part: string, by: string): Promise<void> {
+  const text = await readFile(path, "utf8");
+  expect(text).toContain(part);
+  await writeFile(path, text.replace(part, by));
+}
+
 test("refuses files without text", async () => {
   await expect(corpusOf([])).rejects.toThrow(/no text in/);
 });
@@ -125,13 +153,56 @@ test("predicts every token but the first of each document once, within its docum
   expect(windows.numBytes).toBe(29);
 });
 
+test("trains on the last, shorter window too, in one microbatch with a full one", async () => {
+  const { corpus } = await corpusOf(["abcdefgh", "xyz"]);
+  const windows = cutWindows(corpus, [0, 1], 5);
+  expect([windows.numPairs, windows.count]).toEqual([13, 3]);
+  const epochs = [0, 1].map((epoch) => [0, 1, 2].flatMap((part) => sampleWindows(1, windows.count, 3 * epoch + part, 1)));
+  for (const drawn of epochs) expect([...drawn].sort()).toEqual([0, 1, 2]);
+  const { ids, labels, positions, cuSeqlens } = await windows.batch([2, 0]);
+  expect([...ids]).toEqual([..."xyz"].map(idOf).concat(2, [..."abcd"].map(idOf)));
+  expect([...labels]).toEqual([..."yz"].map(idOf).concat(1, [..."abcde"].map(idOf)));
+  expect([...positions]).toEqual([0, 1, 2, 0, 1, 2, 3, 4]);
+  expect([...cuSeqlens]).toEqual([0, 3, 8]);
+});
+
 test("holds out a fixed share of the documents, at least one of two", () => {
-  const { training, heldOut } = splitDocuments(100, 0.05);
+  const equal = (documents: number) => startsOf(new Array(documents).fill(1));
+  const { training, heldOut } = splitDocuments(equal(100), 0.05);
   expect(heldOut.length).toBe(5);
   expect([...training, ...heldOut].sort((a, b) => a - b)).toEqual(Array.from({ length: 100 }, (_, i) => i));
-  expect(splitDocuments(2, 0.01).heldOut.length).toBe(1);
-  expect(splitDocuments(1, 0.5)).toEqual({ training: [0], heldOut: [] });
-  expect(splitDocuments(100, 0).heldOut).toEqual([]);
+  expect(splitDocuments(equal(2), 0.01).heldOut.length).toBe(1);
+  expect(splitDocuments(equal(1), 0.5)).toEqual({ training: [0], heldOut: [] });
+  expect(splitDocuments(equal(100), 0).heldOut).toEqual([]);
+});
+
+function startsOf(sizes: readonly number[]): number[] {
+  let end = 0;
+  return [0, ...sizes.map((size) => (end += size))];
+}
+
+test.each<[string, number[], number, number[]]>([
+  ["the smaller of two documents", [11_900, 4_260], 0.05, [1]],
+  ["the smallest where none is within the share", [900, 800, 1000], 0.1, [1]],
+  ["one of two that are equal", [500, 500], 0.01, [0]],
+  ["nothing of one document", [16_000], 0.05, []],
+  ["nothing when nothing is asked for", [100, 100, 100], 0, []],
+])("holds out %s", (_what, sizes, fraction, expected) => {
+  const { training, heldOut } = splitDocuments(startsOf(sizes), fraction);
+  expect(heldOut).toEqual(expected);
+  expect(training).toEqual(sizes.map((_, d) => d).filter((d) => !expected.includes(d)));
+});
+
+test("holds out a share of the tokens, never more than half of them", () => {
+  const sizes = Array.from({ length: 300 }, (_, d) => 50 + ((d * 7919) % 1000));
+  const total = sizes.reduce((sum, size) => sum + size, 0);
+  for (const fraction of [0.001, 0.05, 0.3, 0.5, 0.9]) {
+    const { heldOut } = splitDocuments(startsOf(sizes), fraction);
+    const held = heldOut.reduce((sum, document) => sum + (sizes[document] as number), 0);
+    const wanted = Math.min(fraction, 0.5) * total;
+    expect(held).toBeLessThanOrEqual(Math.round(wanted));
+    expect(held).toBeGreaterThan(wanted - 100);
+  }
 });
 
 test("draws every window once an epoch, whatever the microbatches", () => {

@@ -2,12 +2,16 @@
 //   <cache>/<key>/tokens-00000.bin …   ids, uint16 or uint32 little-endian, at most 2^26 a file
 //   <cache>/<key>/documents.bin        uint32 pairs (tokens, UTF-8 bytes), one a document
 //   <cache>/<key>/manifest.json        written last; the folder gets its name only when it is complete
-// The key is a hash of the files (path, size, time of change), the tokenizer and how documents are cut.
+// The key is a hash of the files (path, size, time of change), the tokenizer and how documents are cut. What is not what was written is
+// written again: reading and hashing a cache takes far less time than tokenising.
 import { createHash, randomUUID } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import { basename, join, resolve } from "node:path";
-import { makeFolder, type Tokenizer } from "@zaya/model";
+import type { Tokenizer } from "@zaya/model";
+import { makeFolder } from "@zaya/model/internal";
+import { z } from "zod";
 import { readDocuments } from "./documents.js";
 import { fail } from "./errors.js";
 import { openFile, readJson, writeAtomically } from "./files.js";
@@ -47,13 +51,20 @@ export interface CorpusOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-interface Manifest {
-  readonly formatVersion: number;
-  readonly dtype: "uint16" | "uint32";
-  readonly tokens: number;
-  readonly documents: number;
-  readonly bytes: number;
-  readonly sha256: string;
+const Manifest = z.object({
+  formatVersion: z.literal(formatVersion),
+  dtype: z.enum(["uint16", "uint32"]),
+  tokens: z.int().min(0),
+  documents: z.int().min(1),
+  bytes: z.int().min(0),
+  sha256: z.string(),
+});
+type Manifest = z.output<typeof Manifest>;
+
+/** What is known of tokens on disk. */
+interface Cache extends Manifest {
+  readonly starts: Float64Array;
+  readonly documentBytes: Uint32Array;
 }
 
 /**
@@ -63,11 +74,13 @@ interface Manifest {
  */
 export async function openCorpus(options: CorpusOptions): Promise<Corpus> {
   const folder = join(options.cache, await keyOf(options));
-  const known = await readManifest(folder);
+  const known = await readCache(folder, options.signal);
   if (!known) await tokenise(options, folder);
-  const manifest =
-    known ?? (await readManifest(folder)) ?? fail("INVALID_DATA", `${folder}: the token cache was removed while it was being opened`);
-  return await openTokens(folder, manifest, known !== null);
+  const cache =
+    known ??
+    (await readCache(folder, options.signal)) ??
+    fail("INVALID_DATA", `${folder}: the token cache was changed while it was being opened`);
+  return openTokens(folder, cache, known !== null);
 }
 
 async function keyOf({ files, tokenizerFingerprint, fields, maxLength }: CorpusOptions): Promise<string> {
@@ -80,9 +93,35 @@ async function keyOf({ files, tokenizerFingerprint, fields, maxLength }: CorpusO
   return createHash("sha256").update(key).digest("hex").slice(0, 16);
 }
 
-async function readManifest(folder: string): Promise<Manifest | null> {
-  const manifest = (await readJson(join(folder, "manifest.json"))) as Manifest | null;
-  return manifest?.formatVersion === formatVersion ? manifest : null;
+/** A complete cache, or null where there is none or a file of it is not what was written. */
+async function readCache(folder: string, signal?: AbortSignal): Promise<Cache | null> {
+  const manifest = Manifest.safeParse(await readJson(join(folder, "manifest.json")).catch(() => null)).data;
+  const index = await readFile(join(folder, "documents.bin")).catch(() => null);
+  if (!manifest || index?.length !== 8 * manifest.documents) return null;
+  const counts = new Uint32Array(Uint8Array.from(index).buffer);
+  const starts = new Float64Array(manifest.documents + 1);
+  for (let d = 0; d < manifest.documents; d++) starts[d + 1] = (starts[d] as number) + (counts[2 * d] as number);
+  const documentBytes = counts.filter((_, i) => i % 2 === 1);
+  const bytes = documentBytes.reduce((sum, size) => sum + size, 0);
+  if (starts[manifest.documents] !== manifest.tokens || bytes !== manifest.bytes) return null;
+
+  const hash = createHash("sha256");
+  for (let first = 0; first < manifest.tokens; first += shardTokens) {
+    const path = join(folder, shardName(first / shardTokens));
+    const size = Math.min(shardTokens, manifest.tokens - first) * bytesOf(manifest);
+    if ((await stat(path).catch(() => null))?.size !== size) return null;
+    for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) {
+      signal?.throwIfAborted();
+      hash.update(chunk as Buffer);
+    }
+  }
+  if (hash.update(index).digest("hex") !== manifest.sha256) return null;
+  return { ...manifest, starts, documentBytes };
+}
+
+/** Bytes of a token. */
+function bytesOf({ dtype }: Pick<Manifest, "dtype">): number {
+  return dtype === "uint16" ? 2 : 4;
 }
 
 function shardName(index: number): string {
@@ -142,9 +181,9 @@ async function tokenise(options: CorpusOptions, folder: string): Promise<void> {
     const manifest: Manifest = { formatVersion, dtype, tokens, documents: documents.length / 2, bytes, sha256: hash.digest("hex") };
     await writeAtomically(join(temporary, "manifest.json"), `${JSON.stringify(manifest)}\n`);
     await rename(temporary, folder).catch(async (cause: NodeJS.ErrnoException) => {
-      // Another run made the same tokens meanwhile, or a cache of an older format is there.
+      // Another run made the same tokens meanwhile, or a cache of an older format or a damaged one is there.
       if (cause.code !== "ENOTEMPTY" && cause.code !== "EEXIST") throw cause;
-      if (await readManifest(folder)) return;
+      if (await readCache(folder, signal)) return;
       await rm(folder, { recursive: true });
       await rename(temporary, folder);
     });
@@ -172,24 +211,16 @@ function isAlive(pid: number): boolean {
   }
 }
 
-async function openTokens(folder: string, manifest: Manifest, cached: boolean): Promise<Corpus> {
-  const width = manifest.dtype === "uint16" ? 2 : 4;
-  const pairs = await readFile(join(folder, "documents.bin"));
-  const counts = new Uint32Array(pairs.buffer.slice(pairs.byteOffset, pairs.byteOffset + pairs.byteLength));
-  const starts = new Float64Array(manifest.documents + 1);
-  const documentBytes = new Uint32Array(manifest.documents);
-  for (let d = 0; d < manifest.documents; d++) {
-    starts[d + 1] = (starts[d] as number) + (counts[2 * d] as number);
-    documentBytes[d] = counts[2 * d + 1] as number;
-  }
+function openTokens(folder: string, cache: Cache, cached: boolean): Corpus {
+  const width = bytesOf(cache);
   const shards: (ReturnType<typeof openFile> | undefined)[] = [];
   return {
-    numDocuments: manifest.documents,
-    numTokens: manifest.tokens,
-    numBytes: manifest.bytes,
-    starts,
-    documentBytes,
-    fingerprint: manifest.sha256,
+    numDocuments: cache.documents,
+    numTokens: cache.tokens,
+    numBytes: cache.bytes,
+    starts: cache.starts,
+    documentBytes: cache.documentBytes,
+    fingerprint: cache.sha256,
     cached,
     async read(begin, end) {
       const out = new Int32Array(end - begin);

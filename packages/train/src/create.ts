@@ -1,27 +1,22 @@
 import { type Device, maxBytes, openDevice, type Store, type TensorType, tensor } from "@zaya/kernels";
 import {
-  createCheckpointWriter,
   describe,
-  initialValues,
   loadTokenizer,
   type ModelConfig,
-  openRandomWeights,
   type ParameterSpec,
   type PresetName,
   parameters,
-  philox,
-  philoxKey,
-  type RandomWeights,
   runKinds,
   runTypes,
   storedType,
   type TokenizerFiles,
   type WeightStorage,
 } from "@zaya/model";
+import { createCheckpointWriter, initialValues, openRandomWeights, philox, philoxKey, type RandomWeights } from "@zaya/model/internal";
 import { z } from "zod";
 import { balanceByForward, biasName, simulateRouters } from "./calibrate.js";
 import { fail } from "./errors.js";
-import { describeIssues } from "./options.js";
+import { describeIssues, Model } from "./options.js";
 import { resolveConfig } from "./prepare.js";
 import { tokenizerOf } from "./tokenizer_files.js";
 import type { Batch } from "./windows.js";
@@ -31,7 +26,7 @@ const forwardLimit = 5e8;
 const storage: WeightStorage = { dtype: "bfloat16", encoding: "plain" };
 
 const Options = z.strictObject({
-  model: z.union([z.string(), z.custom<ModelConfig>((value) => typeof value === "object" && value !== null && "kind" in value)]),
+  model: Model,
   /** Folder of the new checkpoint. */
   out: z.string().min(1),
   /** Folder with tokenizer.json to put into it; decides the vocabulary of a preset. */

@@ -1,4 +1,5 @@
-import { mkdtemp, writeFile } from "node:fs/promises";
+import { execFileSync } from "node:child_process";
+import { mkdtemp, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
@@ -64,6 +65,48 @@ test.each([
   ["latin.txt", new Uint8Array([0x61, 0xe9, 0x62]), /latin\.txt: is not UTF-8 text/],
 ])("refuses %s in one line", async (name, content, message) => {
   await expect(read(name, content)).rejects.toThrow(message);
+});
+
+test("reads one long line about as fast as many short ones", async () => {
+  const millisecondsOf = async (lines: number) => {
+    const line = JSON.stringify("x".repeat((48 << 20) / lines));
+    await writeFile(join(folder, "long.jsonl"), new Array(lines).fill(line).join("\n"));
+    const started = performance.now();
+    let length = 0;
+    for await (const { text } of readDocuments([join(folder, "long.jsonl")], { fields: ["text"], maxLength: 2 ** 30 }))
+      length += text.length;
+    expect(length).toBe(48 << 20);
+    return performance.now() - started;
+  };
+  const short = await millisecondsOf(96);
+  // Eight times as long where each chunk is put together with all before it and split again.
+  expect(await millisecondsOf(1)).toBeLessThan(4 * short);
+});
+
+test("refuses a line that is too long, with its number", async () => {
+  const path = join(folder, "line.jsonl");
+  await writeFile(path, '"a"\n');
+  await truncate(path, 2 ** 28 + 5);
+  const reading = readDocuments([path], { fields: ["text"], maxLength: 10 });
+  expect((await reading.next()).value).toEqual({ text: "a", complete: true });
+  await expect(reading.next()).rejects.toMatchObject({
+    code: "INVALID_DATA",
+    message: `${path}:2: the line has more than 268435456 characters`,
+  });
+  await rm(path);
+});
+
+test("refuses what can be read only once, and follows a link", async () => {
+  const [pipe, link] = [join(folder, "pipe"), join(folder, "link.txt")];
+  execFileSync("mkfifo", [pipe]);
+  await expect(readDocuments([pipe], { fields: ["text"], maxLength: 10 }).next()).rejects.toMatchObject({
+    code: "INVALID_DATA",
+    message: `${pipe}: is no regular file; write it to one, for it is read twice`,
+  });
+  await writeFile(join(folder, "file.txt"), "text");
+  await symlink("file.txt", link);
+  const reading = readDocuments([link], { fields: ["text"], maxLength: 10 });
+  expect((await reading.next()).value).toEqual({ text: "text", complete: true });
 });
 
 test("names a file that is not there", async () => {

@@ -1,7 +1,11 @@
 import { createReadStream } from "node:fs";
+import { stat } from "node:fs/promises";
 import { extname } from "node:path";
 import { fail } from "./errors.js";
 import { parseJson } from "./files.js";
+
+/** Characters of a line of JSONL at most: V8 has no strings of twice as many. */
+const longestLine = 2 ** 28;
 
 /** A stretch of text that is read from its own beginning: nothing before it is seen by attention, convolutions or value delay. */
 export interface Document {
@@ -21,7 +25,7 @@ export interface ReadDocumentsOptions {
  * Reads documents from files: a `.jsonl` file holds one a line (an object with the fields, or a string); any other file is one UTF-8 text. An object
  * with `"continues": true` is a document that goes on in another one, as held-out.jsonl of a run has them.
  *
- * Throws INVALID_DATA for a file that is missing, is not UTF-8, or has a malformed line (with file and line number).
+ * Throws INVALID_DATA for a file that is missing, is no regular one, is not UTF-8, or has a malformed line (with file and line number).
  */
 export async function* readDocuments(files: readonly string[], options: ReadDocumentsOptions): AsyncGenerator<Document> {
   for (const file of files) {
@@ -43,10 +47,12 @@ async function* readText(file: string): AsyncGenerator<Chunk> {
 }
 
 async function* readRecords(file: string, fields: readonly string[]): AsyncGenerator<Chunk> {
-  let rest = "";
+  let rest = ""; // grows by whole chunks, which are put together once, when the line ends: only the new chunk is split
   let line = 0;
   for await (const text of decode(file)) {
-    const lines = (rest + text).split("\n");
+    const lines = text.split("\n");
+    lines[0] = rest + lines[0];
+    if (lines[0].length > longestLine) fail("INVALID_DATA", `${file}:${line + 1}: the line has more than ${longestLine} characters`);
     rest = lines.pop() ?? "";
     for (const record of lines) {
       line++;
@@ -76,6 +82,8 @@ function readRecord(line: string, fields: readonly string[], file: string, numbe
 async function* decode(file: string): AsyncGenerator<string> {
   const decoder = new TextDecoder("utf-8", { fatal: true });
   try {
+    const found = await stat(file);
+    if (!found.isFile() && !found.isDirectory()) fail("INVALID_DATA", `${file}: is no regular file; write it to one, for it is read twice`);
     for await (const bytes of createReadStream(file, { highWaterMark: 1 << 20 })) yield decoder.decode(bytes as Buffer, { stream: true });
     yield decoder.decode();
   } catch (cause) {

@@ -112,7 +112,7 @@ export type EvaluateEvent =
  * The loss of a checkpoint on files: nats a token and bits a UTF-8 byte. Every token but the first of a document is predicted once,
  * from what precedes it in its document and window.
  *
- * @throws INVALID_OPTIONS, INVALID_DATA, and what @zaya/model throws for a checkpoint that cannot be used
+ * @throws INVALID_OPTIONS, INVALID_DATA, LOSS_NOT_FINITE, and what @zaya/model throws for a checkpoint that cannot be used
  * @example for await (const event of evaluate({ checkpoint: "runs/first/latest", data: ["runs/first/held-out.jsonl"] })) console.log(event);
  */
 export async function* evaluate(options: EvaluateOptions): AsyncGenerator<EvaluateEvent> {
@@ -145,6 +145,7 @@ export async function* evaluate(options: EvaluateOptions): AsyncGenerator<Evalua
   await using evaluator = compileEvaluator(device, store, checkpoint.config, shape);
   let sums: LossSums = { lossSum: 0, labels: 0, counts: [] };
   for await (sums of evaluator.run(windows, signal)) {
+    if (!Number.isFinite(sums.lossSum)) fail("LOSS_NOT_FINITE", `${dir}: the loss of the first ${sums.labels} tokens is ${sums.lossSum}`);
     yield { type: "batch-end", tokens: sums.labels, totalTokens: windows.numPairs, loss: sums.lossSum / sums.labels };
   }
   yield {

@@ -14,10 +14,10 @@ export async function writeAtomically(path: string, content: string | Uint8Array
   await syncFolder(dirname(path));
 }
 
-/** Makes a symbolic link, or turns an existing one to another target, in one move. */
+/** Makes a symbolic link, or turns an existing one to another target, in one move. Removes what is at its path with `.partial`, also a folder. */
 export async function linkAtomically(target: string, path: string): Promise<void> {
   const temporary = `${path}.partial`;
-  await rm(temporary, { force: true });
+  await rm(temporary, { recursive: true, force: true });
   await symlink(target, temporary);
   await rename(temporary, path);
   await syncFolder(dirname(path));

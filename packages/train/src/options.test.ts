@@ -1,4 +1,5 @@
 import { resolve } from "node:path";
+import { presets } from "@zaya/model";
 import { expect, test } from "vitest";
 import { parseOptions } from "./options.js";
 
@@ -22,7 +23,19 @@ test.each([
   [{ ...good, steps: 0 }, /^steps: /],
   [{ ...good, lerningRate: 1 }, /lerningRate/],
   [{ ...good, optimizer: { name: "sgd" } }, /^optimizer.name: /],
+  [{ ...good, model: 5 }, /^model: /],
+  [{ ...good, model: { kind: "none" } }, /^model\.kind: /],
+  [{ ...good, model: { ...presets["zaya-tiny"], numExperts: 0 } }, /^model\.numExperts: /],
+  [{ ...good, model: { ...presets["zaya-tiny"], layerTypes: ["full"] } }, /^model: 1 layer types are given for 2 layers/],
+  [{ ...good, accumulation: Number.MAX_SAFE_INTEGER }, /^accumulation: /],
+  [{ ...good, windows: 2 ** 20 + 1 }, /^windows: /],
+  [{ ...good, context: 2 ** 20 + 1 }, /^context: /],
 ])("refuses %j with one line", (options, message) => {
   expect(() => parseOptions(options)).toThrow(message);
   expect(() => parseOptions(options)).toThrow(expect.objectContaining({ code: "INVALID_OPTIONS" }));
+});
+
+test("takes a configuration as it is", () => {
+  const model = { ...presets["dense-512"], vocabSize: 300 };
+  expect(parseOptions({ ...good, model }).model).toEqual(model);
 });

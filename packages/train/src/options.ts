@@ -1,11 +1,16 @@
 import { resolve } from "node:path";
-import type { ModelConfig, PresetName } from "@zaya/model";
+import { ModelConfig, type PresetName } from "@zaya/model";
 import { z } from "zod";
 import { fail } from "./errors.js";
 
 const whole = z.int().min(1);
+/** A size of a step. */
+const size = whole.max(2 ** 20);
 /** Kept as an absolute path, so that a run goes on from any folder. */
 const path = z.string().transform((text) => resolve(text));
+
+/** Name of a preset, or a configuration. With a preset the vocabulary is the tokenizer's. */
+export const Model = z.union([z.string(), ModelConfig]);
 
 /** AdamW for everything, or Muon for the matrices with AdamW for embedding, head and vectors. */
 const OptimizerOptions = z.strictObject({
@@ -24,26 +29,25 @@ const OptimizerOptions = z.strictObject({
 
 /** Everything that decides what a run computes; kept in run.json. */
 export const RunOptions = z.strictObject({
-  /** Name of a preset, or a configuration. With a preset the vocabulary is the tokenizer's. */
-  model: z.union([z.string(), z.custom<ModelConfig>((value) => typeof value === "object" && value !== null && "kind" in value)]).optional(),
-  /** Checkpoint to start from, with its tokenizer. */
+  model: Model.optional(),
+  /** Checkpoint to start from, with its tokenizer. Not needed any more once the run has a checkpoint of its own. */
   from: path.optional(),
   /** Text files (one document each) and .jsonl files (one a line). */
   data: z.array(path).min(1, "name at least one file"),
   /** Keys of a JSONL record that make up a document. */
   fields: z.array(z.string()).min(1).default(["text"]),
-  /** Share of the documents kept for evaluation. */
+  /** Share of the text kept for evaluation, in whole documents; at most half. */
   heldOut: z.number().min(0).lt(1).default(0.05),
-  /** Folder with tokenizer.json. Default: that of `from`, else one is trained on the data. */
+  /** Folder with tokenizer.json, not needed any more once the run has a checkpoint. Default: that of `from`, else one is trained on the data. */
   tokenizer: path.optional(),
   /** Vocabulary of the tokenizer that is trained. */
   vocabSize: whole.default(4096),
   /** Tokens of a window. */
-  context: whole.default(512),
+  context: size.default(512),
   /** Windows of a microbatch. */
-  windows: whole.default(4),
+  windows: size.default(4),
   /** Microbatches whose gradients are summed for one update. */
-  accumulation: whole.default(1),
+  accumulation: size.default(1),
   learningRate: z.number().positive().default(1e-3),
   /** Steps of linear warm-up. */
   warmup: z.int().min(0).default(20),
@@ -79,7 +83,7 @@ const SessionOptions = z.strictObject({
   resume: z.boolean().default(false),
   /** Threads of the CPU. Results do not depend on it. */
   threads: whole.optional(),
-  /** Aborting saves after the step in progress and rejects with the signal's reason. */
+  /** Aborting saves after the step in progress and rejects with the signal's reason. An evaluation in progress is left to the run that goes on. */
   signal: z.instanceof(AbortSignal).optional(),
 });
 
@@ -116,6 +120,13 @@ export function runOptionsOf(options: ParsedOptions): RunOptions {
   return RunOptions.parse(Object.fromEntries(Object.keys(RunOptions.shape).map((key) => [key, options[key as keyof ParsedOptions]])));
 }
 
-export function describeIssues(error: z.ZodError): string {
-  return error.issues.map((issue) => `${issue.path.length > 0 ? `${issue.path.join(".")}: ` : ""}${issue.message}`).join("; ");
+/** One line that names every field; of a value that may be one of several things, what is wrong with it as the last of them. */
+export function describeIssues({ issues }: Pick<z.ZodError, "issues">): string {
+  return issues
+    .flatMap((issue) => {
+      const last = issue.code === "invalid_union" ? issue.errors.at(-1) : undefined;
+      return last?.map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] })) ?? [issue];
+    })
+    .map(({ path, message }) => `${path.length > 0 ? `${path.join(".")}: ` : ""}${message}`)
+    .join("; ");
 }

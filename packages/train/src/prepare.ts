@@ -1,29 +1,34 @@
 // What a run needs before its first step, from its options: the tokenizer, the configuration and the tokens.
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
+import { isZayaError } from "@zaya/kernels";
 import {
   loadCheckpoint,
   loadTokenizer,
   type ModelConfig,
-  makeFolder,
+  parseConfig,
   presets,
   readTokenizerFiles,
   type TokenizerFiles,
   trainTokenizer,
 } from "@zaya/model";
+import { makeFolder } from "@zaya/model/internal";
 import type { Corpus } from "./corpus.js";
 import { readDocuments } from "./documents.js";
 import { fail } from "./errors.js";
 import { documentLength, tokeniseFor } from "./evaluate.js";
-import { runPaths, writeAtomically } from "./files.js";
+import { readJson, runPaths, writeAtomically } from "./files.js";
 import { expectRoom, planTraining } from "./memory.js";
 import type { ParsedOptions } from "./options.js";
 import { tokenizerOf } from "./tokenizer_files.js";
 import { cutWindows, splitDocuments, type Windows } from "./windows.js";
 
-export interface Prepared extends AsyncDisposable {
+interface PreparedModel {
   readonly config: ModelConfig;
   readonly tokenizerFiles: TokenizerFiles;
+}
+
+export interface Prepared extends PreparedModel, AsyncDisposable {
   readonly corpus: Corpus;
   readonly training: Windows;
   /** The held-out documents of one evaluation; null when nothing is held out. */
@@ -32,42 +37,56 @@ export interface Prepared extends AsyncDisposable {
   heldOutRecords(): Promise<string>;
 }
 
-/** The configuration of a preset, a given one, or that of a checkpoint: with the vocabulary of the tokenizer where it is a preset, with room for `context` unless given. */
+/**
+ * The configuration of a preset, a given one, or that of a checkpoint. A preset has the vocabulary of the tokenizer; a preset and a checkpoint have
+ * room for `context`, and the tokens that begin, end and pad a text are those of the tokenizer, where there is another than the checkpoint's own.
+ */
 export async function resolveConfig(
   { model, from, context }: Pick<ParsedOptions, "model" | "from" | "context">,
   tokenizerFiles: TokenizerFiles | null,
 ): Promise<ModelConfig> {
-  if (from !== undefined) {
-    await using checkpoint = await loadCheckpoint(from);
-    return { ...checkpoint.config, maxPositions: Math.max(checkpoint.config.maxPositions, context) };
-  }
   if (typeof model === "object") return model;
-  const preset = presets[model as keyof typeof presets] as ModelConfig | undefined;
-  if (!preset) fail("INVALID_OPTIONS", `model: there is no preset "${model}"; there are ${Object.keys(presets).join(", ")}`);
-  const maxPositions = Math.max(preset.maxPositions, context);
-  if (!tokenizerFiles) return { ...preset, maxPositions };
-  const tokenizer = await loadTokenizer(tokenizerFiles);
+  const base = from === undefined ? presetOf(model) : await configOf(from);
+  const maxPositions = Math.max(base.maxPositions, context);
+  if (!tokenizerFiles) return { ...base, maxPositions };
+  const { vocabSize, bosTokenId, eosTokenId, padTokenId } = await loadTokenizer(tokenizerFiles);
   return {
-    ...preset,
+    ...base,
     maxPositions,
-    vocabSize: tokenizer.vocabSize,
-    bosTokenId: tokenizer.bosTokenId,
-    eosTokenIds: tokenizer.eosTokenId === null ? [] : [tokenizer.eosTokenId],
-    padTokenId: tokenizer.padTokenId,
+    vocabSize: from === undefined ? vocabSize : base.vocabSize,
+    bosTokenId,
+    eosTokenIds: eosTokenId === null ? [] : [eosTokenId],
+    padTokenId,
   };
 }
 
+function presetOf(name: string | undefined): ModelConfig {
+  const preset = presets[name as keyof typeof presets] as ModelConfig | undefined;
+  return preset ?? fail("INVALID_OPTIONS", `model: there is no preset "${name}"; there are ${Object.keys(presets).join(", ")}`);
+}
+
+async function configOf(dir: string): Promise<ModelConfig> {
+  await using checkpoint = await loadCheckpoint(dir);
+  return checkpoint.config;
+}
+
+/** How far a run is. */
+export interface Progress {
+  /** Whether its options are kept. */
+  readonly begun: boolean;
+  /** Folder of its newest checkpoint, or null. */
+  readonly checkpoint: string | null;
+}
+
 /**
- * Prepares a new run, or one that has begun: that keeps its tokenizer.
+ * Prepares a new run, or one that goes on.
  *
- * @throws INVALID_OPTIONS, INVALID_DATA
+ * @throws INVALID_OPTIONS, INVALID_DATA, CHECKPOINT_DAMAGED
  */
-export async function prepare(options: ParsedOptions, { begun }: { readonly begun: boolean }): Promise<Prepared> {
+export async function prepare(options: ParsedOptions, progress: Progress): Promise<Prepared> {
   const { out, context, heldOut: fraction, evaluateTokens, signal } = options;
   for (const file of options.data) await stat(file).catch((cause) => fail("INVALID_DATA", `${file}: no such file`, cause));
-  await resolveConfig(options, null);
-  const tokenizerFiles = await prepareTokenizer(options, begun);
-  const config = await resolveConfig(options, tokenizerFiles);
+  const { config, tokenizerFiles } = await prepareModel(options, progress);
   expectRoom("a step", await planTraining(config, options));
   const corpus = await tokeniseFor(config, {
     tokenizerFiles,
@@ -77,9 +96,9 @@ export async function prepare(options: ParsedOptions, { begun }: { readonly begu
     cache: options.cache ?? runPaths(out).tokens,
     signal,
   });
-  const split = splitDocuments(corpus.numDocuments, fraction);
+  const split = splitDocuments(corpus.starts, fraction);
   const training = cutWindows(corpus, split.training, context);
-  if (training.trainable === 0) fail("INVALID_DATA", "the files hold no two tokens to train on");
+  if (training.count === 0) fail("INVALID_DATA", "the files hold no two tokens to train on");
   let tokens = 0;
   const evaluated = split.heldOut.filter((document) => {
     const size = (corpus.starts[document + 1] as number) - (corpus.starts[document] as number);
@@ -90,11 +109,14 @@ export async function prepare(options: ParsedOptions, { begun }: { readonly begu
   const heldOut = cutWindows(corpus, evaluated, context);
   async function heldOutRecords(): Promise<string> {
     const tokenizer = await loadTokenizer(tokenizerFiles);
+    const { bosTokenId, eosTokenId } = tokenizer;
     const records: string[] = [];
     for (const document of evaluated) {
       const ids = await corpus.read(corpus.starts[document] as number, corpus.starts[document + 1] as number);
-      const continues = tokenizer.eosTokenId !== null && ids.at(-1) !== tokenizer.eosTokenId;
-      records.push(`${JSON.stringify({ text: tokenizer.decode([...ids]), ...(continues ? { continues } : {}) })}\n`);
+      const continues = eosTokenId !== null && ids.at(-1) !== eosTokenId;
+      const written = [...ids].slice(bosTokenId === null ? 0 : 1, eosTokenId === null || continues ? undefined : -1);
+      const text = tokenizer.decode(written, { skipSpecialTokens: false });
+      records.push(`${JSON.stringify({ text, ...(continues ? { continues } : {}) })}\n`);
     }
     return records.join("");
   }
@@ -109,12 +131,32 @@ export async function prepare(options: ParsedOptions, { begun }: { readonly begu
   };
 }
 
-async function prepareTokenizer(options: ParsedOptions, begun: boolean): Promise<TokenizerFiles> {
-  const { tokenizer, from, out, vocabSize, data, fields, context, signal } = options;
-  const given = tokenizer ?? from;
-  if (given !== undefined) {
-    return await tokenizerOf(given, given === tokenizer ? "" : "; name its folder with the option tokenizer");
+/** Those of the run's newest checkpoint, whatever has become of what it started from; before there is one, those of the options. */
+async function prepareModel(options: ParsedOptions, { begun, checkpoint }: Progress): Promise<PreparedModel> {
+  if (checkpoint !== null) return await modelIn(checkpoint);
+  const { tokenizer, from } = options;
+  const config = await resolveConfig(options, null); // so that what is wrong with it is told before a tokenizer is trained
+  if (tokenizer === undefined && from !== undefined) {
+    return { config, tokenizerFiles: await tokenizerOf(from, "; name its folder with the option tokenizer") };
   }
+  const tokenizerFiles = tokenizer === undefined ? await trainedTokenizer(options, begun) : await tokenizerOf(tokenizer);
+  return { config: await resolveConfig(options, tokenizerFiles), tokenizerFiles };
+}
+
+/** Of a checkpoint whose files are not checked yet: that comes with the weights. */
+async function modelIn(checkpoint: string): Promise<PreparedModel> {
+  try {
+    const config = parseConfig(await readJson(join(checkpoint, "config.json")));
+    const tokenizerFiles = await tokenizerOf(checkpoint);
+    await loadTokenizer(tokenizerFiles);
+    return { config, tokenizerFiles };
+  } catch (cause) {
+    if (!isZayaError(cause)) throw cause;
+    fail("CHECKPOINT_DAMAGED", `${cause.message}; remove ${checkpoint} to go on from what was saved before`, cause);
+  }
+}
+
+async function trainedTokenizer({ out, vocabSize, data, fields, context, signal }: ParsedOptions, begun: boolean): Promise<TokenizerFiles> {
   const folder = runPaths(out).tokenizer;
   // What a call that failed before its run began has left may be of other texts.
   const made = begun ? await readTokenizerFiles(folder) : {};

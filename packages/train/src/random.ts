@@ -1,7 +1,7 @@
 // Random numbers without state: every number is a function of (seed, stream, position), so any part of a sequence can be made
 // alone, in any order, and a resumed run draws what an uninterrupted one draws.
 // The numbers are Philox's, from @zaya/model.
-import { philox, philoxKey } from "@zaya/model";
+import { philox, philoxKey } from "@zaya/model/internal";
 
 /**
  * The place of `index` in a shuffled order of 0 … count−1. For a fixed (seed, stream) this is a permutation, computed in constant

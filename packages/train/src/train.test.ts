@@ -64,7 +64,7 @@ test("trains, evaluates, saves a loadable checkpoint and says so in order", asyn
 
 test("keeps the held-out documents so that their evaluation gives the figures of the run, also when others are chosen", async () => {
   const texts = join(await mkdtemp(join(tmpdir(), "train-")), "long.txt");
-  await writeFile(texts, randomText(200).join("\n")); // longer than a document
+  await writeFile(texts, randomText(400).join("\n")); // several documents
   const same = { context: 32, windows: 2, dtype: "float32" } as const;
   const figuresOf = (events: TrainEvent[]) => {
     const { type: _type, step: _step, ...figures } = events.find((event) => event.type === "evaluation-end") as EvaluationEnd;
@@ -112,7 +112,8 @@ test("names the checkpoint below the folder of a run that is given to start from
   await expect(collect(again)).rejects.toThrow(`the checkpoint is in ${join(out, "latest")}`);
 });
 
-test("an interrupted and resumed run equals an uninterrupted one, on other threads", async () => {
+// Step 4 and the last, 6, are evaluated; 4 is saved anyway.
+test.each([3, 4, 6])("a run interrupted after step %i and resumed equals an uninterrupted one, on other threads", async (stop) => {
   const whole = options({ saveEvery: 4, evaluateEvery: 2, accumulation: 2 });
   await collect(train(whole));
   const parts: TrainOptions = { ...whole, out: `${out}-parts` };
@@ -122,17 +123,42 @@ test("an interrupted and resumed run equals an uninterrupted one, on other threa
   await expect(async () => {
     for await (const event of train({ ...parts, signal: controller.signal })) {
       interrupted.push(event);
-      if (event.type === "step-end" && event.step === 3) controller.abort(reason);
+      if (event.type === "step-end" && event.step === stop) controller.abort(reason);
     }
   }).rejects.toBe(reason);
-  expect(interrupted.at(-1)).toMatchObject({ type: "checkpoint-end", step: 3 });
+  // The evaluation is not waited for, and is the first thing that the run that goes on does.
+  expect(interrupted.slice(-2)).toMatchObject([
+    { type: "step-end", step: stop },
+    { type: "checkpoint-end", step: stop },
+  ]);
   const events = await collect(resume(parts.out, { threads: 1 }));
-  expect(events[0]).toMatchObject({ type: "run-start", resumedFrom: 3 });
+  expect(events[0]).toMatchObject({ type: "run-start", resumedFrom: stop });
+  expect(events[1]).toMatchObject(stop === 3 ? { type: "step-end", step: 4 } : { type: "evaluation-end", step: stop });
   expect(await readFile(join(parts.out, "metrics.jsonl"), "utf8")).toBe(await readFile(join(out, "metrics.jsonl"), "utf8"));
-  for (const file of ["model.safetensors", "training/state.bin", "manifest.json"]) {
-    const [one, two] = await Promise.all([out, parts.out].map((folder) => readFile(join(folder, "latest", file))));
+  await expectSameCheckpoint(parts.out, out);
+});
+
+async function expectSameCheckpoint(...runs: readonly string[]): Promise<void> {
+  for (const file of ["config.json", "model.safetensors", "training/state.bin", "manifest.json"]) {
+    const [one, two] = await Promise.all(runs.map((folder) => readFile(join(folder, "latest", file))));
     expect(one?.equals(two as Buffer), file).toBe(true);
   }
+}
+
+test("goes on as it began when what it started from is changed or gone", async () => {
+  const [base, tokenizer] = [join(out, "latest"), join(out, "tokenizer")];
+  await collect(train(options({ steps: 1 })));
+  const { model: _model, ...rest } = options({ from: base, tokenizer, steps: 2 });
+  const [whole, parts] = [`${out}-whole`, `${out}-parts`];
+  await collect(train({ ...rest, out: whole }));
+  for await (const event of train({ ...rest, out: parts, saveEvery: 1 })) if (event.type === "checkpoint-end") break;
+  const config = JSON.parse(await readFile(join(base, "config.json"), "utf8"));
+  await writeFile(join(base, "config.json"), JSON.stringify({ ...config, rms_norm_eps: 0.1 }));
+  await rm(tokenizer, { recursive: true });
+  expect((await collect(resume(parts)))[0]).toMatchObject({ type: "run-start", resumedFrom: 1 });
+  await expectSameCheckpoint(parts, whole);
+  await rm(out, { recursive: true });
+  expect((await collect(resume(parts, { steps: 3 }))).at(-1)).toMatchObject({ type: "train-end", step: 3 });
 });
 
 test("breaking out of the loop frees the folder, and keeps the last `keep` checkpoints", async () => {
@@ -169,6 +195,25 @@ test("a damaged checkpoint leaves those before it, however few are to be kept, a
   const events = await collect(resume(out, { steps: 3, keep: 1 }));
   expect(events[0]).toMatchObject({ type: "run-start", resumedFrom: 2 });
   expect(await readdir(join(out, "checkpoints"))).toEqual(["step-00000003"]);
+});
+
+test.each(["config.json", "tokenizer.json"])("names a checkpoint whose %s cannot be read", async (file) => {
+  await collect(train(options({ steps: 1 })));
+  await writeFile(join(out, "latest", file), "{");
+  const checkpoint = join(out, "checkpoints", "step-00000001");
+  await expect(collect(resume(out, { steps: 2 }))).rejects.toMatchObject({
+    code: "CHECKPOINT_DAMAGED",
+    message: expect.stringMatching(new RegExp(`${file}.*; remove ${checkpoint} to go on from what was saved before$`)),
+  });
+});
+
+test("refuses a folder with checkpoints whose run.json is gone", async () => {
+  await collect(train(options({ steps: 1 })));
+  await rm(join(out, "run.json"));
+  await expect(collect(train(options({ steps: 1 })))).rejects.toMatchObject({
+    code: "NOT_A_RUN",
+    message: `${out} holds checkpoints and no run.json; choose another folder`,
+  });
 });
 
 test("names a run.json that is damaged", async () => {
@@ -219,6 +264,25 @@ test("stops with an error when the loss is not a number, and keeps what was save
   const running = collect(train(options({ learningRate: 1e30, warmup: 0, saveEvery: 1, optimizer: { clip: 0 } })));
   await expect(running).rejects.toMatchObject({ code: "LOSS_NOT_FINITE" });
   expect(await readdir(join(out, "checkpoints"))).toEqual(["step-00000001"]);
+});
+
+test("stops with an error when the held-out loss is not a number, and saves nothing", async () => {
+  const running = collect(train(options({ learningRate: 1e30, warmup: 0, steps: 1, optimizer: { clip: 0 } })));
+  await expect(running).rejects.toMatchObject({
+    code: "LOSS_NOT_FINITE",
+    message: expect.stringMatching(/^step 1: held-out loss NaN; nothing was saved yet\./),
+  });
+  expect(await readFile(join(out, "metrics.jsonl"), "utf8")).not.toContain("evaluationLoss");
+  expect(await readdir(out)).not.toContain("checkpoints");
+});
+
+test("refuses to call the loss of a checkpoint a number when it is none", async () => {
+  await collect(train(options({ learningRate: 1e30, warmup: 0, steps: 1, heldOut: 0, optimizer: { clip: 0 } })));
+  const checkpoint = join(out, "latest");
+  await expect(evaluate({ checkpoint, data: [data] }).next()).rejects.toMatchObject({
+    code: "LOSS_NOT_FINITE",
+    message: expect.stringMatching(`^${checkpoint}: the loss of the first \\d+ tokens is NaN$`),
+  });
 });
 
 test("trains for a time instead of steps", async () => {

@@ -1,7 +1,8 @@
 import { type Device, openDevice, type Store } from "@zaya/kernels";
-import { describe, loadCheckpoint, loadWeights, type ModelConfig, makeFolder, takeLock } from "@zaya/model";
+import { describe, loadCheckpoint, loadWeights, type ModelConfig } from "@zaya/model";
+import { makeFolder, takeLock } from "@zaya/model/internal";
 import { z } from "zod";
-import { findLatest, keepNewest, loadRun, type RunState, saveRun } from "./checkpoint.js";
+import { findLatest, keepNewest, loadRun, type RunCheckpoint, type RunState, saveRun } from "./checkpoint.js";
 import { createClock } from "./clock.js";
 import { fail, type TrainErrorCode } from "./errors.js";
 import { compileEvaluator, type Evaluator, type LossSums, lossFigures } from "./evaluate.js";
@@ -24,8 +25,8 @@ const formatVersion = 1;
  * run.json. Nothing happens before the first event is asked for. A run that stops in any way goes on bit for bit with `resume`, except
  * one that is limited by seconds.
  *
- * @throws INVALID_OPTIONS, INVALID_DATA, RUN_EXISTS, RUN_LOCKED, RUN_MISMATCH, CHECKPOINT_DAMAGED, LOSS_NOT_FINITE; the signal's
- * reason after a save when it is aborted
+ * @throws INVALID_OPTIONS, INVALID_DATA, NOT_A_RUN, RUN_EXISTS, RUN_LOCKED, RUN_MISMATCH, CHECKPOINT_DAMAGED, LOSS_NOT_FINITE; the
+ * signal's reason after a save when it is aborted
  * @example
  * for await (const event of train({ model: "zaya-tiny", data: ["corpus.txt"], out: "runs/first", steps: 100 })) {
  *   if (event.type === "step-end") console.log(event.step, event.loss);
@@ -40,8 +41,10 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent> 
   });
   const saved = await readRun(parsed.out);
   if (saved) checkSame(parsed, saved);
-  await using prepared = await prepare(parsed, { begun: saved !== null });
-  yield* runSteps(parsed, prepared);
+  const latest = await findLatest(parsed.out);
+  if (latest && !saved) fail("NOT_A_RUN", `${parsed.out} holds checkpoints and no run.json; choose another folder`);
+  await using prepared = await prepare(parsed, { begun: saved !== null, checkpoint: latest?.path ?? null });
+  yield* runSteps(parsed, prepared, latest);
 }
 
 export type ResumeOptions = Pick<
@@ -104,11 +107,14 @@ async function writeRun(options: ParsedOptions): Promise<void> {
   await writeAtomically(runPaths(options.out).run, `${JSON.stringify({ formatVersion, run, limits }, null, 2)}\n`);
 }
 
-async function* runSteps(options: ParsedOptions, prepared: Prepared): AsyncGenerator<TrainEvent> {
+async function* runSteps(
+  options: ParsedOptions,
+  prepared: Prepared,
+  latest: Pick<RunCheckpoint, "path" | "state"> | null,
+): AsyncGenerator<TrainEvent> {
   const { out, signal, seed, threads, optimizer } = options;
   const paths = runPaths(out);
   const { config } = prepared;
-  const latest = await findLatest(out);
   if (latest && latest.state.data !== prepared.corpus.fingerprint) {
     fail("RUN_MISMATCH", `the data is not what ${out} was trained on: its tokens differ`);
   }
@@ -135,7 +141,7 @@ async function* runSteps(options: ParsedOptions, prepared: Prepared): AsyncGener
   await using metrics = await openMetrics(paths.metrics, state.step);
   await using timings = await openMetrics(paths.timings, state.step);
 
-  const arenaBytes = step.arenaBytes + (evaluator?.arenaBytes ?? 0);
+  const arenaBytes = Math.max(step.arenaBytes, evaluator?.arenaBytes ?? 0); // they share it
   const start = runStart(options, prepared, latest?.state.step ?? null, { storeBytes: store.bytes(), arenaBytes });
   const { flopsPerStep } = start;
   const peak = peakMeter(device, options.dtype);
@@ -159,19 +165,26 @@ async function* runSteps(options: ParsedOptions, prepared: Prepared): AsyncGener
     checkpoint = saved.path;
     yield { type: "checkpoint-end", step: number, path: saved.path, bytes: saved.bytes, seconds: (performance.now() - started) / 1000 };
   }
-  async function* evaluateNow(): AsyncGenerator<TrainEvent> {
-    if (!evaluator || !prepared.heldOut || evaluatedAt === number) return;
+  /** Whether the step has its evaluation; not when it was aborted. */
+  async function* evaluateNow(): AsyncGenerator<TrainEvent, boolean> {
+    if (!evaluator || !prepared.heldOut || evaluatedAt === number) return true;
+    const result = await evaluateRun(evaluator, prepared.heldOut, number, signal);
+    if (!result) return false;
+    if (!Number.isFinite(result.loss)) diverged(number, `held-out loss ${result.loss}`, savedAt);
     evaluatedAt = number;
-    const result = await evaluateRun(evaluator, prepared.heldOut, number);
     await metrics.append({ step: number, evaluationLoss: result.loss, bitsPerByte: result.bitsPerByte });
     yield result;
+    return true;
   }
 
-  while (!clock.isOver(number)) {
-    if (signal?.aborted) {
-      yield* save();
-      throw signal.reason;
-    }
+  for (;;) {
+    const over = clock.isOver(number);
+    const isDue = (every: number) => number > 0 && (over || number % every === 0);
+    // The evaluation first: a checkpoint of a step has every line of that step before it. One that was aborted comes first when the run goes on.
+    const evaluated = !isDue(options.evaluateEvery) || (yield* evaluateNow());
+    if (signal?.aborted || isDue(options.saveEvery)) yield* save();
+    if (over && evaluated) break;
+    signal?.throwIfAborted();
     number++;
     const learningRate = learningRateAt(schedule, number, clock.progress(number), clock.warmed());
     const started = performance.now();
@@ -182,24 +195,14 @@ async function* runSteps(options: ParsedOptions, prepared: Prepared): AsyncGener
     tokens += sums.labels;
     const ended = stepEnd(number, sums, learningRate, { seconds, utilisation, secondsLeft: clock.secondsLeft(number) });
     if (!Number.isFinite(ended.loss) || !Number.isFinite(ended.gradNorm)) {
-      fail(
-        "LOSS_NOT_FINITE",
-        `step ${number}: loss ${ended.loss}, gradient norm ${ended.gradNorm}; ${lastSaved(savedAt)}. Start a run with a lower learning rate`,
-      );
+      diverged(number, `loss ${ended.loss}, gradient norm ${ended.gradNorm}`, savedAt);
     }
     loss = ended.loss;
     const { type: _type, tokensPerSecond, utilisation: _utilisation, secondsLeft: _secondsLeft, ...computed } = ended;
     await metrics.append(computed);
     await timings.append({ step: number, seconds, tokensPerSecond, utilisation });
     yield ended;
-    // Always the evaluation first: a checkpoint of a step has every line of that step before it.
-    const last = clock.isOver(number);
-    if (last || number % options.evaluateEvery === 0) yield* evaluateNow();
-    if (last || number % options.saveEvery === 0) yield* save();
   }
-  // For a run that goes on at its end.
-  yield* evaluateNow();
-  yield* save();
   yield { type: "train-end", step: number, checkpoint, loss };
 }
 
@@ -235,14 +238,25 @@ async function runStep(
 ): Promise<StepSums> {
   const first = (number - 1) * options.accumulation;
   const batches = Array.from({ length: options.accumulation }, (_, part) =>
-    training.batch(sampleWindows(options.seed, training.trainable, first + part, options.windows)),
+    training.batch(sampleWindows(options.seed, training.count, first + part, options.windows)),
   );
   return await step.run(await Promise.all(batches), number, learningRate);
 }
 
-async function evaluateRun(evaluator: Evaluator, heldOut: Windows, step: number): Promise<EvaluationEnd> {
+/** Null when it was aborted. */
+async function evaluateRun(
+  evaluator: Evaluator,
+  heldOut: Windows,
+  step: number,
+  signal: AbortSignal | undefined,
+): Promise<EvaluationEnd | null> {
   let sums: LossSums = { lossSum: 0, labels: 0, counts: [] };
-  for await (sums of evaluator.run(heldOut));
+  try {
+    for await (sums of evaluator.run(heldOut, signal));
+  } catch (error) {
+    if (signal?.aborted && error === signal.reason) return null;
+    throw error;
+  }
   return { type: "evaluation-end", step, ...lossFigures(sums, heldOut.numBytes), tokens: sums.labels, bytes: heldOut.numBytes };
 }
 
@@ -293,6 +307,7 @@ function runStart(
   };
 }
 
-function lastSaved(step: number): string {
-  return step > 0 ? `the checkpoint of step ${step} is from before` : "nothing was saved yet";
+function diverged(step: number, figures: string, savedAt: number): never {
+  const saved = savedAt > 0 ? `the newest checkpoint is that of step ${savedAt}` : "nothing was saved yet";
+  fail("LOSS_NOT_FINITE", `step ${step}: ${figures}; ${saved}. Start a run with a lower learning rate`);
 }

@@ -19,8 +19,6 @@ export interface Batch {
 export interface Windows {
   /** Number of windows; the last may be shorter than the others. */
   readonly count: number;
-  /** Full windows, or the one short window of a tiny corpus: what training draws from. */
-  readonly trainable: number;
   /** (input, label) pairs in all. */
   readonly numPairs: number;
   /** UTF-8 bytes of the documents. */
@@ -55,7 +53,6 @@ export function cutWindows(corpus: Corpus, documents: readonly number[], context
 
   return {
     count,
-    trainable: numPairs === 0 ? 0 : Math.max(1, Math.floor(numPairs / context)),
     numPairs,
     numBytes,
     async batch(windows) {
@@ -86,21 +83,36 @@ export function cutWindows(corpus: Corpus, documents: readonly number[], context
 }
 
 /**
- * Which documents are held out: a fixed choice by number, the same for every seed, so that runs can be compared. At least one where
- * there are two and the fraction is above 0. Held-out documents come in a shuffled order, so that any first few are a fair sample.
+ * Which documents are held out: a fixed choice, the same for every seed, so that runs can be compared. In a shuffled order each document is
+ * taken that keeps the held-out tokens within this fraction of all tokens, and within half of them; where none does, as in a corpus of a few long
+ * documents, it is the smallest of at least two. Held-out documents stay in the shuffled order, so that any first few are a fair sample.
+ *
+ * @param starts document d owns the tokens from starts[d] to starts[d + 1]
  */
-export function splitDocuments(numDocuments: number, fraction: number): { training: number[]; heldOut: number[] } {
-  const wanted = fraction > 0 && numDocuments > 1 ? Math.min(numDocuments - 1, Math.max(1, Math.round(fraction * numDocuments))) : 0;
-  const heldOut = Array.from({ length: wanted }, (_, rank) => permute(0, 0xffffffff, rank, numDocuments));
+export function splitDocuments(starts: ArrayLike<number>, fraction: number): { training: number[]; heldOut: number[] } {
+  const numDocuments = starts.length - 1;
+  const documents = Array.from({ length: numDocuments }, (_, d) => d);
+  if (fraction === 0 || numDocuments < 2) return { training: documents, heldOut: [] };
+  const sizeOf = (document: number) => (starts[document + 1] as number) - (starts[document] as number);
+  const smallest = documents.reduce((best, document) => (sizeOf(document) < sizeOf(best) ? document : best));
+  const total = starts[numDocuments] as number;
+  let room = Math.min(Math.round(fraction * total), Math.floor(total / 2));
+  const heldOut: number[] = [];
+  for (let rank = 0; rank < numDocuments && room >= sizeOf(smallest); rank++) {
+    const document = permute(0, 0xffffffff, rank, numDocuments);
+    if (sizeOf(document) > room) continue;
+    heldOut.push(document);
+    room -= sizeOf(document);
+  }
+  if (heldOut.length === 0) heldOut.push(smallest);
   const chosen = new Set(heldOut);
-  const training = Array.from({ length: numDocuments }, (_, d) => d).filter((d) => !chosen.has(d));
-  return { training, heldOut };
+  return { training: documents.filter((document) => !chosen.has(document)), heldOut };
 }
 
 /** The windows of one microbatch: a pure function of its arguments. Each epoch visits every window once, in an order of its own. */
-export function sampleWindows(seed: number, trainable: number, microbatch: number, windowsEach: number): number[] {
+export function sampleWindows(seed: number, count: number, microbatch: number, windowsEach: number): number[] {
   return Array.from({ length: windowsEach }, (_, w) => {
     const drawn = microbatch * windowsEach + w;
-    return permute(seed, Math.floor(drawn / trainable), drawn % trainable, trainable);
+    return permute(seed, Math.floor(drawn / count), drawn % count, count);
   });
 }

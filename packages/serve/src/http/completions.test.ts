@@ -165,9 +165,9 @@ test.each([
 
 test("offsets count characters, not halves of them", async () => {
   const asked = { model: "toy", prompt: "😀😀 hello", max_tokens: 3, seed: 1, logprobs: 0, echo: true };
-  const whole = (await toy.client.completions.create(asked)).choices[0];
-  const characters = [...(whole?.text ?? "")];
-  const { tokens = [], text_offset: offsets = [] } = whole?.logprobs as OpenAI.CompletionChoice.Logprobs;
+  const [whole] = (await toy.client.completions.create(asked)).choices as [OpenAI.CompletionChoice];
+  const characters = [...whole.text];
+  const { tokens = [], text_offset: offsets = [] } = whole.logprobs as OpenAI.CompletionChoice.Logprobs;
   const readable = tokens.flatMap((token, i) =>
     token.startsWith("bytes:") || token.startsWith("<") ? [] : [[token, offsets[i] as number] as const],
   );

@@ -1,6 +1,6 @@
 import { readFile, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
-import { makeFolder, takeLock } from "@zaya/model";
+import { makeFolder, takeLock } from "@zaya/model/internal";
 
 /**
  * A model in the cache that all tools of the hub share, so that what one of them downloaded is there for the others:

@@ -2,7 +2,7 @@ import { readFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { ZayaError } from "@zaya/kernels";
-import { expectDiskRoom, makeFolder, singleWeights, weightIndex } from "@zaya/model";
+import { expectDiskRoom, makeFolder, singleWeights, weightIndex } from "@zaya/model/internal";
 import { bytesOf, openModelCache } from "./cache.js";
 import { fetchFile } from "./fetch_file.js";
 import { createHubFetch, findModel, type RemoteFile, type RemoteModel } from "./hub.js";

@@ -1,4 +1,4 @@
-import { tokenizerFileNames } from "@zaya/model";
+import { tokenizerFileNames } from "@zaya/model/internal";
 
 /** Files beside the weights that are downloaded when they are there: all but a SentencePiece model, which only other programs read. */
 export const sideFiles: readonly string[] = ["config.json", ...tokenizerFileNames.filter((name) => name !== "tokenizer.model")];
