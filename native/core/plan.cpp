@@ -217,9 +217,12 @@ Status Plan::workspaces(const double* maxima, Pool& pool, std::vector<double>* b
 Status Plan::bind(const double* sizes, size_t count, const Store& store, Arena& arena, Pool& pool) {
   if (count != num_sizes_) return error("the plan binds %zu sizes, received %zu", num_sizes_, count);
   if (Status status = arena.reserve(arena_bytes_); !status.ok()) return status;
-  arena.holder = this;
+  arena.holder = nullptr;
   // Generation binds the same sizes step after step: what is bound already stays.
-  if (store_changes_ == store.changes() && arena_moves_ == arena.moves() && std::equal(sizes, sizes + count, sizes_.begin(), sizes_.end())) return {};
+  if (store_changes_ == store.changes() && arena_moves_ == arena.moves() && std::equal(sizes, sizes + count, sizes_.begin(), sizes_.end())) {
+    arena.holder = this;
+    return {};
+  }
   store_changes_ = -1;
   arena_ = arena.data();
   bind_shapes(sizes);
@@ -241,6 +244,7 @@ Status Plan::bind(const double* sizes, size_t count, const Store& store, Arena& 
   sizes_.assign(sizes, sizes + count);
   store_changes_ = store.changes();
   arena_moves_ = arena.moves();
+  arena.holder = this;
   return {};
 }
 

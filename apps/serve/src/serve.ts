@@ -68,7 +68,7 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
   const timer = new AbortController();
   // Drained is what was generated and has reached its client.
   const drained = engine.drain().then(async () => {
-    while (open.size > 0) await Promise.all([...open].map((response) => once(response, "close")));
+    await Promise.all([...open].map((response) => new Promise((resolve) => response.once("close", resolve))));
     return "drained" as const;
   });
   const late = sleep(1000 * flags.drainSeconds, "late" as const, { signal: timer.signal });

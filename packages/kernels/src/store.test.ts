@@ -31,6 +31,7 @@ test("a graph that ran before is refused once a tensor it reads is gone", async 
   expect((await executable.run()).sum).toEqual(Float32Array.of(8, 4, 6));
   store.remove("a");
   await expect(executable.run()).rejects.toThrow("gone or too small");
+  expect(() => executable.read("sum", 0, 1)).toThrow("the outputs are gone");
 });
 
 test("refuses to read, write and map outside of tensors and files", async () => {
