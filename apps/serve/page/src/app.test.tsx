@@ -39,6 +39,7 @@ beforeEach(async () => {
   vi.spyOn(globalThis, "fetch").mockImplementation((path, options) => fetchUrl(`${origin}/${path}`, options)); // the page lies there
   render(<App />, find("#app"));
   await vi.waitFor(() => expect(texts("h1")).toEqual(["tiny"]));
+  await set("Temperature", 0); // so that answers are the same every time
 });
 afterEach(() => {
   render(null, find("#app"));
@@ -88,7 +89,6 @@ async function greedyAnswer(path: string, body: object): Promise<{ choices: { te
 }
 
 test("a conversation goes on, and its last answer can be had again", async () => {
-  await set("Temperature", 0);
   await set("Max tokens", 16);
   expect(button("Send")?.disabled).toBe(true);
   await type("the quick fox");
@@ -122,7 +122,6 @@ test("a conversation goes on, and its last answer can be had again", async () =>
 
 test("a text is continued, and what was written can be undone", async () => {
   await click("Complete");
-  await set("Temperature", 0);
   await set("Max tokens", 16);
   await type("the lazy");
   press("Enter");
@@ -141,7 +140,7 @@ test("Escape stops an answer: the server too, and what has come stays", async ()
   await set("Max tokens", 512);
   await type("the");
   await click("Continue");
-  await vi.waitFor(() => expect(find<HTMLTextAreaElement>("textarea").value.length).toBeGreaterThan(3), 20_000);
+  await vi.waitFor(() => expect(find<HTMLTextAreaElement>("textarea").value.length).toBeGreaterThan(3), { timeout: 20_000, interval: 1 });
   press("Escape");
   await answered();
   expect(texts("[role=alert]")).toEqual([]);
