@@ -2,6 +2,8 @@
 
 #include <functional>
 
+#include "core/processor.h"
+
 #if defined(__AVX512VNNI__)
 #include "cpu/quantised_row_avx512.h"
 #elif defined(__AVX2__)
@@ -201,13 +203,14 @@ void multiply_strips(const QuantisedRows& x, const QuantisedPiece& piece, const 
   int64_t begins[piece_strips + 1];  // of the strips, in rows of the product
   for (int64_t strip = piece.strip0; strip <= piece.strip1; strip++) begins[strip - piece.strip0] = strip_begin(m, strip);
   const int64_t strips = piece.strip1 - piece.strip0;
+  const bool follows_streams = has_full_width();
   QuantisedTile t;
   for (int64_t b = 0; b < blocks; b++) {
     const bool last = b + 1 == blocks;
     const int64_t columns = block_columns(w.k, b);
     const uint8_t* end = block + block_bytes(w.dtype, columns);
-    // Far ahead one line is enough: what takes long there is to find the page.
-    for (const uint8_t* page = block; page < end; page += 4096) __builtin_prefetch(page + far_ahead, 0, 1);
+    // Far ahead one line is enough: what takes long there is to find the page. Prefetchers that follow several streams lose the one they are at by it.
+    for (const uint8_t* page = block; page < end && !follows_streams; page += 4096) __builtin_prefetch(page + far_ahead, 0, 1);
     t.k = columns;
     t.accumulate = b > 0;
     t.scales = scales_of(w.dtype, columns, block);

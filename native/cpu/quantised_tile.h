@@ -1,4 +1,4 @@
-// What a micro-kernel of quantised.cpp is: up to 12 rows of x times one panel's block of 256 columns, added to c in float32. Each instruction set has
+// What a micro-kernel of quantised.cpp is: the rows of a strip of x times one panel's block of 256 columns, added to c in float32. Each instruction set has
 //   prepare_block(dtype, columns, rows, block, scratch)   the block as multiply_tile wants it for so many rows of x
 //   multiply_tile(tile)
 //   multiply_row(x, row, w, panel, end, twin, c, twin_c)  one row of x times panels [panel, end), to c [32 · panels], and if twin > 0 times those

@@ -6,8 +6,6 @@
 
 namespace zaya::ZAYA_ISA {
 
-constexpr int64_t direct_rows = 4;  // up to so many rows are multiplied with int4 and int6 as they lie; for more a block is unpacked first
-
 // sum + four products of unsigned by signed bytes in each 32-bit lane. In assembly: GCC 12 copies and spills the sums of the intrinsic.
 inline __m512i dot(__m512i sum, __m512i u, __m512i s) {
   asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "v"(s));
@@ -18,25 +16,26 @@ inline void fetch(const uint8_t* at, int64_t bytes) {
   for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(reinterpret_cast<const char*>(at + line), _MM_HINT_T0);
 }
 
-// c (+)= sum · (scale · d). The fields of the tile are read before anything is written: a compiler must take it that c may lie there, and would read it again,
-// and branch again, for each row.
-template <int R> inline __attribute__((always_inline)) void add_block(const QuantisedTile& t, const __m512 (&sum)[R][2]) {
-  const __m512 low = _mm512_loadu_ps(t.scales), high = _mm512_loadu_ps(t.scales + 16);
-  const __mmask16 before = t.accumulate ? 0xffff : 0;
-  const QuantisedRecord* x = t.x;
-  float* c = t.c;
-#pragma GCC unroll 12
+// c (+)= sum · (scale · d). A load that is masked instead costs a twentieth of a tile.
+template <bool accumulate, int R> inline __attribute__((always_inline)) void add_to(float* c, const float* scales, const QuantisedRecord* x, const __m512 (&sum)[R][2]) {
+  const __m512 low = _mm512_loadu_ps(scales), high = _mm512_loadu_ps(scales + 16);
+#pragma GCC unroll 8
   for (int i = 0; i < R; i++, c += quantised_rows) {
     const __m512 d = _mm512_set1_ps(x[i].scale);
-    const __m512 c0 = _mm512_maskz_loadu_ps(before, c), c1 = _mm512_maskz_loadu_ps(before, c + 16);
+    const __m512 c0 = accumulate ? _mm512_loadu_ps(c) : _mm512_setzero_ps(), c1 = accumulate ? _mm512_loadu_ps(c + 16) : _mm512_setzero_ps();
     _mm512_storeu_ps(c, _mm512_fmadd_ps(sum[i][0], _mm512_mul_ps(low, d), c0));
     _mm512_storeu_ps(c + 16, _mm512_fmadd_ps(sum[i][1], _mm512_mul_ps(high, d), c1));
   }
 }
+template <int R> inline __attribute__((always_inline)) void add_block(const QuantisedTile& t, int row, const __m512 (&sum)[R][2]) {
+  float* c = t.c + row * quantised_rows;
+  if (t.accumulate) add_to<true>(c, t.scales, t.x + row, sum);
+  else add_to<false>(c, t.scales, t.x + row, sum);
+}
 
 template <int R> void vnni_tile(const QuantisedTile& t) {
   __m512i sum[R][2];
-#pragma GCC unroll 12
+#pragma GCC unroll 8
   for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_set1_epi32(t.x[i].start);
   const uint8_t *b = t.block.values, *ahead = t.ahead;
   const int8_t* x = t.x->values;
@@ -47,7 +46,7 @@ template <int R> void vnni_tile(const QuantisedTile& t) {
       fetch(ahead + t.pace, 64);
       ahead += 2 * t.pace;
       const __m512i b0 = _mm512_loadu_si512(b + 128 * quad), b1 = _mm512_loadu_si512(b + 128 * quad + 64);
-#pragma GCC unroll 12
+#pragma GCC unroll 8
       for (int i = 0; i < R; i++) {
         const __m512i word = _mm512_set1_epi32(word_at(x + i * static_cast<int64_t>(sizeof(QuantisedRecord)) + 4 * quad));
         sum[i][0] = dot(sum[i][0], b0, word);
@@ -56,9 +55,9 @@ template <int R> void vnni_tile(const QuantisedTile& t) {
     }
   }
   __m512 y[R][2];
-#pragma GCC unroll 12
+#pragma GCC unroll 8
   for (int i = 0; i < R; i++) y[i][0] = _mm512_cvtepi32_ps(sum[i][0]), y[i][1] = _mm512_cvtepi32_ps(sum[i][1]);
-  add_block(t, y);
+  add_block(t, 0, y);
 }
 
 // q of rows 0–15 and 16–31 of one quad of a group.
@@ -84,23 +83,25 @@ struct GroupParameters {
   __m512 step, offset;
 };
 
-template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
+// R rows from `row` on times a block of int4 or int6 as it lies.
+template <DType packed, int R> void direct_tile(const QuantisedTile& t, int row) {
+  const QuantisedRecord* x = t.x + row;
   __m512 sum[R][2];
-#pragma GCC unroll 4
+#pragma GCC unroll 6
   for (int i = 0; i < R; i++) sum[i][0] = sum[i][1] = _mm512_setzero_ps();
   const uint8_t *at = t.block.values, *ahead = t.ahead;
   for (int64_t g = 0; g < t.k / quantised_group; g++, at += group_bytes(packed), ahead += group_bytes(packed)) {
-    fetch(ahead, group_bytes(packed));
+    if (row == 0) fetch(ahead, group_bytes(packed));
     __m512i part[R][2];
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int i = 0; i < R; i++) part[i][0] = part[i][1] = _mm512_setzero_si512();
 #pragma GCC unroll 8
     for (int64_t j = 0; j < quantised_group / 4; j++) {
       __m512i low, high;
       load_quad<packed>(at, j, low, high);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
       for (int i = 0; i < R; i++) {
-        const __m512i word = _mm512_set1_epi32(word_at(t.x[i].values + g * quantised_group + 4 * j));
+        const __m512i word = _mm512_set1_epi32(word_at(x[i].values + g * quantised_group + 4 * j));
         part[i][0] = dot(part[i][0], low, word);
         part[i][1] = dot(part[i][1], high, word);
       }
@@ -108,14 +109,14 @@ template <DType packed, int R> void direct_tile(const QuantisedTile& t) {
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
       const GroupParameters group(at, packed, half);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
       for (int i = 0; i < R; i++) {
-        sum[i][half] = _mm512_fmadd_ps(group.offset, _mm512_set1_ps(t.x[i].sums[g]), sum[i][half]);
+        sum[i][half] = _mm512_fmadd_ps(group.offset, _mm512_set1_ps(x[i].sums[g]), sum[i][half]);
         sum[i][half] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(part[i][half]), group.step, sum[i][half]);
       }
     }
   }
-  add_block(t, sum);
+  add_block(t, row, sum);
 }
 
 // v + 128 = offset + 128 + step · q in bytes: step · q < 256 whatever q occurs, so two of them are one product of 16 bits.
@@ -141,8 +142,9 @@ template <DType packed> void unpack(int64_t columns, const uint8_t* group, uint8
   }
 }
 
+// A strip by itself is multiplied with int4 and int6 as they lie; for several a block is unpacked first.
 inline BlockValues prepare_block(DType packed, int64_t columns, int64_t rows, const uint8_t* block, uint8_t* scratch) {
-  if (packed == DType::int8 || rows <= direct_rows) return {block, packed};
+  if (packed == DType::int8 || rows <= strip_rows) return {block, packed};
   if (packed == DType::int4)
     unpack<DType::int4>(columns, block, scratch);
   else
@@ -150,20 +152,29 @@ inline BlockValues prepare_block(DType packed, int64_t columns, int64_t rows, co
   return {scratch, DType::int8};
 }
 
+template <DType packed> void multiply_packed(const QuantisedTile& t) {
+  constexpr int height = 6;  // rows whose sums fit the registers
+  static constexpr auto kernels = []<int... R>(std::integer_sequence<int, R...>) {
+    return std::array<void (*)(const QuantisedTile&, int), height - 1>{direct_tile<packed, R + 2>...};
+  }(std::make_integer_sequence<int, height - 1>());
+  const int parts = (t.rows + height - 1) / height;
+  for (int i = 0; i < parts; i++) {
+    const int begin = t.rows * i / parts, end = t.rows * (i + 1) / parts;
+    kernels[static_cast<size_t>(end - begin - 2)](t, begin);
+  }
+}
+
 // Two rows at least: one is multiplied by quantised_row_avx512.h.
 inline void multiply_tile(const QuantisedTile& t) {
-  using Kernel = void (*)(const QuantisedTile&);
   static constexpr auto eight = []<int... R>(std::integer_sequence<int, R...>) {
-    return std::array<Kernel, strip_rows - 1>{vnni_tile<R + 2>...};
+    return std::array<void (*)(const QuantisedTile&), strip_rows - 1>{vnni_tile<R + 2>...};
   }(std::make_integer_sequence<int, strip_rows - 1>());
-  static constexpr auto six = []<int... R>(std::integer_sequence<int, R...>) {
-    return std::array<Kernel, direct_rows - 1>{direct_tile<DType::int6, R + 2>...};
-  }(std::make_integer_sequence<int, direct_rows - 1>());
-  static constexpr auto four = []<int... R>(std::integer_sequence<int, R...>) {
-    return std::array<Kernel, direct_rows - 1>{direct_tile<DType::int4, R + 2>...};
-  }(std::make_integer_sequence<int, direct_rows - 1>());
-  const auto row = static_cast<size_t>(t.rows - 2);
-  (t.block.dtype == DType::int8 ? eight[row] : t.block.dtype == DType::int6 ? six[row] : four[row])(t);
+  if (t.block.dtype == DType::int8)
+    eight[static_cast<size_t>(t.rows - 2)](t);
+  else if (t.block.dtype == DType::int6)
+    multiply_packed<DType::int6>(t);
+  else
+    multiply_packed<DType::int4>(t);
 }
 
 }  // namespace zaya::ZAYA_ISA

@@ -63,6 +63,8 @@ const sizes = [
   [3, 31, 300],
   [4, 40, 513],
   [5, 65, 96],
+  [7, 40, 300],
+  [8, 33, 270],
   [13, 97, 257],
   [250, 34, 130],
   [515, 528, 20], // larger than a cache: results are streamed past it
@@ -117,6 +119,8 @@ describe.each(types)("%s panels", (dtype) => {
         [7, 9],
         [3, 7],
         [11, 17],
+        [20, 27],
+        [2, 10],
         [5, 18],
       ] as const) {
         const { y } = await run(from, to);
