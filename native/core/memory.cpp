@@ -16,17 +16,22 @@ size_t padded(size_t bytes, size_t alignment) { return bytes == 0 ? alignment : 
 
 }  // namespace
 
-void* allocate(size_t bytes) {
+void* allocate_untouched(size_t bytes) {
   const bool huge = bytes >= 2 * huge_page;
   const size_t alignment = huge ? huge_page : 64;
   void* data = std::aligned_alloc(alignment, padded(bytes, alignment));
   if (data == nullptr) return nullptr;
   if (huge) madvise(data, padded(bytes, alignment), MADV_HUGEPAGE);
-  std::memset(data, 0, bytes);
   const int64_t now = current.fetch_add(static_cast<int64_t>(bytes)) + static_cast<int64_t>(bytes);
   int64_t seen = peak.load();
   while (now > seen && !peak.compare_exchange_weak(seen, now)) {
   }
+  return data;
+}
+
+void* allocate(size_t bytes) {
+  void* data = allocate_untouched(bytes);
+  if (data != nullptr) std::memset(data, 0, bytes);
   return data;
 }
 

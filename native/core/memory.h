@@ -14,6 +14,8 @@ struct MemoryUse {
 
 // Zeroed and 64-byte aligned (2 MiB aligned and offered to huge pages from 4 MiB on). Null when there is no memory.
 void* allocate(size_t bytes);
+// The same, but holding anything: what is large becomes memory only when it is written.
+void* allocate_untouched(size_t bytes);
 void release(void* data, size_t bytes);
 MemoryUse memory_use();
 // Starts a new peak at what is allocated now.
