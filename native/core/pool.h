@@ -38,8 +38,8 @@ class Pool {
 
   // Runs fn(begin, end, thread) over [0, n), n < 2³², for threads that each read a stream of memory: one that stops and starts elsewhere loses time. A thread
   // goes through a range of its own in runs, long ones first, and when it is done takes over half of what is left of another's. whole(end) moves the end of a
-  // run up to where one may lie; whole(n) is n. What is no longer than `few`, 3 at least, is one run; what may not be cut but is longer is no stream, and its
-  // runs are short. A core may read half as fast again as another, so ranges are as long as what their threads got done before.
+  // run up to where one may lie; whole(n) is n. What is no longer than `few`, 3 at least, is one run; what may not be cut but is longer than half of that is
+  // no stream, and its runs are short. A core may read half as fast again as another, so ranges are as long as what their threads got done before.
   template <class Whole, class F> void run_streams(int64_t n, int64_t few, Whole&& whole, F&& fn) {
     const int64_t count = std::min<int64_t>(threads_, n);
     float before = 0, all = 0;
@@ -67,7 +67,8 @@ class Pool {
   template <class F> void run_streams(int64_t n, F&& fn) {
     run_streams(n, few_panels, [](int64_t end) { return end; }, fn);
   }
-  static constexpr int64_t few_panels = 4;  // one row is multiplied with so many at a time, at most
+  // One row is multiplied with four at a time, at most; a run that ends after one of each stream costs as much as two (1 µs where threads share no cache).
+  static constexpr int64_t few_panels = 8;
 
  private:
   using Call = void (*)(void* body, int64_t task, int thread);
@@ -92,7 +93,7 @@ class Pool {
     Range range = left.load(std::memory_order_relaxed);
     while (range.begin < range.end) {
       const int64_t length = int64_t(range.end) - range.begin, least = whole(int64_t(range.begin) + 1) - range.begin;
-      const int64_t run = length <= few ? length : least <= few ? 3 * length / 4 : length / 4;
+      const int64_t run = length <= few ? length : 2 * least <= few ? 3 * length / 4 : length / 4;
       const int64_t end = std::min<int64_t>(range.end, whole(range.begin + run));
       if (left.compare_exchange_weak(range, Range::of(end, range.end), std::memory_order_relaxed)) return Range::of(range.begin, end);
     }
