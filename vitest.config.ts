@@ -8,6 +8,7 @@ export default defineConfig({
   ssr: { resolve: { conditions, externalConditions: ["node", "import", "module", "default"] } },
   test: {
     include: ["packages/*/src/**/*.test.ts", "apps/*/src/**/*.test.ts", "apps/*/page/src/**/*.test.{ts,tsx}", "scripts/*.test.mjs"],
+    globalSetup: "scripts/temporary_folder.mjs",
     pool: "forks",
     maxWorkers: 2,
     testTimeout: 60_000,
