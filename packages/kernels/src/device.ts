@@ -42,7 +42,10 @@ export interface Device extends AsyncDisposable {
   memory(): MemoryUse;
   /** Starts a new peak at what is held now. */
   resetPeak(): void;
-  /** Peak of this machine now, over about `milliseconds` on all threads with the device's instruction set: 10⁹ operations/s, or GB/s for "read". */
+  /**
+   * Peak of this machine now, over about `milliseconds` on all threads with the device's instruction set: 10⁹ operations/s, or GB/s for "read", which goes
+   * through 1 GiB that it holds meanwhile.
+   */
   measure(what: "float32" | "bfloat16" | "int8" | "read", milliseconds?: number): Promise<number>;
   /**
    * GB/s that a loop which only reads reaches on memory in pieces of so many bytes, as a step of a model goes through its weights: every thread reads a part
