@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-export default function setup() {
+export function setup() {
   const folder = mkdtempSync(join(tmpdir(), "zaya-tests-"));
   process.env.TMPDIR = folder;
   return () => rmSync(folder, { recursive: true, force: true });
