@@ -176,6 +176,9 @@ Status Plan::parse(const double* code, size_t length, Isa isa) {
     copies_.emplace_back(from, static_cast<size_t>(tensor_index(false)));
   }
   if (short_plan || at != length) return error("the plan is malformed at number %zu of %zu", at, length);
+  for (const Step& step : steps_)
+    for (int k = 0; k < step.num_out; k++) tensors_[static_cast<size_t>(operands_[static_cast<size_t>(step.first_out + k)])].written = true;
+  for (const auto& copy : copies_) tensors_[copy.second].written = true;
   return {};
 }
 
@@ -232,6 +235,7 @@ Status Plan::bind(const double* sizes, size_t count, const Store& store, Arena& 
     const Block* block = rule.in_store ? store.at(static_cast<int>(rule.offset)) : nullptr;
     if (rule.in_store && (block == nullptr || block->data == nullptr || block->bytes < bytes))
       return error("tensor %zu of the store is gone or too small", rule.offset);
+    if (rule.in_store && rule.written && block->mapping) return error("tensor %zu of the store is mapped from a file and cannot be written", rule.offset);
     rule.tensor.data = rule.in_store ? block->data : arena_ + rule.offset;
   }
   bind_operands();

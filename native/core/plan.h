@@ -59,6 +59,7 @@ struct DimensionRule {
 struct TensorRule {
   Tensor tensor;
   bool in_store;
+  bool written;  // by a step or a copy
   size_t offset;  // in the arena, or the slot in the store
   size_t max_bytes;
   DimensionRule dimension[max_rank];

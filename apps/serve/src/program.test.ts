@@ -1,12 +1,13 @@
 import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
-import { type AddressInfo, createServer } from "node:net";
+import { type AddressInfo, connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Readable } from "node:stream";
 import { fileURLToPath } from "node:url";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { initialise, presets, saveCheckpoint } from "@zaya/model";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import { runProgram } from "./program.js";
 import { captureOutput } from "./testing/capture_output.js";
 import { saveTinyCheckpoint } from "./testing/tiny_checkpoint.js";
@@ -55,6 +56,13 @@ test("completes a prompt on stdout, the same for the same seed", async () => {
   expect((answer.tokenIds as number[]).length).toBeLessThanOrEqual(12);
 });
 
+test("takes the prompt from stdin without the newline at its end", async () => {
+  const stdin = vi.spyOn(process, "stdin", "get").mockReturnValue(Readable.from(["the\n", "fox\n"]) as typeof process.stdin);
+  expect(await runProgram(["complete", checkpoint, "--max-tokens", "2", "--json"])).toBe(0);
+  stdin.mockRestore();
+  expect(JSON.parse(output.stdout)).toMatchObject({ prompt: "the\nfox" });
+});
+
 test("ends before any of the texts to stop at, and takes what follows them as the prompt", async () => {
   const words = ["complete", checkpoint, "--max-tokens", "20", "--seed", "1", "--json"];
   expect(await runProgram([...words, "the quick"])).toBe(0);
@@ -84,6 +92,12 @@ test("serves by default, tells what to open, and finishes what runs when it is t
   expect(output.stdout).toMatch(/memory [\d.]+ MB .* context 1024 tokens, 16 requests at once/);
   const url = /http:\/\/127\.0\.0\.1:\d+/.exec(output.stdout)?.[0] as string;
   expect(await (await fetch(`${url}/v1/models`)).json()).toMatchObject({ data: [{ id: "tiny" }] });
+  expect(output.stdout.includes(`  open  ${url}/\n`)).toBe((await fetch(`${url}/`)).ok);
+  const { port } = new URL(url);
+  await using unfinished = connect(Number(port), "127.0.0.1");
+  unfinished
+    .on("error", () => {})
+    .write("POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{");
   let told = 0;
   const text = await readStream(url, 400, () => {
     if (told++ === 0) process.emit("SIGTERM");

@@ -52,9 +52,8 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
   if (flags.json) {
     process.stdout.write(`${JSON.stringify({ event: "listening", url, model: engine.model, memory: engine.stats().memory })}\n`);
   } else {
-    process.stdout.write(
-      `${describeEngine(engine)}\n\n  open  ${pc.cyan(`${url}/`)}\n  curl  ${curlLine(url)}\n\nCtrl-C finishes what runs and stops.\n`,
-    );
+    const page = server.hasRoute({ method: "GET", url: "/" }) ? `  open  ${pc.cyan(`${url}/`)}\n` : "";
+    process.stdout.write(`${describeEngine(engine)}\n\n${page}  curl  ${curlLine(url)}\n\nCtrl-C finishes what runs and stops.\n`);
   }
 
   const first = await nextSignal();
@@ -68,7 +67,8 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
   const timer = new AbortController();
   // Drained is what was generated and has reached its client.
   const drained = engine.drain().then(async () => {
-    await Promise.all([...open].map((response) => new Promise((resolve) => response.once("close", resolve))));
+    const received = [...open].filter(({ req }) => req.complete); // a request may take for ever to come
+    await Promise.all(received.map((response) => new Promise((resolve) => response.once("close", resolve))));
     return "drained" as const;
   });
   const late = sleep(1000 * flags.drainSeconds, "late" as const, { signal: timer.signal });

@@ -1,4 +1,5 @@
 import { loadTokenizer, saveTokenizer, trainTokenizer } from "@zaya/model";
+import { expectNoCheckpoint } from "@zaya/model/internal";
 import { readDocuments } from "@zaya/train";
 import type { Command } from "commander";
 import { interruptible } from "../../terminal/src/interrupt.js";
@@ -21,6 +22,7 @@ export function addTokenizerCommand(program: Command): void {
     .option("--max-bytes <n>", "read about this much text at most", wholeNumber())
     .option("--json", "print the result as JSON")
     .action(async (files: string[], { out, vocabSize, fields = ["text"], maxBytes, json }) => {
+      await expectNoCheckpoint(out);
       async function* texts(): AsyncGenerator<string> {
         let found = false;
         for await (const { text } of readDocuments(files, { fields, maxLength: 65536 })) {

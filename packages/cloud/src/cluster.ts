@@ -1,7 +1,7 @@
 // A cluster: machines with GPUs, the network between them and the way in. Source of the rules: IBM's public documentation up to 2026-08.
 
 import { z } from "zod";
-import { Cidr, Crn, Region, ResourceName } from "./names.js";
+import { addressesOf, Cidr, Crn, PrivateCidr, Region, ResourceName } from "./names.js";
 
 /** An operating system image by name; the plan pins the id it finds. Stock images other than RHEL AI come without ROCm, which bootstrap installs. */
 const image = z.string().min(1).describe("for example ibm-ubuntu-24-04-amd64-1");
@@ -48,7 +48,10 @@ const existingNodes = z.strictObject({
   hosts: z
     .array(
       z.strictObject({
-        address: z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9.:-]*[A-Za-z0-9])?$/, "expected a host name or an IP address"),
+        address: z.union(
+          [z.string().regex(/^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/), z.ipv6()],
+          "expected a host name or an IP address; a port is a field of its own",
+        ),
         user: z.string().regex(/^[A-Za-z_][\w.-]*$/, "expected the name of a user"),
         port: z.int().min(1).max(65_535).default(22),
         /** The host's public key, so that the first connection is not one of blind trust. */
@@ -60,7 +63,14 @@ const existingNodes = z.strictObject({
           ),
       }),
     )
-    .min(1),
+    .min(1)
+    .check(({ value: hosts, issues }) => {
+      const addresses = hosts.map(({ address }) => address.toLowerCase());
+      addresses.forEach((address, i) => {
+        if (addresses.indexOf(address) < i)
+          issues.push({ code: "custom", input: address, path: [i, "address"], message: "is named twice" });
+      });
+    }),
 });
 
 /** Where the nodes' fast network comes from. */
@@ -101,6 +111,9 @@ const Access = z.discriminatedUnion(
   'expected "bastion", "open-bastion", "vpn" or "none"',
 );
 
+/** Addresses of a subnet that IBM keeps. */
+const reservedAddresses = 5;
+
 /** Machines with GPUs and their network, as plain data. */
 export const Cluster = z
   .strictObject({
@@ -109,14 +122,14 @@ export const Cluster = z
     name: ResourceName,
     region: Region,
     /** An account's zone (us-east-1) or a universal one (us-east-wdc07-a), which the plan translates: us-east-1 differs by account. */
-    zone: z.string().regex(/^[a-z]{2}-[a-z]+-(\d|[a-z]{3}\d\d-[a-z])$/, "expected a zone such as us-east-1 or us-east-wdc07-a"),
+    zone: z.string().regex(/^[a-z]{2}-[a-z]+-([1-3]|[a-z]{3}\d\d-[a-z])$/, "expected a zone such as us-east-1 or us-east-wdc07-a"),
     resourceGroup: z.string().min(1).default("Default"),
     nodes: z.discriminatedUnion("source", [virtualNodes, metalNodes, existingNodes], 'expected "virtual", "bare-metal" or "existing"'),
     fabric: Fabric.default({ kind: "discover" }),
     /** A VPC of one's own, or the id of one that is there. */
     vpc: z
       .union(
-        [z.strictObject({ id: z.string().min(1) }), z.strictObject({ range: Cidr })],
+        [z.strictObject({ id: z.string().min(1) }), z.strictObject({ range: PrivateCidr })],
         'expected { id } of one that is there, or { range } such as "10.240.0.0/16"',
       )
       .default({ range: "10.240.0.0/16" }),
@@ -133,6 +146,24 @@ export const Cluster = z
     }
     if (cluster.fabric.kind === "cluster-network" && cluster.nodes.source !== "virtual") {
       issues.push({ code: "custom", input: cluster.fabric, path: ["fabric"], message: "only virtual servers can join a cluster network" });
+    }
+    if (!("range" in cluster.vpc)) return;
+    const { first, last } = addressesOf(cluster.vpc.range);
+    const size = last - first + 1;
+    if (cluster.nodes.source !== "existing" && size < cluster.nodes.count + reservedAddresses) {
+      const message = `has ${size} addresses, too few for ${cluster.nodes.count} nodes and ${reservedAddresses} that IBM reserves`;
+      issues.push({ code: "custom", input: cluster.vpc, path: ["vpc", "range"], message });
+    }
+    if (cluster.access.kind === "vpn") {
+      const clients = addressesOf(cluster.access.clientRange);
+      if (clients.first <= last && first <= clients.last) {
+        issues.push({
+          code: "custom",
+          input: cluster.access,
+          path: ["access", "clientRange"],
+          message: `overlaps ${cluster.vpc.range}, the VPC's range`,
+        });
+      }
     }
   });
 export type Cluster = z.infer<typeof Cluster>;

@@ -38,6 +38,26 @@ export const Crn = z.string().regex(/^crn:v1:\S+$/, "expected a CRN, crn:v1:…"
 /** An IPv4 range. */
 export const Cidr = z.cidrv4("expected an IPv4 range such as 10.0.0.0/16");
 
+/** The first and last address of an IPv4 range, as numbers. */
+export function addressesOf(range: string): { readonly first: number; readonly last: number } {
+  const [address = "", prefix] = range.split("/");
+  const size = 2 ** (32 - Number(prefix));
+  const number = address.split(".").reduce((sum, part) => 256 * sum + Number(part), 0);
+  const first = number - (number % size);
+  return { first, last: first + size - 1 };
+}
+
+const privateRanges = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
+
+/** An IPv4 range of RFC 1918. */
+export const PrivateCidr = Cidr.refine(
+  (range) => {
+    const { first, last } = addressesOf(range);
+    return privateRanges.map(addressesOf).some((whole) => whole.first <= first && last <= whole.last);
+  },
+  `expected a range within ${privateRanges.join(", ")}`,
+);
+
 /** An amount of money in one currency. */
 export const Money = z.strictObject({
   amount: z.number().positive(),

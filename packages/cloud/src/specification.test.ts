@@ -21,10 +21,9 @@ const job = {
 };
 const deployment = { formatVersion: 1, kind: "deployment", name: "chat", cluster: "first", checkpoint: "s3://models/zaya1-8b" };
 
-const existing = (host: object) => {
-  const hosts = [{ address: "10.1.2.3", user: "root", hostKey: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5", ...host }];
-  return { ...cluster, nodes: { source: "existing", hosts } };
-};
+const host = { address: "10.1.2.3", user: "root", hostKey: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5" };
+const existing = (change: object) => ({ ...cluster, nodes: { source: "existing", hosts: [{ ...host, ...change }] } });
+const vpn = (clientRange: string) => ({ kind: "vpn", certificate: "crn:v1:certificate", clientRange });
 
 test("fills in defaults", () => {
   expect(parseSpecification(cluster)).toMatchObject({
@@ -52,6 +51,7 @@ test("takes machines that are there already", () => {
   for (const host of [
     {},
     { address: "2001:db8::1" },
+    { address: "::1" },
     { address: "node-1.example.com", user: "_ops.team" },
     { hostKey: "ssh-ed25519 AAAA== me@home" },
   ])
@@ -86,7 +86,26 @@ test.each([
   ["a key of two lines", existing({ hostKey: "ssh-ed25519 AAAA\nssh-rsa BBBB" }), "hosts.0.hostKey: expected a public key"],
   ["an address with an option in it", existing({ address: "10.1.2.3 -oProxyCommand=x" }), "hosts.0.address: expected a host name"],
   ["a user with a command in it", existing({ user: "root; rm" }), "hosts.0.user: expected the name of a user"],
-  ["a credential", { ...job, environment: { IC_API_KEY: "x" } }, "environment.IC_API_KEY: looks like a credential"],
+  [
+    "an address with a port in it",
+    existing({ address: "10.1.2.3:2222" }),
+    "hosts.0.address: expected a host name or an IP address; a port",
+  ],
+  [
+    "the same host twice",
+    { ...cluster, nodes: { source: "existing", hosts: [host, { ...host, address: "Node-1" }, { ...host, address: "node-1" }] } },
+    "nodes.hosts.2.address: is named twice",
+  ],
+  ["a zone no region has", { ...cluster, zone: "us-east-4" }, "zone: expected a zone such as us-east-1"],
+  ["a VPC of public addresses", { ...cluster, vpc: { range: "172.32.0.0/16" } }, "vpc.range: expected a range within 10.0.0.0/8"],
+  ["a VPC of all addresses", { ...cluster, vpc: { range: "10.0.0.0/7" } }, "vpc.range: expected a range within 10.0.0.0/8"],
+  [
+    "a VPC that is too small",
+    { ...cluster, nodes: { ...cluster.nodes, count: 4 }, vpc: { range: "10.0.0.0/29" } },
+    "vpc.range: has 8 addresses, too few for 4 nodes and 5 that IBM reserves",
+  ],
+  ["a VPN over the VPC", { ...cluster, access: vpn("10.240.128.0/20") }, "access.clientRange: overlaps 10.240.0.0/16, the VPC's range"],
+  ["a VPN around the VPC", { ...cluster, access: vpn("10.240.0.0/9") }, "access.clientRange: overlaps 10.240.0.0/16, the VPC's range"],
   ["12 attachments", { ...cluster, fabric: { kind: "cluster-network", profile: "hopper-1", attachments: 12 } }, "expected 8, 16 or 32"],
   ["a misspelt range", { ...cluster, vpc: { rang: "10.0.0.0/16" } }, "vpc: expected { id } of one that is there, or { range }"],
   [
@@ -108,6 +127,41 @@ test.each([
     expect.objectContaining({ code: "SPECIFICATION_INVALID", message: expect.stringContaining(message) }),
   );
   expect(() => parseSpecification(value)).toThrow(/^[^\n]+$/);
+});
+
+test.each([
+  "IC_API_KEY",
+  "API_KEYS",
+  "OPENAI_APIKEY",
+  "PGPASSWORD",
+  "DB_PASSWD",
+  "SMTP_PASS",
+  "GITHUB_PAT",
+  "HF_TOKEN",
+  "HF_TOKEN_1",
+  "SECRET_KEY",
+  "AWS_SECRET_ACCESS_KEY",
+  "AWS_ACCESS_KEY_ID",
+  "COS_HMAC_SECRET_ACCESS_KEY",
+  "SSH_PRIVATE_KEY",
+  "db_credentials_json",
+])("refuses the credential %s", (name) => {
+  expect(() => parseSpecification({ ...job, environment: { [name]: "x" } })).toThrow(`environment.${name}: looks like a credential`);
+});
+
+test.each(["TOKENIZERS_PARALLELISM", "MAX_TOKENS", "NUM_TRAIN_TOKENS", "HF_TOKEN_PATH", "PATH", "COMPASS", "MONKEY", "SECRETARY"])(
+  "takes %s, which is no credential",
+  (name) => expect(parseSpecification({ ...job, environment: { [name]: "x" } })).toMatchObject({ environment: { [name]: "x" } }),
+);
+
+test("takes ranges that are private, large enough and beside each other", () => {
+  for (const change of [
+    { nodes: { ...cluster.nodes, count: 3 }, vpc: { range: "172.31.255.248/29" } },
+    { vpc: { range: "192.168.0.0/17" }, access: vpn("192.168.128.0/17") },
+    { vpc: { id: "r014-1" }, access: vpn("10.240.0.0/20") },
+    { zone: "us-east-3" },
+  ])
+    expect(parseSpecification({ ...cluster, ...change })).toMatchObject(change);
 });
 
 test("names every fault at once", () => {

@@ -3,6 +3,11 @@
 import { z } from "zod";
 import { Cidr, Money, ResourceName, StorageUri } from "./names.js";
 
+/** Words of the names of credentials, also within a name: AWS_SECRET_ACCESS_KEY, API_KEYS. */
+const credential = /(SECRETS?|PASSWORDS?|PASSWD|TOKENS?|CREDENTIALS?|(API|PRIVATE|ACCESS)_?KEYS?)(_|$)|(^|_)(PASS|PAT)(_|$)/i;
+/** Counts of tokens, and where a file with a credential lies. */
+const harmless = /(^|_)(MAX|NUM)_(\w+_)?TOKENS$|_(FILE|PATH|DIR)$/i;
+
 const common = {
   formatVersion: z.literal(1),
   name: ResourceName,
@@ -14,10 +19,7 @@ const common = {
       z
         .string()
         .regex(/^[A-Za-z_]\w*$/, "expected the name of a variable")
-        .refine(
-          (name) => !/(API_?KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?)$/i.test(name),
-          "looks like a credential, which is no part of a specification",
-        ),
+        .refine((name) => !credential.test(name) || harmless.test(name), "looks like a credential, which is no part of a specification"),
       z.string(),
     )
     .default({}),

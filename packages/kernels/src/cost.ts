@@ -1,5 +1,6 @@
 import type { Graph, Node } from "./graph.js";
 import { type BoundShapes, type BoundTensors, type Cost, wholeBytes } from "./operation.js";
+import { liveNodes } from "./schedule.js";
 import { bytesOf, valueOf } from "./types.js";
 
 /** Cost of one step of a graph at given sizes: in all, and by operation name. */
@@ -8,7 +9,8 @@ export interface GraphCost extends Cost {
 }
 
 /**
- * FLOPs and bytes that a graph needs once, from the formulas of its operations.
+ * FLOPs and bytes that a graph needs once, from the formulas of its operations. What neither an output nor an assignment needs is not run and
+ * not counted; in a graph that has none of either, everything is.
  * @throws MISSING_INPUT when a size of the graph is not given
  */
 export function costOf(graph: Graph, sizes: Readonly<Record<string, number>> = {}): GraphCost {
@@ -16,8 +18,9 @@ export function costOf(graph: Graph, sizes: Readonly<Record<string, number>> = {
   const operations = new Map<string, Cost>();
   let flops = 0;
   let bytes = 0;
+  const live = graph.outputs.size + graph.assigns.size > 0 ? liveNodes(graph) : new Set(graph.nodes);
   for (const node of graph.nodes) {
-    if (node.operation === null || node.operation.view) continue;
+    if (!live.has(node) || node.operation === null || node.operation.view) continue;
     const cost = costOfNode(node, bound);
     const sum = operations.get(node.name) ?? { flops: 0, bytes: 0 };
     operations.set(node.name, { flops: sum.flops + cost.flops, bytes: sum.bytes + cost.bytes });

@@ -209,6 +209,25 @@ describe("a device", () => {
     await second;
   });
 
+  it("takes inputs as they were when run was called", async () => {
+    await using device = await openDevice("cpu");
+    const graph = createGraph();
+    const x = graph.input("x", rows);
+    graph.output("y", ops.add(x, x));
+    await using executable = device.compile(graph);
+    const inputs = { x: new Float32Array(4) };
+    const run = (value: number) => {
+      inputs.x.fill(value);
+      return executable.run({ inputs });
+    };
+    const running = [1, 2, 3].map(run);
+    inputs.x.fill(9);
+    const profiled = executable.profile({ inputs });
+    inputs.x = new Float32Array(4);
+    expect((await Promise.all(running)).map(({ y }) => y?.[0])).toEqual([2, 4, 6]);
+    expect((await profiled).outputs.y?.[0]).toBe(18);
+  });
+
   it.each([0, 1])("finishes %i runs in progress when it is disposed, and refuses another", async (runs) => {
     const device = await openDevice("cpu");
     const graph = createGraph();

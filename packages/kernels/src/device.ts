@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
 import { fail, ZayaError } from "./errors.js";
-import { bindSizes, type Executable, inputNames, orderInputs, type RunOptions } from "./executable.js";
+import { bindSizes, type Executable, inputNames, orderInputs, type RunOptions, withOwnInputs } from "./executable.js";
 import { createGraph, type Graph, type Value } from "./graph.js";
 import { type InstructionSetInfo, whyBest } from "./instruction_sets.js";
 import { layOut } from "./layout.js";
@@ -104,7 +104,10 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
     map: (path, offset, bytes) => callNative(() => native.map(path, offset, bytes)),
     prefetch: (slot, hugePages) => enqueue(async () => void (await callNative(() => native.prefetch(slot, hugePages)))),
     hugeBytes: () => native.hugeBytes(),
-    remove: (slot) => native.remove(slot),
+    remove(slot) {
+      if (active === 0) native.remove(slot);
+      else void enqueue(async () => native.remove(slot)).catch(() => {}); // refused once the device closes, which frees all
+    },
     write: (slot, offset, data) => callNative(() => native.write(slot, offset, data)),
     read: (slot, offset, into) => callNative(() => native.read(slot, offset, into)),
     async encode(store, name, type, data) {
@@ -146,7 +149,18 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
       const plan = schedule(graph);
       checkStore(graph, store, backend);
       const sizes = sizesOf(graph);
-      const slotOf = (name: string) => (store as OpenStore).slotOf(name);
+      const slots = new Map<string, number>();
+      const slotOf = (name: string) => {
+        const slot = (store as OpenStore).slotOf(name);
+        slots.set(name, slot);
+        return slot;
+      };
+      const expectTensors = () => {
+        for (const [name, slot] of slots) {
+          if ((store as OpenStore).slotOf(name) !== slot)
+            fail("MISSING_TENSOR", `tensor ${name} was removed from the store and made anew; compile the graph again`);
+        }
+      };
       const source = { graph, schedule: plan, sizes, operations, slotOf };
       const maxima = Float64Array.from(sizes, (size) => size.max);
       const zeros = plan.steps.map(() => 0);
@@ -168,6 +182,8 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
         return result.finally(() => runs--);
       };
 
+      /** A run that starts at once copies its inputs itself. */
+      const withOwn = (options: RunOptions) => (active > 0 ? withOwnInputs(options) : options);
       async function start(options: RunOptions, timing: boolean): Promise<Record<string, TensorData>> {
         if (dropped) fail("DISPOSED", "the executable was disposed");
         const { signal, inputs: data = {} } = options;
@@ -177,7 +193,7 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
         const values = Float64Array.from(sizes, (size) => bound.get(size.name) as number);
         const wanted = options.outputs ? Uint32Array.from(options.outputs, outputIndex) : allOutputs;
         const abort = () => native.abort();
-        const running = callNative(() => native.run(id, values, arrays, timing, wanted));
+        const running = callNative(() => native.run(id, values, arrays, timing, wanted), "KERNEL_FAILED", expectTensors);
         signal?.addEventListener("abort", abort, { once: true });
         const buffers = await running
           .catch((cause) => fail("KERNEL_FAILED", (cause as Error).message))
@@ -194,7 +210,10 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
         arenaBytes: layout.arenaBytes,
         steps: plan.steps.map((node) => node.name),
         products: matrixProducts(plan.steps, instructions),
-        run: (options = {}) => counted(enqueue(() => start(options, false))),
+        run(options = {}) {
+          const own = withOwn(options);
+          return counted(enqueue(() => start(own, false)));
+        },
         read(output, begin, end) {
           if (dropped || closed) fail("DISPOSED", "the executable was disposed");
           if (runs > 0) fail("INVALID_ARGUMENT", `cannot read output ${output} while a run of it is in progress; await that first`);
@@ -205,13 +224,15 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
           callNative(() => native.readOutput(id, index, begin * into.BYTES_PER_ELEMENT, into), "INVALID_ARGUMENT");
           return into;
         },
-        profile: (options = {}) =>
-          counted(
+        profile(options = {}) {
+          const own = withOwn(options);
+          return counted(
             enqueue(async () => {
-              const results = await start(options, true);
+              const results = await start(own, true);
               return { outputs: results, nanoseconds: [...native.times(id)] };
             }),
-          ),
+          );
+        },
         async [Symbol.asyncDispose]() {
           if (dropped) return;
           dropped = true;
@@ -299,7 +320,7 @@ function openNullDevice(threads: number): Device {
   };
 }
 
-/** Every tensor that the graph reads or assigns is in the store, which is this device's, with the type the graph expects. */
+/** Every tensor that the graph reads or assigns is in the store, which is this device's, with the type the graph expects; none it assigns is mapped. */
 function checkStore(graph: Graph, store: Store | undefined, backend: StoreBackend): void {
   if (store && (store as OpenStore).backend !== backend) fail("INVALID_ARGUMENT", "the store belongs to another device");
   const check = (name: string, value: Value) => {
@@ -313,7 +334,11 @@ function checkStore(graph: Graph, store: Store | undefined, backend: StoreBacken
       fail("SHAPE_MISMATCH", `tensor ${name} of the store is ${describeType(type)}; the graph expects ${describeType(value.type)}`);
   };
   for (const node of graph.nodes) if (node.kind === "read") check(node.name, node.outputs[0] as Value);
-  for (const [name, value] of graph.assigns) check(name, value);
+  for (const [name, value] of graph.assigns) {
+    check(name, value);
+    if ((store as OpenStore).isMapped(name))
+      fail("INVALID_ARGUMENT", `tensor ${name} is mapped from a file and cannot be assigned; load it with map: false`);
+  }
 }
 
 function expectDuration(milliseconds: number): void {
@@ -321,11 +346,12 @@ function expectDuration(milliseconds: number): void {
     fail("INVALID_ARGUMENT", `expected milliseconds ≥ 0 and below 10⁶, received ${milliseconds}`);
 }
 
-/** Errors of the addon become errors of this package. */
-function callNative<T>(call: () => T, code: "KERNEL_FAILED" | "INVALID_ARGUMENT" = "KERNEL_FAILED"): T {
+/** Errors of the addon become errors of this package; `explain` may throw one that says more. */
+function callNative<T>(call: () => T, code: "KERNEL_FAILED" | "INVALID_ARGUMENT" = "KERNEL_FAILED", explain?: () => void): T {
   try {
     return call();
   } catch (cause) {
+    explain?.();
     return fail(code, cause instanceof Error ? cause.message : String(cause), cause);
   }
 }

@@ -44,12 +44,13 @@ export function vectorJacobian(outputs: readonly Value[], seeds: readonly Value[
   for (const node of [...needed].sort((a, b) => b.id - a.id)) {
     const incoming = node.outputs.map((output) => gradients.get(output) ?? null);
     if (node.operation === null || incoming.every((gradient) => gradient === null)) continue;
-    const { gradient } = node.operation;
-    if (!gradient) fail("UNSUPPORTED_OPERATION", `[${node.name}] has no gradient; stop at its inputs or leave it out of the loss`);
     const wants = (i: number) => {
       const input = node.inputs[i];
       return !!input && (needed.has(input.node) || wrt.includes(input));
     };
+    if (!node.inputs.some((_, i) => wants(i))) continue;
+    const { gradient } = node.operation;
+    if (!gradient) fail("UNSUPPORTED_OPERATION", `[${node.name}] has no gradient; stop at its inputs or leave it out of the loss`);
     const outgoing = gradient({ node, inputs: node.inputs, outputs: node.outputs, gradients: incoming, wants });
     outgoing.forEach((value, i) => {
       const input = node.inputs[i];

@@ -24,7 +24,10 @@ export interface Executable extends AsyncDisposable {
   readonly steps: readonly string[];
   /** Which kernels multiply which matrices of the store, and as what. */
   readonly products: readonly MatrixProduct[];
-  /** Runs once. Runs on one device follow each other; the event loop is never blocked. */
+  /**
+   * Runs once. Runs on one device follow each other; the event loop is never blocked. Inputs are copied when it is called.
+   * @throws DISPOSED, or MISSING_TENSOR naming it, where a tensor of the store that the graph uses is gone
+   */
   run(options?: RunOptions): Promise<Record<string, TensorData>>;
   /**
    * A copy of the elements of an output from `begin` to `end`, as the last run left them.
@@ -82,6 +85,12 @@ function solveSize(type: TensorType, length: number, bound: ReadonlyMap<string, 
   }
   if (!unknown || known === 0) return null;
   return { name: unknown.name, value: (length / known - unknown.plus) / unknown.times };
+}
+
+/** The same with copies of the inputs, for a run that has to wait: its caller may fill the arrays anew. */
+export function withOwnInputs(options: RunOptions): RunOptions {
+  const inputs = Object.entries(options.inputs ?? {}).map(([name, data]) => [name, data?.slice?.() ?? data]);
+  return { ...options, inputs: Object.fromEntries(inputs) };
 }
 
 /** The names of a graph's inputs, those that its schedule drops among them. */

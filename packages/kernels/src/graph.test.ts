@@ -70,6 +70,30 @@ test("a step counts the bytes of the experts and rows that its tokens can use", 
   }
 });
 
+test("what nothing needs is not counted, unless a graph needs nothing yet", () => {
+  const graph = createGraph();
+  const x = graph.input("x", tensor("float32", [8, 8]));
+  const y = ops.linear(x, x);
+  ops.gelu(y);
+  expect([...costOf(graph).operations.keys()]).toEqual(["linear", "gelu"]);
+  graph.output("y", y);
+  const { flops, operations } = costOf(graph);
+  expect([...operations.keys()]).toEqual(["linear"]);
+  expect(flops).toBe(2 * 8 ** 3);
+  graph.assign("z", ops.gelu(y));
+  expect([...costOf(graph).operations.keys()]).toEqual(["linear", "gelu"]);
+});
+
+test("a gradient with respect to a value does not ask for that of the operation that made it", () => {
+  const graph = createGraph();
+  const table = graph.input("table", tensor("float32", [65536]));
+  const noise = ops.randomSample(table, graph.input("place", tensor("int32", [4])), [3, 8]);
+  const loss = ops.sum(ops.multiply(noise, noise));
+  expect(differentiate(loss, [noise]).map(({ type }) => type)).toEqual([noise.type]);
+  expect(() => differentiate(loss, [table])).toThrow("[random_sample] has no gradient");
+  expect(() => differentiate(loss, [noise, table])).toThrow("[random_sample] has no gradient");
+});
+
 test("a seed is of its output's type", () => {
   const graph = createGraph();
   const x = graph.input("x", tensor("float32", [3, 4]));

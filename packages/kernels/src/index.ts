@@ -16,7 +16,7 @@ export {
   shareOfLimit,
 } from "./machine.js";
 export type { InstructionSet } from "./native.js";
-export type { Attributes, Cost, Operation } from "./operation.js";
+export type { Attributes, BoundShapes, BoundTensors, Cost, GradientCall, Operation } from "./operation.js";
 export * as ops from "./ops/index.js";
 export { pageTokens } from "./ops/paged_attention.js";
 export type { MatrixProduct, Operands } from "./products.js";

@@ -1,5 +1,6 @@
 import { createRequire } from "node:module";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { fail } from "./errors.js";
 import type { InstructionSetInfo } from "./instruction_sets.js";
 import { planVersion } from "./plan.js";
@@ -47,15 +48,22 @@ export interface NativeAddon {
 
 let loaded: NativeAddon | undefined;
 
+/** Where packages are looked for from: this module, or the bundle that it is in, which has no URL where it is of CommonJS. */
+export function moduleUrl(url: string | undefined): string {
+  if (url?.startsWith("file:")) return url;
+  return pathToFileURL(typeof __filename === "string" ? __filename : join(process.cwd(), "index.js")).href;
+}
+
 /**
  * Loads the addon: from the platform package beside this one, else from a build of the repository.
  * @throws NATIVE_UNAVAILABLE with every place tried, why it failed, and the command to run
  */
 export function loadAddon(): NativeAddon {
   if (loaded) return loaded;
-  const require = createRequire(import.meta.url);
+  const base = moduleUrl(import.meta.url);
+  const require = createRequire(base);
   const platform = `@zaya/kernels-${process.platform}-${process.arch}${process.platform === "linux" ? "-gnu" : ""}`;
-  const places = [`${platform}/zaya.node`, fileURLToPath(new URL("../../../native/build/zaya.node", import.meta.url))];
+  const places = [`${platform}/zaya.node`, fileURLToPath(new URL("../../../native/build/zaya.node", base))];
   const reasons: string[] = [];
   for (const place of places) {
     let addon: NativeAddon;

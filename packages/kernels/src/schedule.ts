@@ -90,7 +90,8 @@ function readers(value: Value, consumers: ReadonlyMap<Value, readonly Node[]>): 
   return (consumers.get(value) ?? []).flatMap((node) => (node.operation?.view ? readers(node.outputs[0] as Value, consumers) : [node]));
 }
 
-function liveNodes(graph: Graph): Set<Node> {
+/** The nodes from which outputs and assignments are computed. */
+export function liveNodes(graph: Graph): Set<Node> {
   const live = new Set<Node>();
   const pending = [...graph.outputs.values(), ...graph.assigns.values()].map((value) => value.node);
   for (let node = pending.pop(); node; node = pending.pop()) {

@@ -3,10 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { openDevice } from "./device.js";
-import { createGraph } from "./graph.js";
+import { createGraph, type Value } from "./graph.js";
 import { loadAddon } from "./native.js";
+import { sameBits } from "./operation_cases.js";
 import * as ops from "./ops/index.js";
-import { size, tensor } from "./types.js";
+import { planVersion } from "./plan.js";
+import type { TensorData } from "./store.js";
+import { size, type TensorType, tensor } from "./types.js";
 
 const values = Float32Array.from({ length: 40_000 }, (_, i) => Math.sin(i));
 let folder: string;
@@ -30,8 +33,17 @@ test("a graph that ran before is refused once a tensor it reads is gone", async 
   store.writePart("a", 0, Float32Array.of(4));
   expect((await executable.run()).sum).toEqual(Float32Array.of(8, 4, 6));
   store.remove("a");
-  await expect(executable.run()).rejects.toThrow("gone or too small");
+  const missing = (message: string) => ({ code: "MISSING_TENSOR", message });
+  await expect(executable.run()).rejects.toMatchObject(missing("the store has no tensor a"));
   expect(() => executable.read("sum", 0, 1)).toThrow("the outputs are gone");
+  await store.write("a", type, Float32Array.of(1, 2, 3));
+  await expect(executable.run()).rejects.toMatchObject(
+    missing("tensor a was removed from the store and made anew; compile the graph again"),
+  );
+  await store[Symbol.asyncDispose]();
+  const disposed = { code: "DISPOSED", message: "the store was disposed" };
+  await expect(executable.run()).rejects.toMatchObject(disposed);
+  expect(() => device.compile(graph, store)).toThrow(expect.objectContaining(disposed));
 });
 
 test("refuses to read, write and map outside of tensors and files", async () => {
@@ -99,7 +111,57 @@ describe("a mapped tensor", () => {
     await using device = await openDevice("cpu");
     await using store = device.createStore();
     store.map("a", tensor("float32", [16]), path, 0);
-    expect(() => store.writePart("a", 0, Float32Array.of(1))).toThrow("mapped file");
+    store.map("w", tensor("float32", [4, 4], "panels"), path, 0);
+    const refused = (name: string) =>
+      expect.objectContaining({
+        code: "INVALID_ARGUMENT",
+        message: `${name} is mapped from a file and cannot be written; remove it first`,
+      });
+    expect(() => store.writePart("a", 0, Float32Array.of(1))).toThrow(refused("a"));
+    await expect(store.write("a", tensor("float32", [16]), new Float32Array(16))).rejects.toThrow(refused("a"));
+    await expect(store.write("w", tensor("float32", [4, 4], "panels"), new Float32Array(16))).rejects.toThrow(refused("w"));
+    expect(store.read("a")).toEqual(values.slice(0, 16));
+  });
+
+  test.each(["cpu", "null"] as const)("cannot be assigned by a graph for the %s", async (kind) => {
+    await using device = await openDevice(kind);
+    await using store = device.createStore();
+    const type = tensor("float32", [16]);
+    for (const name of ["mapped", "own"]) {
+      if (name === "own") store.allocate(name, type);
+      else store.map(name, type, path, 0);
+      for (const build of [(x: Value) => ops.add(x, x), (x: Value) => ops.slice(ops.concat(x, x), { begin: 0, end: 16 })]) {
+        const graph = createGraph();
+        graph.assign(name, build(graph.read(name, type)));
+        const compile = () => device.compile(graph, store);
+        if (name === "own") compile();
+        else expect(compile).toThrow("tensor mapped is mapped from a file and cannot be assigned; load it with map: false");
+      }
+    }
+  });
+
+  test("is written by no plan, as the target of a copy or as an output", async () => {
+    const native = new (loadAddon().Device)(1, "");
+    const slots = { own: native.add(16), mapped: native.map(path, 0, 16) };
+    const operand = (slot: number) => [0, 0, 1, slot, 16, 1, -1, 0, 4]; // a float32 [4] of the store
+    const run = (to: number, form: "copy" | "output") => {
+      const tensors = [...operand(slots.mapped), ...operand(to)];
+      const step = [native.operations().indexOf("add"), 0, 0, 0, 2, 0, 0, 1, 1, 0]; // tensor 0 twice → tensor 1
+      const plan = form === "copy" ? [0, 0, 0, 1, 64, 0, ...tensors, 0, 1] : [1, 0, 0, 0, 64, 0, ...tensors, ...step];
+      const id = native.compile(Float64Array.of(planVersion, 0, 2, ...plan));
+      return native.run(id, new Float64Array(0), [], false, new Uint32Array(0));
+    };
+    const [own, first] = [new Float32Array(4), values.slice(0, 4)];
+    for (const [form, expected] of [
+      ["copy", first],
+      ["output", first.map((x) => 2 * x)],
+    ] as const) {
+      expect(() => run(slots.mapped, form)).toThrow("is mapped from a file and cannot be written");
+      await run(slots.own, form);
+      native.read(slots.own, 0, own);
+      expect(own).toEqual(expected);
+    }
+    native.close();
   });
 
   test("has the same elements in huge pages, also where they are not on the disk yet", async () => {
@@ -115,7 +177,7 @@ describe("a mapped tensor", () => {
     for (const [name, [begin, end]] of Object.entries(parts)) store.map(name, tensor("float32", [end - begin]), large, 4 * begin);
     for (const hugePages of [false, true, true]) {
       for (const name of Object.keys(parts)) await store.prefetch(name, { hugePages });
-      for (const [name, [begin, end]] of Object.entries(parts)) expect(store.read(name)).toEqual(elements.slice(begin, end));
+      for (const [name, [begin, end]] of Object.entries(parts)) expect(sameBits(store.read(name), elements.slice(begin, end))).toBe(true);
     }
     // How many there are is the system's choice; they are a part of what is mapped, or not told.
     const bytes = Object.values(parts).reduce((sum, [begin, end]) => sum + 4 * (end - begin), 0);
@@ -156,6 +218,53 @@ describe("readBytes", () => {
   });
 });
 
+describe("write", () => {
+  test("makes no tensor where it is refused", async () => {
+    await using device = await openDevice("cpu");
+    await using store = device.createStore();
+    const weights = tensor("bfloat16", [32, 32], "panels");
+    const write = (type: TensorType, data: TensorData) => store.write("w", type, data);
+    for (const [type, data, code] of [
+      [weights, new Int32Array(1024), "INVALID_ARGUMENT"],
+      [weights, new Float32Array(1023), "SHAPE_MISMATCH"],
+      [weights, undefined as unknown as TensorData, "INVALID_ARGUMENT"],
+      [tensor("int32", [32, 32], "panels"), new Float32Array(1024), "INVALID_ARGUMENT"],
+      [tensor("float32", [1024], "panels"), new Float32Array(1024), "SHAPE_MISMATCH"],
+      [tensor("int8", [4, 256], "rows"), new Int8Array(1024), "INVALID_ARGUMENT"],
+      [tensor("float32", [4]), new Float64Array(4), "INVALID_ARGUMENT"],
+      [tensor("float32", [size("T", 4)]), new Float32Array(0), "INVALID_ARGUMENT"],
+    ] as const) {
+      await expect(write(type, data), code).rejects.toMatchObject({ code });
+      expect(store.has("w")).toBe(false);
+      expect(store.bytes()).toBe(0);
+    }
+    await write(weights, new Float32Array(1024).fill(1));
+    const panels = store.readBytes("w");
+    await expect(write(weights, new Int32Array(1024))).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+    expect(store.readBytes("w")).toEqual(panels);
+  });
+
+  test("makes no tensor on a device that holds no data", async () => {
+    await using device = await openDevice("null");
+    await using store = device.createStore();
+    for (const encoding of ["plain", "panels"] as const)
+      await expect(store.write("w", tensor("float32", [2, 2], encoding), new Float32Array(4))).rejects.toThrow("holds no data");
+    expect(store.names()).toEqual([]);
+    expect(device.memory().currentBytes).toBe(0);
+  });
+
+  test("waits for others, and takes the elements as they were when it was called", async () => {
+    await using device = await openDevice("cpu");
+    await using store = device.createStore();
+    const data = new Float32Array(4);
+    const names = ["a", "b", "c", "d"];
+    const writes = names.map((name, i) => store.write(name, tensor("float32", [2, 2], i === 3 ? "plain" : "panels"), data.fill(i + 1)));
+    data.fill(9);
+    await Promise.all(writes);
+    expect(names.map((name) => new Float32Array(store.readBytes(name).buffer)[0])).toEqual([1, 2, 3, 4]);
+  });
+});
+
 test.each([[[-1]], [[1.5]], [[Number.NaN]], [[2 ** 53]]])("a tensor of shape %j is refused", async (shape) => {
   await using device = await openDevice("cpu");
   await using store = device.createStore();
@@ -181,10 +290,14 @@ test.each(["cpu", "null"] as const)("a store of the %s is of no use once it, or 
   await first[Symbol.asyncDispose]();
   const refused = expect.objectContaining({ code: "DISPOSED" });
   expect(() => first.allocate("b", tensor("float32", [3]))).toThrow(refused);
-  expect(() => first.typeOf("a")).toThrow(refused);
+  for (const use of [first.names, first.bytes, first.hugeBytes]) expect(use).toThrow(refused);
+  for (const use of [first.has, first.typeOf, first.read, first.readBytes, first.remove]) expect(() => use("a")).toThrow(refused);
+  await expect(first.write("a", tensor("float32", [3]), new Float32Array(3))).rejects.toThrow(refused);
   await expect(first.prefetch("a")).rejects.toThrow(refused);
   await device[Symbol.asyncDispose]();
-  expect(() => second.allocate("b", tensor("float32", [3]))).toThrow(refused);
+  for (const use of [second.names, second.bytes]) expect(use).toThrow(refused);
+  for (const use of [second.has, second.typeOf]) expect(() => use("a")).toThrow(refused);
+  for (const name of ["a", "b"]) expect(() => second.allocate(name, tensor("float32", [3]))).toThrow(refused);
   expect(() => device.compile(createGraph())).toThrow(refused);
   await second[Symbol.asyncDispose]();
 });

@@ -17,7 +17,9 @@ export interface Store extends AsyncDisposable {
   allocate(name: string, type: TensorType): void;
   /**
    * Makes (or overwrites) a tensor with these elements, row-major. With the encoding "panels" they are packed on the device,
-   * from float32, bfloat16 or float64, rounded to the tensor's element type (integers: see {@link encode}).
+   * from float32, bfloat16 or float64, rounded to the tensor's element type (integers: see {@link encode}). A write waits for others that
+   * are being packed; one that fails makes no tensor.
+   * @throws INVALID_ARGUMENT for a mapped tensor, another type than it has, or another kind of array
    */
   write(name: string, type: TensorType, data: TensorData): Promise<void>;
   /** Overwrites part of a plain tensor, from element `begin` on. @throws INVALID_ARGUMENT outside of it */
@@ -71,6 +73,20 @@ export function expectArray(name: string, type: TensorType, data: TensorData): v
   }
 }
 
+/** @throws INVALID_ARGUMENT, SHAPE_MISMATCH unless a tensor of this type can be made from the array */
+function expectElements(name: string, type: TensorType, data: TensorData): void {
+  if (type.encoding === "rows") fail("INVALID_ARGUMENT", `${name} is ${describeType(type)}, made for one step; it cannot be written`);
+  if (type.encoding === "plain") expectArray(name, type, data);
+  else if (![Float32Array, Float64Array, Uint16Array].some((kind) => data instanceof kind))
+    fail(
+      "INVALID_ARGUMENT",
+      `${name} is ${describeType(type)}, packed from a Float32Array, Float64Array or Uint16Array (bfloat16), received ${data?.constructor?.name ?? typeof data}`,
+    );
+  const elements = type.shape.reduce<number>((n, dimension) => n * (typeof dimension === "number" ? dimension : 0), 1);
+  if (data.length !== elements)
+    fail("SHAPE_MISMATCH", `${name}: expected ${elements} elements for ${describeType(type)}, received ${data.length}`);
+}
+
 /** @throws INVALID_ARGUMENT unless elements `begin` to `end` are some, or none, of so many */
 export function expectRange(name: string, begin: number, end: number, elements: number): void {
   if (!Number.isInteger(begin) || !Number.isInteger(end) || begin < 0 || begin > end || end > elements)
@@ -83,6 +99,7 @@ export interface StoreBackend {
   prefetch(slot: number, hugePages: boolean): Promise<void>;
   /** -1 where it is not known. */
   hugeBytes(): number;
+  /** At once, or after the runs in progress. */
   remove(slot: number): void;
   write(slot: number, offset: number, data: TensorData): void;
   read(slot: number, offset: number, into: TensorData | Uint8Array): void;
@@ -98,6 +115,7 @@ export interface OpenStore extends Store {
   /** Of the device that made it. */
   readonly backend: StoreBackend;
   slotOf(name: string): number;
+  isMapped(name: string): boolean;
 }
 
 export function openStore(backend: StoreBackend): OpenStore {
@@ -108,11 +126,27 @@ export function openStore(backend: StoreBackend): OpenStore {
   };
   let disposed = false;
   const expectOpen = () => {
-    if (disposed) fail("DISPOSED", "the store was disposed");
+    if (disposed || backend.isClosed()) fail("DISPOSED", `the ${disposed ? "store" : "device"} was disposed`);
   };
   const expectIdle = (what: string) => {
     expectOpen();
     backend.expectIdle(what);
+  };
+  const expectWritable = (name: string) => {
+    if (tensors.get(name)?.mapped) fail("INVALID_ARGUMENT", `${name} is mapped from a file and cannot be written; remove it first`);
+  };
+  const expectNew = (name: string) => {
+    expectOpen();
+    if (tensors.has(name)) fail("INVALID_ARGUMENT", `the store has a tensor ${name} already; remove it first`);
+  };
+  let packing: Promise<void> | null = null;
+  const pack = (name: string, type: TensorType, data: TensorData) => {
+    const packed = backend.encode(store, name, type, data);
+    const done = () => {
+      packing = null;
+    };
+    packing = packed.then(done, done);
+    return packed;
   };
   const fixedBytes = (name: string, type: TensorType) => {
     if (type.shape.some((dimension) => typeof dimension !== "number"))
@@ -123,29 +157,47 @@ export function openStore(backend: StoreBackend): OpenStore {
   };
 
   const store: OpenStore = {
-    names: () => [...tensors.keys()],
-    has: (name) => tensors.has(name),
+    names() {
+      expectOpen();
+      return [...tensors.keys()];
+    },
+    has(name) {
+      expectOpen();
+      return tensors.has(name);
+    },
     typeOf: (name) => find(name).type,
     slotOf: (name) => find(name).slot,
+    isMapped: (name) => find(name).mapped,
     backend,
     allocate(name, type) {
-      if (tensors.has(name)) fail("INVALID_ARGUMENT", `the store has a tensor ${name} already; remove it first`);
+      expectNew(name);
       expectIdle("allocate");
       const bytes = fixedBytes(name, type);
       tensors.set(name, { type, slot: backend.add(bytes), bytes, mapped: false });
     },
     async write(name, type, data) {
+      expectOpen();
+      expectElements(name, type, data);
+      const elements = packing ? data.slice() : data; // the caller may fill its array anew while this waits
+      while (packing) await packing;
+      expectOpen();
       const known = tensors.get(name);
       if (known && describeType(known.type) !== describeType(type))
         fail("INVALID_ARGUMENT", `${name} is ${describeType(known.type)}, cannot write ${describeType(type)}`);
-      const elements = type.shape.reduce<number>((n, dimension) => n * (typeof dimension === "number" ? dimension : 0), 1);
-      if (data.length !== elements)
-        fail("SHAPE_MISMATCH", `${name}: expected ${elements} elements for ${describeType(type)}, received ${data.length}`);
+      expectWritable(name);
+      if (type.encoding === "plain") expectIdle("write");
       if (!known) store.allocate(name, type);
-      if (type.encoding === "panels") return backend.encode(store, name, type, data);
-      expectArray(name, type, data);
-      expectIdle("write");
-      backend.write(find(name).slot, 0, data);
+      const { slot } = find(name);
+      try {
+        if (type.encoding === "panels") await pack(name, type, elements);
+        else backend.write(slot, 0, elements);
+      } catch (error) {
+        if (!known && tensors.get(name)?.slot === slot) {
+          tensors.delete(name);
+          backend.remove(slot);
+        }
+        throw error;
+      }
     },
     writePart(name, begin, data) {
       const { type, slot, bytes } = find(name);
@@ -153,11 +205,12 @@ export function openStore(backend: StoreBackend): OpenStore {
       expectArray(name, type, data);
       const width = bytesOf(type, []);
       expectRange(name, begin, begin + data.length, bytes / width);
+      expectWritable(name);
       expectIdle("write");
       backend.write(slot, begin * width, data);
     },
     map(name, type, path, byteOffset) {
-      if (tensors.has(name)) fail("INVALID_ARGUMENT", `the store has a tensor ${name} already; remove it first`);
+      expectNew(name);
       if (typeof path !== "string") fail("INVALID_ARGUMENT", `${name}: expected the path of a file, received ${typeof path}`);
       if (type.encoding === "rows")
         fail("INVALID_ARGUMENT", `${name} is ${describeType(type)}, made for one step; it is no part of a file`);
@@ -195,7 +248,10 @@ export function openStore(backend: StoreBackend): OpenStore {
       backend.remove(find(name).slot);
       tensors.delete(name);
     },
-    bytes: () => [...tensors.values()].reduce((total, tensor) => total + (tensor.mapped ? 0 : tensor.bytes), 0),
+    bytes() {
+      expectOpen();
+      return [...tensors.values()].reduce((total, tensor) => total + (tensor.mapped ? 0 : tensor.bytes), 0);
+    },
     hugeBytes() {
       expectIdle("hugeBytes");
       const bytes = backend.hugeBytes();

@@ -105,6 +105,18 @@ const q = "model.layers.1.self_attn.qkv_proj.q_proj.weight";
 const fc1 = "model.layers.3.zaya_block.experts.local_experts.2.linear_fc1.weight";
 
 describe("loadCheckpoint refuses by name", () => {
+  it("a head beside an embedding that is the head, and says what to do", async () => {
+    await using dir = await temporaryFolder();
+    await writeOnes(dir.path, native, configJson({ ...miniature, tieWordEmbeddings: true }));
+    await expect(loadCheckpoint(dir.path)).rejects.toMatchObject({
+      code: "CHECKPOINT_INVALID",
+      message: `${dir.path}: unknown tensor lm_head.weight: the configured head is the embedding; remove the tensor, or set "tie_word_embeddings": false in config.json to use it`,
+    });
+    await writeFile(join(dir.path, "config.json"), JSON.stringify(configJson(miniature)));
+    await using checkpoint = await loadCheckpoint(dir.path);
+    expect(checkpoint.tensors.has("lm_head.weight")).toBe(true);
+  });
+
   it.each<[string, readonly SafetensorsEntry[], string]>([
     ["a missing tensor", native.filter(({ name }) => name !== q), `missing tensor ${q}`],
     [

@@ -30,7 +30,7 @@ const shared = {
   /** Longest context the model was made for, in tokens. */
   maxPositions: count,
   bosTokenId: tokenId.nullable(),
-  eosTokenIds: z.array(tokenId),
+  eosTokenIds: z.array(tokenId).readonly(),
   padTokenId: tokenId.nullable(),
 };
 
@@ -43,7 +43,7 @@ export const ZayaConfig = z
     expertSize: count,
     numExperts: count,
     routerSize: count,
-    layerTypes: z.array(z.enum(["full", "sliding"])),
+    layerTypes: z.array(z.enum(["full", "sliding"])).readonly(),
     /** Tokens a sliding layer sees, the current one included. */
     slidingWindow: count.nullable(),
     rope: z.strictObject({ full: Rope, sliding: Rope }),

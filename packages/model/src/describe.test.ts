@@ -156,6 +156,15 @@ suite("describe", () => {
     expect(describe(presets["dense-512"]).tensors.original).toBeNull();
   });
 
+  it.each([
+    [{ context: -1 }, "context must be a whole number ≥ 0, received -1"],
+    [{ context: Number.NaN }, "context must be a whole number ≥ 0, received NaN"],
+    [{ sequences: 1.5 }, "sequences must be a whole number ≥ 0, received 1.5"],
+    [{ batchTokens: Number.POSITIVE_INFINITY }, "batchTokens must be a whole number ≥ 0, received Infinity"],
+  ])("refuses %o", (options, message) => {
+    expect(() => describe(presets["zaya-tiny"], options)).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT", message }));
+  });
+
   it("is told in lines for people", () => {
     const text = formatDescription(describe(presets["zaya1-8b"]));
     expect(text).toContain("8 840 489 464 total, 8 303 356 408 without embedding, 753 609 208 active a token");

@@ -1,5 +1,6 @@
 import { type DType, maxBytes, pageTokens, type TensorType } from "@zaya/kernels";
 import type { ModelConfig } from "./config.js";
+import { expectWholeNumber } from "./errors.js";
 import { cacheTensors } from "./graph/inputs.js";
 import { storedType } from "./graph/weights.js";
 import { sourcesOf } from "./layout.js";
@@ -71,7 +72,8 @@ export interface Description {
   readonly memoryToTrain: Memory;
 }
 
-interface FlopsPerToken {
+/** Floating-point operations a token, by what they are for. */
+export interface FlopsPerToken {
   readonly blocks: number;
   readonly head: number;
   readonly attention: number;
@@ -79,7 +81,7 @@ interface FlopsPerToken {
 }
 
 /** Bytes by purpose and the formula that gave them. */
-interface Memory {
+export interface Memory {
   readonly formula: string;
   readonly parts: Readonly<Record<string, number>>;
   readonly total: number;
@@ -101,9 +103,11 @@ export interface DescribeOptions {
 /**
  * Counts a model's parameters, operations, bytes and memory.
  *
+ * @throws CONFIG_INVALID, or INVALID_ARGUMENT for a context, sequences or batchTokens that is no whole number ≥ 0
  * @example describe(presets["zaya1-8b"]).parameters.active // 753609208
  */
 export function describe(config: ModelConfig, options: DescribeOptions = {}): Description {
+  const specs = parameters(config);
   const {
     context = Math.min(4096, config.maxPositions),
     typeOf = (spec) => storedType(spec, { dtype: "bfloat16", encoding: "panels" }),
@@ -111,7 +115,7 @@ export function describe(config: ModelConfig, options: DescribeOptions = {}): De
     sequences = 1,
     batchTokens = 2048,
   } = options;
-  const specs = parameters(config);
+  for (const [name, value] of Object.entries({ context, sequences, batchTokens })) expectWholeNumber(name, value, 0);
   const size = (specs: readonly ParameterSpec[]): number => sum(specs.map(elements));
   const stored = (specs: readonly ParameterSpec[]): number => sum(specs.map((spec) => maxBytes(typeOf(spec))));
 

@@ -17,3 +17,9 @@ export type ModelErrorCode =
 export function fail(code: ModelErrorCode, message: string, cause?: unknown): never {
   throw new ZayaError(code, message, cause === undefined ? undefined : { cause });
 }
+
+/** @throws INVALID_ARGUMENT unless a value is a whole number of at least `least` */
+export function expectWholeNumber(name: string, value: number, least: number): void {
+  if (!Number.isSafeInteger(value) || value < least)
+    fail("INVALID_ARGUMENT", `${name} must be a whole number ≥ ${least}, received ${value}`);
+}

@@ -13,6 +13,7 @@ export interface NamedTensor {
  * A new model's parameters, one at a time, in the order and with the rule of `parameters`.
  * Each depends only on the seed, its name and its shape: the same on every machine and in any order.
  *
+ * @throws CONFIG_INVALID
  * @example for (const { name, data } of initialise(presets["zaya-tiny"], 1)) console.log(name, data.length);
  */
 export function* initialise(config: ModelConfig, seed: number): Generator<NamedTensor> {

@@ -47,13 +47,15 @@ export function sourcesOf(config: ModelConfig, layout: CheckpointLayout): Readon
   return new Map(parameters(config).map(({ name, shape }) => [name, { names: [name], shape }]));
 }
 
+const tied = 'the configured head is the embedding; remove the tensor, or set "tie_word_embeddings": false in config.json to use it';
+
 /** What is wrong with a set of names: a line for every unknown and every missing tensor. */
 export function nameProblems(names: Iterable<string>, sources: ReadonlyMap<string, ParameterSource>): readonly string[] {
   const expected = new Set([...sources.values()].flatMap((source) => source.names));
   const there = new Set(names);
   const unknown = [...there]
     .filter((name) => !expected.has(name))
-    .map((name) => `unknown tensor ${name}: the configured model has no such parameter`);
+    .map((name) => `unknown tensor ${name}: ${name === "lm_head.weight" ? tied : "the configured model has no such parameter"}`);
   const missing = [...expected].filter((name) => !there.has(name)).map((name) => `missing tensor ${name}`);
   return [...missing, ...unknown];
 }

@@ -1,4 +1,5 @@
 import type { DenseConfig, ModelConfig, ZayaConfig } from "./config.js";
+import { expectConfig } from "./expect_config.js";
 
 /**
  * embedding, head, matrix, router and expert are matrices; router stands apart because a token's expert hangs on it and its share is small,
@@ -35,8 +36,11 @@ const normal: Init = { type: "normal", std: 0.02 };
  * Matrices start normal with deviation 0.02, what is added to the residual stream by attention with 0.02 / √(2 L). An expert's output is
  * scaled by its probability, about 1 / (E + 1) at the start, so it is not damped again. The router's matrices start with 1 / √columns:
  * three of them follow each other, and with 0.02 its classes would start out all alike. The skip class starts with bias −1.
+ *
+ * @throws CONFIG_INVALID
  */
 export function parameters(config: ModelConfig): readonly ParameterSpec[] {
+  expectConfig(config);
   return config.kind === "zaya" ? zayaParameters(config) : denseParameters(config);
 }
 

@@ -11,9 +11,9 @@ import type { DenseConfig, ZayaConfig } from "./config.js";
  *   zaya-1024   the same at twice the width
  *   dense-512   the dense twin of zaya-512: the same width, depth, heads and (within 1 %) the same parameters used for a token
  *
- * The vocabulary of the small ones is what the tokenizer makes it: `{ ...presets["zaya-small"], vocabSize: tokenizer.vocabSize }`.
+ * They are frozen. The vocabulary of the small ones is what the tokenizer makes it: `{ ...presets["zaya-small"], vocabSize: tokenizer.vocabSize }`.
  */
-export const presets = {
+export const presets = frozen({
   "zaya1-8b": zaya({
     vocabSize: 262272,
     hiddenSize: 2048,
@@ -105,7 +105,7 @@ export const presets = {
     eosTokenIds: [1],
     padTokenId: 0,
   } satisfies DenseConfig as DenseConfig,
-} as const;
+} as const);
 
 export type PresetName = keyof typeof presets;
 
@@ -121,7 +121,7 @@ function zaya(sizes: ZayaSizes & Partial<ZayaConfig>): ZayaConfig {
     kind: "zaya",
     layerTypes: new Array<"full">(sizes.numLayers).fill("full"),
     slidingWindow: null,
-    rope: { full: rope, sliding: rope },
+    rope: { full: rope, sliding: { ...rope } },
     rmsNormEps: 1e-5,
     tieWordEmbeddings: true,
     lmHeadBias: false,
@@ -132,4 +132,11 @@ function zaya(sizes: ZayaSizes & Partial<ZayaConfig>): ZayaConfig {
     padTokenId: 0,
     ...sizes,
   };
+}
+
+/** The same object, and all in it, made read-only. */
+function frozen<T extends object>(value: T): T {
+  for (const inner of Object.values(value)) if (typeof inner === "object" && inner !== null) frozen(inner);
+  Object.freeze(value);
+  return value;
 }

@@ -1,11 +1,12 @@
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { tensor } from "@zaya/kernels";
 import { describe, expect, it } from "vitest";
 import { fromBfloat16, toBfloat16 } from "./bfloat16.js";
 import { loadCheckpoint } from "./checkpoint.js";
 import { initialise } from "./initialise.js";
 import { presets } from "./presets.js";
-import { readTokenizerFiles, saveCheckpoint } from "./save.js";
+import { createCheckpointWriter, readTokenizerFiles, saveCheckpoint } from "./save.js";
 import { miniature, temporaryFolder } from "./testing.js";
 
 describe("saveCheckpoint", () => {
@@ -61,6 +62,22 @@ describe("saveCheckpoint", () => {
     const first = await readFile(join(dir.path, "model.safetensors"));
     await save(2, { overwrite: true });
     expect(Buffer.compare(first, await readFile(join(dir.path, "model.safetensors")))).toBe(0);
+  });
+
+  it("refuses a configuration that nobody could load, and keeps the checkpoint that it was to replace", async () => {
+    await using dir = await temporaryFolder();
+    await saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 1) });
+    const deeper = { ...miniature, numLayers: 8 };
+    await expect(saveCheckpoint(dir.path, { config: deeper, tensors: [], overwrite: true })).rejects.toMatchObject({
+      code: "CONFIG_INVALID",
+      message: "config: 2 layer types are given for 8 layers",
+    });
+    const types = new Map([["model.norm.weight", tensor("float32", [16])]]);
+    await expect(createCheckpointWriter(dir.path, { config: deeper, types, overwrite: true })).rejects.toMatchObject({
+      code: "CONFIG_INVALID",
+    });
+    await using checkpoint = await loadCheckpoint(dir.path);
+    expect(checkpoint.config).toEqual(miniature);
   });
 
   it("does not leave another model's tokenizer beside the one that replaces it", async () => {

@@ -5,6 +5,7 @@ import { toBfloat16 } from "./bfloat16.js";
 import type { ModelConfig } from "./config.js";
 import { configJson } from "./config_json.js";
 import { fail } from "./errors.js";
+import { expectConfig } from "./expect_config.js";
 import { makeFolder } from "./make_folder.js";
 import { parameters } from "./parameters.js";
 import { runEntries } from "./run_layout.js";
@@ -51,10 +52,11 @@ export interface CheckpointWriterOptions {
  * Starts a checkpoint that is filled a tensor or a part at a time. Each file appears wholly or not at all when it is finished, config.json
  * last: a folder that has one is complete.
  *
- * @throws CHECKPOINT_EXISTS when the folder holds a checkpoint
+ * @throws CONFIG_INVALID, or CHECKPOINT_EXISTS when the folder holds a checkpoint
  */
 export async function createCheckpointWriter(dir: string, options: CheckpointWriterOptions): Promise<SafetensorsWriter> {
   const { config, types, dtype = "float32", tokenizerFiles = {}, shardBytes, overwrite = false, resume = false } = options;
+  expectConfig(config); // before anything is removed
   const replaces = !resume && (await makeRoom(dir, overwrite));
   const { entries, metadata } = types ? runEntries(types) : { entries: plainEntries(config, dtype), metadata: {} };
   const writer = await createSafetensors(dir, entries, { shardBytes: types ? Number.POSITIVE_INFINITY : shardBytes, metadata, resume });
@@ -80,7 +82,7 @@ function plainEntries(config: ModelConfig, dtype: "float32" | "bfloat16"): Safet
  * Writes a checkpoint in the `transformers` layout: safetensors, config.json and the tokenizer's files. Each file appears
  * wholly or not at all, config.json last: a folder that has one is complete. The same values give the same bytes.
  *
- * @throws CHECKPOINT_EXISTS when the folder holds a checkpoint, INVALID_ARGUMENT naming a tensor that is unknown, missing or of the wrong size
+ * @throws CONFIG_INVALID, CHECKPOINT_EXISTS when the folder holds a checkpoint, INVALID_ARGUMENT naming a tensor that is unknown, missing or of the wrong size
  * @example await saveCheckpoint("runs/new", { config: presets["zaya-tiny"], tensors: initialise(presets["zaya-tiny"], 1) });
  */
 export async function saveCheckpoint(dir: string, { tensors, ...options }: SaveOptions): Promise<void> {

@@ -8,6 +8,7 @@ export {
   type EngineStats,
   type ExpectedSpeed,
   type ModelInfo,
+  type PreparedPrompt,
 } from "./engine.js";
 export type { ScoredToken, TokenLogprob } from "./logprobs.js";
 export type { CacheDtype } from "./model_runner.js";

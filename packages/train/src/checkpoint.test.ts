@@ -1,4 +1,4 @@
-import { cp, mkdtemp, readdir, readlink, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readlink, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openDevice } from "@zaya/kernels";
@@ -48,4 +48,26 @@ test("leaves a folder in place of the link that is no copy of a checkpoint", asy
     message: expect.stringContaining(`${latest} is a folder where a link is to be`),
   });
   expect(await readdir(latest)).toEqual(["manifest.json"]);
+});
+
+test("does not begin again where the checkpoints are away and the link to the newest is there", async () => {
+  const { out, latest } = await copiedRun();
+  const checkpoints = join(out, "checkpoints");
+  await symlink("checkpoints/step-00000002", latest);
+  const refused = {
+    code: "CHECKPOINT_DAMAGED",
+    message: `${latest} points to checkpoints/step-00000002, and there is no checkpoint in ${checkpoints}; mount or restore it, or remove ${latest} to begin again at step 1`,
+  };
+  await rm(checkpoints, { recursive: true });
+  await expect(findLatest(out)).rejects.toMatchObject(refused);
+  await makeFolder(checkpoints);
+  await expect(findLatest(out)).rejects.toMatchObject(refused);
+  await rm(latest);
+  expect(await findLatest(out)).toBeNull();
+});
+
+test("does not take checkpoints that cannot be read for none", async () => {
+  const out = await mkdtemp(join(tmpdir(), "checkpoint-"));
+  await writeFile(join(out, "checkpoints"), "");
+  await expect(findLatest(out)).rejects.toMatchObject({ code: "ENOTDIR" });
 });

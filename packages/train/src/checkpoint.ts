@@ -6,7 +6,7 @@
 //   checkpoints/step-00000500/manifest.json                                       step, position, seed, every file's size and sha256
 // It is written under another name, each file synced, the manifest last, and then renamed: a folder called step-… is complete.
 // No time or machine is in it: the same steps give the same bytes.
-import { lstat, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { lstat, readdir, readFile, readlink, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
 import { encodeGraph, type Graph, type Store, tensor } from "@zaya/kernels";
 import { loadCheckpoint, loadWeights, type ModelConfig, parameters, saveCheckpoint, type TokenizerFiles } from "@zaya/model";
@@ -110,14 +110,20 @@ async function writeCheckpoint(
   return bytes;
 }
 
-/** The newest checkpoint of a run, or null. Finishes what a killed save left: its folder and the link. */
+/**
+ * The newest checkpoint of a run, or null. Finishes what a killed save left: its folder and the link.
+ * @throws CHECKPOINT_DAMAGED where `latest` tells of a checkpoint and there is none
+ */
 export async function findLatest(out: string): Promise<{ readonly path: string; readonly state: RunState } | null> {
   const { checkpoints } = runPaths(out);
-  for (const name of await readdir(checkpoints).catch(() => [])) {
+  for (const name of await namesIn(checkpoints)) {
     if (name.startsWith("partial-")) await rm(join(checkpoints, name), { recursive: true });
   }
   const newest = (await stepFolders(checkpoints)).at(-1);
-  if (!newest) return null;
+  if (!newest) {
+    await expectNoLatest(out);
+    return null;
+  }
   const path = join(checkpoints, newest);
   await linkLatest(out, path);
   const { step, tokens, seed, data, clock } = await readManifest(path);
@@ -149,6 +155,17 @@ export async function loadRun(path: string, { store, config, optimizer }: Tensor
   }
 }
 
+/** Refuses to begin again where there was a checkpoint: its folder may be on a disk that is away. */
+async function expectNoLatest(out: string): Promise<void> {
+  const { checkpoints, latest } = runPaths(out);
+  if (!(await lstat(latest).catch(nullIfAbsent))) return;
+  const target = await readlink(latest).catch(() => "a checkpoint");
+  fail(
+    "CHECKPOINT_DAMAGED",
+    `${latest} points to ${target}, and there is no checkpoint in ${checkpoints}; mount or restore it, or remove ${latest} to begin again at step 1`,
+  );
+}
+
 /** Points `latest` at a checkpoint, also where a copy of the run (`cp -rL`) has a folder there: the same checkpoint once more. */
 async function linkLatest(out: string, path: string): Promise<void> {
   const { checkpoints, latest } = runPaths(out);
@@ -170,7 +187,17 @@ function stepName(step: number): string {
 }
 
 async function stepFolders(checkpoints: string): Promise<string[]> {
-  return (await readdir(checkpoints).catch(() => [])).filter((name) => /^step-\d+$/.test(name)).sort();
+  return (await namesIn(checkpoints)).filter((name) => /^step-\d+$/.test(name)).sort();
+}
+
+/** What is in a folder; nothing where there is none. A folder that cannot be read is not an empty one. */
+async function namesIn(folder: string): Promise<string[]> {
+  return (await readdir(folder).catch(nullIfAbsent)) ?? [];
+}
+
+function nullIfAbsent(cause: NodeJS.ErrnoException): null {
+  if (cause.code === "ENOENT") return null;
+  throw cause;
 }
 
 /** Removes all but the newest checkpoints, each in two moves, so that a folder called step-… is never half a checkpoint. */

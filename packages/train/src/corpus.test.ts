@@ -11,10 +11,11 @@ const byteTokenizer = {
   bosTokenId: 2,
   eosTokenId: 1,
   encode: (text: string) => [...Buffer.from(text)].map((byte) => byte + 3),
+  tokenBytes: (id: number) => Uint8Array.of(id - 3),
 };
 const idOf = (letter: string) => letter.charCodeAt(0) + 3;
 
-async function corpusOf(texts: readonly string[], options: Partial<CorpusOptions> = {}) {
+async function corpusOf(texts: readonly (string | object)[], options: Partial<CorpusOptions> = {}) {
   const folder = await mkdtemp(join(tmpdir(), "corpus-"));
   await writeFile(join(folder, "data.jsonl"), texts.map((text) => JSON.stringify(text)).join("\n"));
   const all: CorpusOptions = {
@@ -72,6 +73,22 @@ test("keeps ids, document boundaries and bytes, and finds them again", async () 
   expect(again.cached).toBe(true);
   expect(again.fingerprint).toBe(corpus.fingerprint);
   expect((await readdir(join(folder, "tokens"))).length).toBe(1);
+});
+
+test.each([
+  { text: "<abc>", ids: [2, 100, 101, 102, 1], bytes: 3 },
+  { text: "<abc", ids: [2, 100, 101, 102, 1], bytes: 3 },
+  { text: "<<a<>b>>", ids: [2, 100, 2, 1, 101, 1], bytes: 4 },
+  { text: "é>", ids: [2, 0xc3 + 3, 0xa9 + 3, 1], bytes: 2 },
+  { text: { text: "<ab", continues: true }, ids: [2, 100, 101], bytes: 2 },
+  { text: { text: "<ab>", continues: true }, ids: [2, 100, 101, 1], bytes: 2 },
+])("begins with one bos and ends with one eos where the text has them: $text", async ({ text, ids, bytes }) => {
+  const special: Record<string, number> = { "<": 2, ">": 1 };
+  const encode = (part: string) => [...part].flatMap((letter) => special[letter] ?? byteTokenizer.encode(letter));
+  const tokenBytes = (id: number) => Uint8Array.of(id);
+  const { corpus } = await corpusOf([text, "<>"], { tokenizer: { ...byteTokenizer, encode, tokenBytes } });
+  expect([...(await corpus.read(0, corpus.numTokens))]).toEqual(ids);
+  expect([...corpus.documentBytes]).toEqual([bytes]);
 });
 
 test("opens a file once for all that read it at the same time, and closes it", async () => {

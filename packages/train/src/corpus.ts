@@ -16,7 +16,7 @@ import { readDocuments } from "./documents.js";
 import { fail } from "./errors.js";
 import { openFile, readJson, writeAtomically } from "./files.js";
 
-const formatVersion = 1;
+const formatVersion = 2;
 const shardTokens = 2 ** 26;
 /** Names of the folders that this process is writing. */
 const inProgress = new Set<string>();
@@ -25,7 +25,7 @@ const inProgress = new Set<string>();
 export interface Corpus extends AsyncDisposable {
   readonly numDocuments: number;
   readonly numTokens: number;
-  /** UTF-8 bytes of the text. */
+  /** UTF-8 bytes of the text, without a bos before it and an eos after it. */
   readonly numBytes: number;
   /** Document d owns the tokens from starts[d] to starts[d + 1]. */
   readonly starts: Float64Array;
@@ -40,7 +40,7 @@ export interface Corpus extends AsyncDisposable {
 
 export interface CorpusOptions {
   readonly files: readonly string[];
-  readonly tokenizer: Pick<Tokenizer, "encode" | "vocabSize" | "bosTokenId" | "eosTokenId">;
+  readonly tokenizer: Pick<Tokenizer, "encode" | "tokenBytes" | "vocabSize" | "bosTokenId" | "eosTokenId">;
   /** Tells tokenizers apart. */
   readonly tokenizerFingerprint: string;
   readonly fields: readonly string[];
@@ -69,6 +69,7 @@ interface Cache extends Manifest {
 
 /**
  * Tokenises files, or opens the tokens made before. A document is [bos] text [eos]; one that was cut has no eos, its continuation has bos.
+ * A text that has them already, as one that a chat template made, gets no second ones; one that has nothing else is no document.
  *
  * @throws INVALID_DATA when a file cannot be read or the files hold no text
  */
@@ -159,17 +160,12 @@ async function tokenise(options: CorpusOptions, folder: string): Promise<void> {
     };
     for await (const { text, complete } of readDocuments(files, options)) {
       signal?.throwIfAborted();
-      const before = tokens;
-      const add = (id: number) => {
-        buffered.push(id);
-        tokens++;
-      };
-      if (tokenizer.bosTokenId !== null) add(tokenizer.bosTokenId);
-      for (const id of tokenizer.encode(text, { addSpecialTokens: false })) add(id);
-      if (complete && tokenizer.eosTokenId !== null) add(tokenizer.eosTokenId);
-      const size = Buffer.byteLength(text);
-      documents.push(tokens - before, size);
-      bytes += size;
+      const document = encodeDocument(text, complete, tokenizer);
+      if (document === null) continue;
+      for (const id of document.ids) buffered.push(id);
+      tokens += document.ids.length;
+      documents.push(document.ids.length, document.bytes);
+      bytes += document.bytes;
       await flush(false);
       await yieldToEvents();
     }
@@ -191,6 +187,26 @@ async function tokenise(options: CorpusOptions, folder: string): Promise<void> {
     await rm(temporary, { recursive: true, force: true });
     inProgress.delete(name);
   }
+}
+
+/** The tokens of a document, and the UTF-8 bytes of those between bos and eos; null where there are none. */
+function encodeDocument(
+  text: string,
+  complete: boolean,
+  { encode, tokenBytes, bosTokenId, eosTokenId }: CorpusOptions["tokenizer"],
+): { readonly ids: number[]; readonly bytes: number } | null {
+  const ids = encode(text, { addSpecialTokens: false });
+  let begin = 0;
+  let end = ids.length;
+  while (begin < end && ids[begin] === bosTokenId) begin++;
+  while (begin < end && ids[end - 1] === eosTokenId) end--;
+  if (begin === end) return null;
+  const isOver = complete || end < ids.length;
+  const dropped = [...ids.slice(0, begin), ...ids.slice(end)];
+  return {
+    ids: [...(bosTokenId === null ? [] : [bosTokenId]), ...ids.slice(begin, end), ...(isOver && eosTokenId !== null ? [eosTokenId] : [])],
+    bytes: dropped.reduce((bytes, id) => bytes - tokenBytes(id).length, Buffer.byteLength(text)),
+  };
 }
 
 /** Removes what processes of this machine that are gone, or had the number of this one, have begun in a cache. */

@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { mkdtemp, rm, symlink, truncate, writeFile } from "node:fs/promises";
+import { link, mkdtemp, rm, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
@@ -59,10 +59,22 @@ test("reads the chosen fields of JSONL records and plain strings", async () => {
   ]);
 });
 
+test.each(["a.ndjson", "a.JSONL", "a.NdJson"])("reads %s as JSON lines", async (name) => {
+  expect((await read(name, '{"text": "a"}\n"b"')).map(({ text }) => text)).toEqual(["a", "b"]);
+});
+
 test.each([
   ["bad.jsonl", '{"text": "a"}\n{"text": ', /bad\.jsonl:2: not JSON/],
-  ["field.jsonl", '{"body": "a"}', /field\.jsonl:1: expected a text in field "text", the record has body/],
-  ["latin.txt", new Uint8Array([0x61, 0xe9, 0x62]), /latin\.txt: is not UTF-8 text/],
+  ["field.jsonl", '{"body": "a"}', /field\.jsonl:1: expected a text in field "text", the record has body; choose with fields/],
+  ["empty.jsonl", "{}", /empty\.jsonl:1: expected a text in field "text", the record has no fields/],
+  ["null.jsonl", '{"text": null}', /null\.jsonl:1: expected a text in field "text", this is null$/],
+  ["list.jsonl", '{"text": ["a"]}', /list\.jsonl:1: expected a text in field "text", this is a list/],
+  ["nothing.jsonl", "null", /nothing\.jsonl:1: expected an object or a text, this is null/],
+  ["number.jsonl", "5", /number\.jsonl:1: expected an object or a text, this is a number/],
+  ["latin.txt", Buffer.from("one\ntwo\ncaf\xe9\nfour", "latin1"), /latin\.txt:3: is not UTF-8 text/],
+  ["latin.jsonl", Buffer.from('"one"\n"caf\xe9"', "latin1"), /latin\.jsonl:2: is not UTF-8 text/],
+  ["half.txt", Buffer.from("one\né").subarray(0, -1), /half\.txt:2: is not UTF-8 text/],
+  ["far.txt", Buffer.concat([Buffer.from("€\n".repeat(2 ** 19)), Buffer.from([0xe9])]), /far\.txt:524289: is not UTF-8 text/],
 ])("refuses %s in one line", async (name, content, message) => {
   await expect(read(name, content)).rejects.toThrow(message);
 });
@@ -112,4 +124,15 @@ test("refuses what can be read only once, and follows a link", async () => {
 test("names a file that is not there", async () => {
   const reading = readDocuments([join(folder, "none.txt")], { fields: ["text"], maxLength: 10 });
   await expect(reading.next()).rejects.toThrow(/none\.txt: no such file/);
+});
+
+test("refuses a file that is named twice, by whatever name", async () => {
+  const [path, soft, hard] = ["twice.txt", "soft.txt", "hard.txt"].map((name) => join(folder, name)) as [string, string, string];
+  await writeFile(path, "text");
+  await symlink("twice.txt", soft);
+  await link(path, hard);
+  const reading = (...files: string[]) => readDocuments(files, { fields: ["text"], maxLength: 10 }).next();
+  await expect(reading(path, path)).rejects.toMatchObject({ code: "INVALID_DATA", message: `${path}: is named twice` });
+  for (const name of [soft, hard, `${folder}/./twice.txt`])
+    await expect(reading(path, name)).rejects.toThrow(`${name}: is named twice, before as ${path}`);
 });

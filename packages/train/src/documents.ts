@@ -7,6 +7,8 @@ import { parseJson } from "./files.js";
 /** Characters of a line of JSONL at most: V8 has no strings of twice as many. */
 const longestLine = 2 ** 28;
 
+const recordFiles = new Set([".jsonl", ".ndjson"]);
+
 /** A stretch of text that is read from its own beginning: nothing before it is seen by attention, convolutions or value delay. */
 export interface Document {
   readonly text: string;
@@ -22,15 +24,29 @@ export interface ReadDocumentsOptions {
 }
 
 /**
- * Reads documents from files: a `.jsonl` file holds one a line (an object with the fields, or a string); any other file is one UTF-8 text. An object
- * with `"continues": true` is a document that goes on in another one, as held-out.jsonl of a run has them.
+ * Reads documents from files: a `.jsonl` or `.ndjson` file holds one a line (an object with the fields, or a string); any other file is one UTF-8
+ * text. An object with `"continues": true` is a document that goes on in another one, as held-out.jsonl of a run has them.
  *
- * Throws INVALID_DATA for a file that is missing, is no regular one, is not UTF-8, or has a malformed line (with file and line number).
+ * Throws INVALID_DATA for a file that is missing, is named twice, is no regular one, is not UTF-8, or has a malformed line (with file and line number).
  */
 export async function* readDocuments(files: readonly string[], options: ReadDocumentsOptions): AsyncGenerator<Document> {
+  await expectDistinct(files);
   for (const file of files) {
-    const documents = extname(file) === ".jsonl" ? readRecords(file, options.fields) : readText(file);
+    const documents = recordFiles.has(extname(file).toLowerCase()) ? readRecords(file, options.fields) : readText(file);
     yield* cut(documents, options.maxLength);
+  }
+}
+
+/** Held-out documents of a file that is read twice would be trained on too. */
+async function expectDistinct(files: readonly string[]): Promise<void> {
+  const names = new Map<string, string>();
+  for (const file of files) {
+    const found = await stat(file, { bigint: true }).catch(() => null); // it is told when it is read that there is none
+    if (!found) continue;
+    const id = `${found.dev}:${found.ino}`;
+    const name = names.get(id);
+    if (name !== undefined) fail("INVALID_DATA", `${file}: is named twice${name === file ? "" : `, before as ${name}`}`);
+    names.set(id, file);
   }
 }
 
@@ -65,18 +81,26 @@ async function* readRecords(file: string, fields: readonly string[]): AsyncGener
 function readRecord(line: string, fields: readonly string[], file: string, number: number): Chunk {
   const value = parseJson(line, `${file}:${number}`);
   if (typeof value === "string") return { text: value, end: true };
+  const place = `${file}:${number}`;
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    fail("INVALID_DATA", `${place}: expected an object or a text, this is ${kindOf(value)}`);
+  const record = value as Record<string, unknown>;
   const parts = fields.map((field) => {
-    const part = typeof value === "object" && value !== null ? (value as Record<string, unknown>)[field] : undefined;
-    if (typeof part !== "string") {
-      const keys = typeof value === "object" && value !== null ? Object.keys(value).join(", ") : typeof value;
-      fail(
-        "INVALID_DATA",
-        `${file}:${number}: expected a text in field "${field}", the record has ${keys || "no fields"}; choose with fields`,
-      );
-    }
-    return part;
+    const part = record[field];
+    if (typeof part === "string") return part;
+    const found =
+      part === undefined
+        ? `the record has ${Object.keys(record).join(", ") || "no fields"}; choose with fields`
+        : `this is ${kindOf(part)}`;
+    return fail("INVALID_DATA", `${place}: expected a text in field "${field}", ${found}`);
   });
-  return { text: parts.join("\n"), end: true, continues: (value as Record<string, unknown>).continues === true };
+  return { text: parts.join("\n"), end: true, continues: record.continues === true };
+}
+
+function kindOf(value: unknown): string {
+  if (value === null) return "null";
+  if (Array.isArray(value)) return "a list";
+  return typeof value === "object" ? "an object" : `a ${typeof value}`;
 }
 
 async function* decode(file: string): AsyncGenerator<string> {
@@ -90,9 +114,28 @@ async function* decode(file: string): AsyncGenerator<string> {
     const code = (cause as NodeJS.ErrnoException).code;
     if (code === "ENOENT") fail("INVALID_DATA", `${file}: no such file`, cause);
     if (code === "EISDIR") fail("INVALID_DATA", `${file}: is a folder; name the files`, cause);
-    if (code === "ERR_ENCODING_INVALID_ENCODED_DATA") fail("INVALID_DATA", `${file}: is not UTF-8 text`, cause);
+    if (code === "ERR_ENCODING_INVALID_ENCODED_DATA") fail("INVALID_DATA", `${file}:${await faultyLine(file)}: is not UTF-8 text`, cause);
     throw cause;
   }
+}
+
+/** The first line that is not UTF-8, of a file that has one: no character has a newline within it. */
+async function faultyLine(file: string): Promise<number> {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  let line = 1;
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) {
+    const bytes = chunk as Buffer;
+    for (let begin = 0, end = 0; begin < bytes.length; begin = end) {
+      end = bytes.indexOf("\n", begin) + 1 || bytes.length;
+      try {
+        decoder.decode(bytes.subarray(begin, end), { stream: true });
+      } catch {
+        return line;
+      }
+      if (bytes[end - 1] === 10) line++;
+    }
+  }
+  return line;
 }
 
 async function* cut(chunks: AsyncIterable<Chunk>, maxLength: number): AsyncGenerator<Document> {

@@ -23,7 +23,7 @@ import { expectRoom, type PlannedMemory, planMemory } from "./memory.js";
 import { describeIssues } from "./options.js";
 import { batchInputs } from "./step.js";
 import { tokenizerOf } from "./tokenizer_files.js";
-import { cutWindows, type Windows } from "./windows.js";
+import { type Batch, cutWindows, type Windows } from "./windows.js";
 
 /** Sums over some windows. */
 export interface LossSums {
@@ -35,6 +35,8 @@ export interface LossSums {
 
 export interface Evaluator extends AsyncDisposable {
   readonly arenaBytes: number;
+  /** The loss of one microbatch, summed over its labels. */
+  lossSum(batch: Batch): Promise<number>;
   /** Yields the sums so far after every microbatch. Aborting rejects with the signal's reason. */
   run(windows: Windows, signal?: AbortSignal): AsyncGenerator<LossSums>;
 }
@@ -60,15 +62,18 @@ export function compileEvaluator(
     if (routing) graph.output(`counts.${layer}`, routing.counts);
   });
   const executable = device.compile(graph, store);
+  const execute = (batch: Batch, signal?: AbortSignal) =>
+    executable.run({ inputs: { ...batchInputs(batch), labels: batch.labels }, ...(signal ? { signal } : {}) });
   return {
     arenaBytes: executable.arenaBytes,
+    lossSum: async (batch) => ((await execute(batch)).loss_sum as Float32Array)[0] as number,
     async *run(windows, signal) {
       let lossSum = 0;
       let labels = 0;
       const counts = config.kind === "zaya" ? Array.from({ length: config.numLayers }, () => new Float64Array(config.numExperts + 1)) : [];
       for (let first = 0; first < windows.count; first += each) {
         const batch = await windows.batch(Array.from({ length: Math.min(each, windows.count - first) }, (_, i) => first + i));
-        const results = await executable.run({ inputs: { ...batchInputs(batch), labels: batch.labels }, ...(signal ? { signal } : {}) });
+        const results = await execute(batch, signal);
         lossSum += (results.loss_sum as Float32Array)[0] as number;
         labels += batch.labels.length;
         counts.forEach((sums, layer) => {

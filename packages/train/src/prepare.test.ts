@@ -18,7 +18,6 @@ import { prepare } from "./prepare.js";
 import { randomText } from "./testing/text.js";
 import { cutWindows } from "./windows.js";
 
-const fresh = { begun: false, checkpoint: null };
 const step = { context: 32, windows: 2, steps: 1 };
 const config: ModelConfig = { ...presets["zaya-tiny"], vocabSize: 280, bosTokenId: 2, eosTokenIds: [1, 4], padTokenId: 0 };
 
@@ -47,9 +46,9 @@ test("a checkpoint that is given another tokenizer begins, ends and pads texts a
   await saveCheckpoint(from, { config, tensors: initialise(config, 1), tokenizerFiles });
   await saveOtherTokenizer(tokenizer);
   const options = { ...step, from, data: [texts], out: join(folder, "run") };
-  await using kept = await prepare(parseOptions(options), fresh);
+  await using kept = await prepare(parseOptions(options), null);
   expect(kept.config).toMatchObject({ vocabSize: 280, bosTokenId: 2, eosTokenIds: [1, 4], padTokenId: 0 });
-  await using given = await prepare(parseOptions({ ...options, tokenizer }), fresh);
+  await using given = await prepare(parseOptions({ ...options, tokenizer }), null);
   expect(given.config).toMatchObject({ vocabSize: 280, bosTokenId: null, eosTokenIds: [4], padTokenId: null });
 });
 
@@ -61,7 +60,7 @@ test.each(["bos and eos", "no bos"])("held-out records give the tokens of the ru
   await writeFile(texts, linesOf(chat.slice(0, 20)));
   await writeFile(long, chat.join("")); // is cut into documents
   const options = { ...step, model: "zaya-tiny", data: [texts, long], tokenizer, heldOut: 0.5, evaluateTokens: 1e6 };
-  await using run = await prepare(parseOptions({ ...options, out: join(folder, "run") }), fresh);
+  await using run = await prepare(parseOptions({ ...options, out: join(folder, "run") }), null);
 
   const records = join(folder, "held-out.jsonl");
   await writeFile(records, await run.heldOutRecords());

@@ -8,16 +8,15 @@ import {
   type ModelConfig,
   parseConfig,
   presets,
-  readTokenizerFiles,
+  saveTokenizer,
   type TokenizerFiles,
   trainTokenizer,
 } from "@zaya/model";
-import { makeFolder } from "@zaya/model/internal";
 import type { Corpus } from "./corpus.js";
 import { readDocuments } from "./documents.js";
 import { fail } from "./errors.js";
 import { documentLength, tokeniseFor } from "./evaluate.js";
-import { readJson, runPaths, writeAtomically } from "./files.js";
+import { readJson, runPaths } from "./files.js";
 import { expectRoom, planTraining } from "./memory.js";
 import type { ParsedOptions } from "./options.js";
 import { tokenizerOf } from "./tokenizer_files.js";
@@ -70,23 +69,15 @@ async function configOf(dir: string): Promise<ModelConfig> {
   return checkpoint.config;
 }
 
-/** How far a run is. */
-export interface Progress {
-  /** Whether its options are kept. */
-  readonly begun: boolean;
-  /** Folder of its newest checkpoint, or null. */
-  readonly checkpoint: string | null;
-}
-
 /**
- * Prepares a new run, or one that goes on.
+ * Prepares a new run, or one that goes on from the folder of its newest checkpoint.
  *
  * @throws INVALID_OPTIONS, INVALID_DATA, CHECKPOINT_DAMAGED
  */
-export async function prepare(options: ParsedOptions, progress: Progress): Promise<Prepared> {
+export async function prepare(options: ParsedOptions, checkpoint: string | null): Promise<Prepared> {
   const { out, context, heldOut: fraction, evaluateTokens, signal } = options;
   for (const file of options.data) await stat(file).catch((cause) => fail("INVALID_DATA", `${file}: no such file`, cause));
-  const { config, tokenizerFiles } = await prepareModel(options, progress);
+  const { config, tokenizerFiles } = await prepareModel(options, checkpoint);
   expectRoom("a step", await planTraining(config, options));
   const corpus = await tokeniseFor(config, {
     tokenizerFiles,
@@ -132,14 +123,14 @@ export async function prepare(options: ParsedOptions, progress: Progress): Promi
 }
 
 /** Those of the run's newest checkpoint, whatever has become of what it started from; before there is one, those of the options. */
-async function prepareModel(options: ParsedOptions, { begun, checkpoint }: Progress): Promise<PreparedModel> {
+async function prepareModel(options: ParsedOptions, checkpoint: string | null): Promise<PreparedModel> {
   if (checkpoint !== null) return await modelIn(checkpoint);
   const { tokenizer, from } = options;
   const config = await resolveConfig(options, null); // so that what is wrong with it is told before a tokenizer is trained
   if (tokenizer === undefined && from !== undefined) {
     return { config, tokenizerFiles: await tokenizerOf(from, "; name its folder with the option tokenizer") };
   }
-  const tokenizerFiles = tokenizer === undefined ? await trainedTokenizer(options, begun) : await tokenizerOf(tokenizer);
+  const tokenizerFiles = tokenizer === undefined ? await trainedTokenizer(options) : await tokenizerOf(tokenizer);
   return { config: await resolveConfig(options, tokenizerFiles), tokenizerFiles };
 }
 
@@ -156,19 +147,12 @@ async function modelIn(checkpoint: string): Promise<PreparedModel> {
   }
 }
 
-async function trainedTokenizer({ out, vocabSize, data, fields, context, signal }: ParsedOptions, begun: boolean): Promise<TokenizerFiles> {
-  const folder = runPaths(out).tokenizer;
-  // What a call that failed before its run began has left may be of other texts.
-  const made = begun ? await readTokenizerFiles(folder) : {};
-  if (made["tokenizer.json"] !== undefined) return made;
+/** Made of the texts that are there now: a run without a checkpoint begins at its first step, and its data may have changed. */
+async function trainedTokenizer({ out, vocabSize, data, fields, context, signal }: ParsedOptions): Promise<TokenizerFiles> {
   async function* texts(): AsyncGenerator<string> {
     for await (const { text } of readDocuments(data, { fields, maxLength: documentLength(context) })) yield text;
   }
   const files = await trainTokenizer(texts(), { vocabSize, signal });
-  await makeFolder(folder);
-  // tokenizer.json last: with it the tokenizer is complete.
-  for (const name of Object.keys(files).sort((a, b) => Number(a === "tokenizer.json") - Number(b === "tokenizer.json"))) {
-    await writeAtomically(join(folder, name), files[name] as string | Uint8Array);
-  }
-  return await readTokenizerFiles(folder);
+  await saveTokenizer(runPaths(out).tokenizer, files);
+  return files;
 }

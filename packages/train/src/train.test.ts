@@ -1,10 +1,11 @@
-import { mkdir, mkdtemp, readdir, readFile, readlink, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, readlink, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadCheckpoint } from "@zaya/model";
 import { beforeAll, beforeEach, expect, test } from "vitest";
 import { evaluate } from "./evaluate.js";
 import type { EvaluationEnd, TrainEvent } from "./events.js";
+import { sha256OfFile } from "./files.js";
 import type { TrainOptions } from "./options.js";
 import { resolveConfig } from "./prepare.js";
 import { randomText } from "./testing/text.js";
@@ -62,21 +63,29 @@ test("trains, evaluates, saves a loadable checkpoint and says so in order", asyn
   expect(evaluated?.bytes).toBeGreaterThan(0);
 });
 
-test("keeps the held-out documents so that their evaluation gives the figures of the run, also when others are chosen", async () => {
-  const texts = join(await mkdtemp(join(tmpdir(), "train-")), "long.txt");
-  await writeFile(texts, randomText(400).join("\n")); // several documents
-  const same = { context: 32, windows: 2, dtype: "float32" } as const;
-  const figuresOf = (events: TrainEvent[]) => {
-    const { type: _type, step: _step, ...figures } = events.find((event) => event.type === "evaluation-end") as EvaluationEnd;
-    return figures;
-  };
-  const first = figuresOf(await collect(train(options({ ...same, data: [texts], steps: 1, heldOut: 0.5, evaluateTokens: 1 }))));
-  const second = figuresOf(await collect(resume(out, { steps: 2, evaluateTokens: 100_000 })));
-  expect(second.bytes).toBeGreaterThan(first.bytes);
-  for await (const event of evaluate({ ...same, checkpoint: join(out, "latest"), data: [join(out, "held-out.jsonl")] }))
-    if (event.type === "evaluation-end") expect(event).toMatchObject(second);
-  expect(await readFile(join(out, "held-out.jsonl"), "utf8")).toContain('"continues":true');
-});
+test.each(["float32", "bfloat16"] as const)(
+  "keeps the held-out documents so that their evaluation gives the figures of the run, also when others are chosen: %s",
+  async (dtype) => {
+    const texts = join(await mkdtemp(join(tmpdir(), "train-")), "long.txt");
+    await writeFile(texts, randomText(400).join("\n")); // several documents
+    const same = { context: 32, windows: 2, dtype };
+    const figuresOf = (events: TrainEvent[]) => {
+      const { type: _type, step: _step, ...figures } = events.find((event) => event.type === "evaluation-end") as EvaluationEnd;
+      return figures;
+    };
+    const first = figuresOf(await collect(train(options({ ...same, data: [texts], steps: 1, heldOut: 0.5, evaluateTokens: 1 }))));
+    const second = figuresOf(await collect(resume(out, { steps: 2, evaluateTokens: 100_000 })));
+    expect(second.bytes).toBeGreaterThan(first.bytes);
+    for await (const event of evaluate({ ...same, checkpoint: join(out, "latest"), data: [join(out, "held-out.jsonl")] }))
+      if (event.type === "evaluation-end") {
+        const rounding = dtype === "float32" ? 0 : 1e-3; // a run keeps its weights in float32
+        expect(event).toMatchObject({ tokens: second.tokens, bytes: second.bytes });
+        for (const figure of ["loss", "bitsPerByte"] as const)
+          expect(Math.abs(event[figure] / second[figure] - 1), figure).toBeLessThanOrEqual(rounding);
+      }
+    expect(await readFile(join(out, "held-out.jsonl"), "utf8")).toContain('"continues":true');
+  },
+);
 
 test("a call that failed before its run began leaves nothing to the next", async () => {
   const empty = join(await mkdtemp(join(tmpdir(), "train-")), "empty.txt");
@@ -237,6 +246,44 @@ test("goes on with the cache of before, and starts from a checkpoint with a long
   expect(maxPositions).toBe(1_000_000);
 });
 
+test("takes a limit of undefined for one that is not given", async () => {
+  await collect(train(options({ steps: 2, keep: 3, saveEvery: 1 })));
+  const before = await readFile(join(out, "run.json"), "utf8");
+  await collect(resume(out, { steps: undefined, keep: undefined, saveEvery: undefined, cache: undefined }));
+  expect(await readFile(join(out, "run.json"), "utf8")).toBe(before);
+});
+
+test("goes on with data that was moved, and with no other", async () => {
+  const [mine, moved] = [`${out}.jsonl`, `${out}-moved.jsonl`];
+  await writeFile(mine, await readFile(data));
+  await collect(train(options({ data: [mine], steps: 1 })));
+  await rename(mine, moved);
+  await expect(collect(resume(out, { steps: 2 }))).rejects.toMatchObject({ code: "INVALID_DATA", message: `${mine}: no such file` });
+  const events = await collect(train(options({ data: [moved], steps: 2, resume: true })));
+  expect(events[0]).toMatchObject({ type: "run-start", resumedFrom: 1 });
+  expect(JSON.parse(await readFile(join(out, "run.json"), "utf8")).run.data).toEqual([moved]);
+  await rename(moved, mine);
+  expect((await collect(resume(out, { steps: 3, data: [mine] }))).at(-1)).toMatchObject({ type: "train-end", step: 3 });
+  await expect(collect(resume(out, { steps: 4, data: [mine, data] }))).rejects.toMatchObject({ code: "RUN_MISMATCH" });
+  expect(JSON.parse(await readFile(join(out, "run.json"), "utf8")).run.data).toEqual([mine]);
+});
+
+test("a run without a checkpoint makes its tokenizer of the texts that are there when it goes on", async () => {
+  const mine = `${out}.jsonl`;
+  const write = (text: string) => writeFile(mine, JSON.stringify(text.repeat(500)));
+  const texts = options({ data: [mine], steps: 1, heldOut: 0 });
+  const made = (folder: string) => readFile(join(folder, "tokenizer", "tokenizer.json"), "utf8");
+  await write("the texts of before ");
+  for await (const _event of train(texts)) break;
+  const before = await made(out);
+  await write("QUICK ZEBRAS JUMP ");
+  await collect(resume(out));
+  await collect(train({ ...texts, out: `${out}-other` }));
+  expect(await made(out)).toBe(await made(`${out}-other`));
+  expect(await made(out)).not.toBe(before);
+  await expectSameCheckpoint(out, `${out}-other`);
+});
+
 test("refuses to go on when the data has changed, and leaves the run as it was", async () => {
   const mine = `${out}.jsonl`;
   const write = (texts: readonly string[]) => writeFile(mine, texts.map((text) => JSON.stringify(text)).join("\n"));
@@ -260,11 +307,41 @@ test("goes on with more steps than planned, from the weights of another run as w
   expect(fine[1]).toMatchObject({ step: 1 });
 });
 
-test("stops with an error when the loss is not a number, and keeps what was saved", async () => {
-  const running = collect(train(options({ learningRate: 1e30, warmup: 0, saveEvery: 1, optimizer: { clip: 0 } })));
-  await expect(running).rejects.toMatchObject({ code: "LOSS_NOT_FINITE" });
-  expect(await readdir(join(out, "checkpoints"))).toEqual(["step-00000001"]);
+test.each([0, 0.1])("saves no weights whose loss is not a number, and keeps what was saved; held out: %d", async (heldOut) => {
+  const wild = options({ learningRate: 1e30, warmup: 0, saveEvery: 1, heldOut, optimizer: { clip: 0 } });
+  const controller = new AbortController();
+  const reason = new Error("enough");
+  await expect(async () => {
+    for await (const { type } of train({ ...wild, signal: controller.signal })) if (type === "run-start") controller.abort(reason);
+  }).rejects.toBe(reason);
+  await expect(collect(resume(out))).rejects.toMatchObject({
+    code: "LOSS_NOT_FINITE",
+    message: expect.stringMatching(/^step 1: the weights give a loss of NaN; the newest checkpoint is that of step 0\./),
+  });
+  expect(await readdir(join(out, "checkpoints"))).toEqual(["step-00000000"]);
 });
+
+test("says of the newest checkpoint that its own weights give no number", async () => {
+  await collect(train(options({ steps: 1, heldOut: 0 })));
+  await spoilWeights(join(out, "latest"));
+  await expect(collect(resume(out, { steps: 2 }))).rejects.toMatchObject({
+    code: "LOSS_NOT_FINITE",
+    message: expect.stringMatching(
+      /^step 2: loss NaN, .*; the newest checkpoint, whose weights gave this, is that of step 1\. .* earlier checkpoint/,
+    ),
+  });
+});
+
+/** Makes the weights so large that they give no number. */
+async function spoilWeights(checkpoint: string): Promise<void> {
+  const [model, manifest] = [join(checkpoint, "model.safetensors"), join(checkpoint, "manifest.json")];
+  const bytes = await readFile(model);
+  for (let at = 8 + Number(bytes.readBigUInt64LE()); at < bytes.length; at += 4) bytes.writeFloatLE(1e30, at);
+  await writeFile(model, bytes);
+  const saved = JSON.parse(await readFile(manifest, "utf8"));
+  saved.files["model.safetensors"].sha256 = await sha256OfFile(model);
+  await writeFile(manifest, JSON.stringify(saved));
+}
 
 test("stops with an error when the held-out loss is not a number, and saves nothing", async () => {
   const running = collect(train(options({ learningRate: 1e30, warmup: 0, steps: 1, optimizer: { clip: 0 } })));
@@ -277,8 +354,9 @@ test("stops with an error when the held-out loss is not a number, and saves noth
 });
 
 test("refuses to call the loss of a checkpoint a number when it is none", async () => {
-  await collect(train(options({ learningRate: 1e30, warmup: 0, steps: 1, heldOut: 0, optimizer: { clip: 0 } })));
+  await collect(train(options({ steps: 1 })));
   const checkpoint = join(out, "latest");
+  await spoilWeights(checkpoint);
   await expect(evaluate({ checkpoint, data: [data] }).next()).rejects.toMatchObject({
     code: "LOSS_NOT_FINITE",
     message: expect.stringMatching(`^${checkpoint}: the loss of the first \\d+ tokens is NaN$`),

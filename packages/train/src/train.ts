@@ -16,7 +16,7 @@ import { describeIssues, LimitOptions, type ParsedOptions, parseOptions, RunOpti
 import { type Prepared, prepare } from "./prepare.js";
 import { learningRateAt } from "./schedule.js";
 import { compileStep, type StepSums, type TrainingStep } from "./step.js";
-import { sampleWindows, type Windows } from "./windows.js";
+import { type Batch, sampleWindows, type Windows } from "./windows.js";
 
 const formatVersion = 1;
 
@@ -43,17 +43,18 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent> 
   if (saved) checkSame(parsed, saved);
   const latest = await findLatest(parsed.out);
   if (latest && !saved) fail("NOT_A_RUN", `${parsed.out} holds checkpoints and no run.json; choose another folder`);
-  await using prepared = await prepare(parsed, { begun: saved !== null, checkpoint: latest?.path ?? null });
+  await using prepared = await prepare(parsed, latest?.path ?? null);
   yield* runSteps(parsed, prepared, latest);
 }
 
 export type ResumeOptions = Pick<
-  TrainOptions,
-  "threads" | "cache" | "signal" | "steps" | "seconds" | "evaluateEvery" | "evaluateTokens" | "saveEvery" | "keep"
+  Partial<TrainOptions>,
+  "data" | "threads" | "cache" | "signal" | "steps" | "seconds" | "evaluateEvery" | "evaluateTokens" | "saveEvery" | "keep"
 >;
 
 /**
- * Goes on with the run in a folder, from its newest checkpoint. Limits may be changed; a longer run also has a longer schedule.
+ * Goes on with the run in a folder, from its newest checkpoint. Limits may be changed; a longer run also has a longer schedule. `data` names
+ * the same files at another place; they have to give the same tokens.
  *
  * @throws NOT_A_RUN, and what {@link train} throws
  */
@@ -62,7 +63,8 @@ export async function* resume(out: string, options: ResumeOptions = {}): AsyncGe
   if (!saved) fail("NOT_A_RUN", `${out}: there is no run.json; start a run with train`);
   const { steps, seconds, ...limits } = saved.limits;
   const length = options.steps === undefined && options.seconds === undefined ? { steps, seconds } : {};
-  yield* train({ ...saved.run, ...limits, ...length, ...options, out, resume: true } as TrainOptions);
+  const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+  yield* train({ ...saved.run, ...limits, ...length, ...given, out, resume: true } as TrainOptions);
 }
 
 /** What run.json says, or null. */
@@ -80,12 +82,12 @@ export async function readRun(out: string): Promise<{ run: RunOptions; limits: L
   return parsed.data;
 }
 
-/** A run goes on only with the options that decide what it computes. */
+/** A run goes on only with the options that decide what it computes. Of its data that is the tokens, wherever the files are. */
 function checkSame(options: ParsedOptions, { run: saved, limits }: { run: RunOptions; limits: LimitOptions }): void {
   if (!options.resume) fail("RUN_EXISTS", `${options.out} holds a run already; go on with it (resume) or choose another folder`);
   const run = runOptionsOf(options);
   const keys = Object.keys(run) as (keyof RunOptions)[];
-  const changed = keys.filter((key) => JSON.stringify(run[key]) !== JSON.stringify(saved[key]));
+  const changed = keys.filter((key) => key !== "data" && JSON.stringify(run[key]) !== JSON.stringify(saved[key]));
   if (changed.length > 0) {
     fail(
       "RUN_MISMATCH",
@@ -137,11 +139,11 @@ async function* runSteps(
     dtype: options.dtype,
     weights: { dtype: "float32", encoding: "plain" },
   } as const;
-  await using evaluator = prepared.heldOut ? compileEvaluator(device, store, config, evaluation) : null;
+  await using evaluator = compileEvaluator(device, store, config, evaluation);
   await using metrics = await openMetrics(paths.metrics, state.step);
-  await using timings = await openMetrics(paths.timings, state.step);
+  await using timings = await openMetrics(paths.timings, state.step, { dropUnreadable: true });
 
-  const arenaBytes = Math.max(step.arenaBytes, evaluator?.arenaBytes ?? 0); // they share it
+  const arenaBytes = Math.max(step.arenaBytes, evaluator.arenaBytes); // they share it
   const start = runStart(options, prepared, latest?.state.step ?? null, { storeBytes: store.bytes(), arenaBytes });
   const { flopsPerStep } = start;
   const peak = peakMeter(device, options.dtype);
@@ -157,6 +159,8 @@ async function* runSteps(
 
   async function* save(): AsyncGenerator<TrainEvent> {
     if (savedAt === number) return;
+    const ahead = await evaluator.lossSum(await microbatch(prepared, options, number * options.accumulation));
+    if (!Number.isFinite(ahead)) diverged(number, `the weights give a loss of ${ahead}`, savedAt);
     const started = performance.now();
     await metrics.sync();
     const at: RunState = { ...state, step: number, tokens, ...clock.state() };
@@ -167,10 +171,10 @@ async function* runSteps(
   }
   /** Whether the step has its evaluation; not when it was aborted. */
   async function* evaluateNow(): AsyncGenerator<TrainEvent, boolean> {
-    if (!evaluator || !prepared.heldOut || evaluatedAt === number) return true;
+    if (!prepared.heldOut || evaluatedAt === number) return true;
     const result = await evaluateRun(evaluator, prepared.heldOut, number, signal);
     if (!result) return false;
-    if (!Number.isFinite(result.loss)) diverged(number, `held-out loss ${result.loss}`, savedAt);
+    if (!Number.isFinite(result.loss)) diverged(number, `held-out loss ${result.loss}`, savedAt, savedAt === number);
     evaluatedAt = number;
     await metrics.append({ step: number, evaluationLoss: result.loss, bitsPerByte: result.bitsPerByte });
     yield result;
@@ -195,7 +199,7 @@ async function* runSteps(
     tokens += sums.labels;
     const ended = stepEnd(number, sums, learningRate, { seconds, utilisation, secondsLeft: clock.secondsLeft(number) });
     if (!Number.isFinite(ended.loss) || !Number.isFinite(ended.gradNorm)) {
-      diverged(number, `loss ${ended.loss}, gradient norm ${ended.gradNorm}`, savedAt);
+      diverged(number, `loss ${ended.loss}, gradient norm ${ended.gradNorm}`, savedAt, savedAt === number - 1);
     }
     loss = ended.loss;
     const { type: _type, tokensPerSecond, utilisation: _utilisation, secondsLeft: _secondsLeft, ...computed } = ended;
@@ -231,16 +235,19 @@ async function startWeights(store: Store, config: ModelConfig, { from, seed, sig
 
 async function runStep(
   step: TrainingStep,
-  { training }: Prepared,
+  prepared: Prepared,
   options: ParsedOptions,
   number: number,
   learningRate: number,
 ): Promise<StepSums> {
   const first = (number - 1) * options.accumulation;
-  const batches = Array.from({ length: options.accumulation }, (_, part) =>
-    training.batch(sampleWindows(options.seed, training.count, first + part, options.windows)),
-  );
+  const batches = Array.from({ length: options.accumulation }, (_, part) => microbatch(prepared, options, first + part));
   return await step.run(await Promise.all(batches), number, learningRate);
+}
+
+/** The microbatch of this number, counted over all steps. */
+function microbatch({ training }: Prepared, { seed, windows }: ParsedOptions, number: number): Promise<Batch> {
+  return training.batch(sampleWindows(seed, training.count, number, windows));
 }
 
 /** Null when it was aborted. */
@@ -307,7 +314,10 @@ function runStart(
   };
 }
 
-function diverged(step: number, figures: string, savedAt: number): never {
-  const saved = savedAt > 0 ? `the newest checkpoint is that of step ${savedAt}` : "nothing was saved yet";
-  fail("LOSS_NOT_FINITE", `step ${step}: ${figures}; ${saved}. Start a run with a lower learning rate`);
+/** `isOfSaved`: the figures are those of the weights that were saved last. */
+function diverged(step: number, figures: string, savedAt: number, isOfSaved = false): never {
+  const newest = `the newest checkpoint${isOfSaved ? ", whose weights gave this," : ""} is that of step ${savedAt}`;
+  const place = isOfSaved ? ", from an earlier checkpoint or anew" : "";
+  const saved = savedAt < 0 ? "nothing was saved yet" : newest;
+  fail("LOSS_NOT_FINITE", `step ${step}: ${figures}; ${saved}. Start a run with a lower learning rate${place}`);
 }

@@ -51,6 +51,20 @@ test("an error in the midst of an answer is thrown, and what came before it was 
   expect(pieces).toEqual(["a"]);
 });
 
+test.each([
+  ["a finish reason", frame({ choices: [{ text: "a", finish_reason: "stop" }] })],
+  ["[DONE]", `${frame({ choices: [{ text: "a", finish_reason: null }] })}data: [DONE]\n\n`],
+])("an answer that ends with %s is complete", async (_, answer) => {
+  expect((await receive(answer, 1000)).map(({ text }) => text)).toEqual(["a"]);
+});
+
+test.each([
+  ["a frame", frame({ choices: [{ text: "b", finish_reason: null }] })],
+  ["half a frame", 'data: {"choices'],
+])("an answer that breaks off after %s is no complete answer", async (_, last) => {
+  await expect(receive(frame({ choices: [{ text: "a", finish_reason: null }] }) + last, 1000)).rejects.toThrow("the answer was cut off");
+});
+
 test("what refuses a request is told in its own words, or by its status", async () => {
   vi.stubGlobal("fetch", async () => Response.json({ error: { message: "too long" } }, { status: 400 }));
   await expect(ask().next()).rejects.toThrow("too long");

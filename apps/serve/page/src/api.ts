@@ -35,7 +35,10 @@ export async function fetchModel(): Promise<Model> {
   return { id: model.id, contextTokens: model.max_model_len, chats: (info as { chat_template: string | null }).chat_template !== null };
 }
 
-/** Streams the continuation of a prompt. Aborting the signal closes the connection, which stops the server. */
+/**
+ * Streams the continuation of a prompt; throws where it is refused or breaks off. Aborting the signal closes the connection, which stops the
+ * server.
+ */
 export async function* generate(
   model: Model,
   prompt: Prompt,
@@ -58,22 +61,26 @@ export async function* generate(
   });
   if (!response.ok || !response.body) throw new Error(await refusalOf(response));
   let buffered = "";
+  let finished = false;
   for await (const text of readText(response.body)) {
     const frames = (buffered + text).split("\n\n");
     buffered = frames.pop() ?? "";
     for (const frame of frames) {
-      if (!frame.startsWith("data: ") || frame === "data: [DONE]") continue;
+      if (frame === "data: [DONE]") return;
+      if (!frame.startsWith("data: ")) continue;
       const data = JSON.parse(frame.slice(6)) as { error?: unknown; choices?: Choice[] };
       if (data.error) throw new Error(messageOf(data));
       const choice = data.choices?.[0];
-      if (choice)
-        yield {
-          text: choice.text ?? choice.delta?.content ?? "",
-          tokens: choice.token_ids?.length ?? 0,
-          finishReason: choice.finish_reason,
-        };
+      if (!choice) continue;
+      if (choice.finish_reason) finished = true;
+      yield {
+        text: choice.text ?? choice.delta?.content ?? "",
+        tokens: choice.token_ids?.length ?? 0,
+        finishReason: choice.finish_reason,
+      };
     }
   }
+  if (!finished) throw new Error("the answer was cut off");
 }
 
 interface Choice {

@@ -168,6 +168,74 @@ test("what the server refuses is told, and the next try works", async () => {
   expect(texts("article h2")).toEqual(["You", "ZAYA"]);
 });
 
+test("what is refused again keeps what it was to replace, and the draft", async () => {
+  const refuse = () => vi.mocked(fetch).mockResolvedValueOnce(Response.json({ error: { message: "too busy" } }, { status: 503 }));
+  await set("Max tokens", 16);
+  await type("the");
+  await click("Send");
+  await answered();
+  const turns = texts("article");
+  for (const draft of ["", "a draft"]) {
+    await type(draft);
+    refuse();
+    await click("Again");
+    await answered();
+    expect(texts("[role=alert]")).toEqual(["too busy"]);
+    expect(texts("article")).toEqual(turns);
+    expect(find<HTMLTextAreaElement>("textarea").value).toBe(draft);
+  }
+
+  await click("Complete");
+  await type("the lazy");
+  await click("Continue");
+  await answered();
+  const text = find<HTMLTextAreaElement>("textarea").value;
+  refuse();
+  await click("Again");
+  await answered();
+  expect(find<HTMLTextAreaElement>("textarea").value).toBe(text);
+  await click("Undo");
+  expect(find<HTMLTextAreaElement>("textarea").value).toBe("the lazy");
+});
+
+test("what came of an answer that breaks off stays, and that it broke off is told", async () => {
+  vi.mocked(fetch).mockResolvedValueOnce(new Response('data: {"choices":[{"delta":{"content":"half an"},"finish_reason":null}]}\n\n'));
+  await type("the");
+  await click("Send");
+  await answered();
+  expect(texts("[role=alert]")).toEqual(["the answer was cut off"]);
+  expect(texts("article .markdown")).toEqual(["half an"]);
+});
+
+test("Again gives the focus back, and Escape stops it from anywhere", async () => {
+  await set("Max tokens", 16);
+  await type("the");
+  await click("Send");
+  await answered();
+  const live = find("[aria-live]");
+  expect(live.getAttribute("aria-busy")).toBe("false");
+
+  // An answer that comes until it is stopped.
+  vi.mocked(fetch).mockImplementationOnce(async (_, options) => {
+    const start = (controller: ReadableStreamDefaultController) => {
+      controller.enqueue(new TextEncoder().encode('data: {"choices":[{"delta":{"content":"on and"},"finish_reason":null}]}\n\n'));
+      options?.signal?.addEventListener("abort", () => controller.error(new Error("aborted")));
+    };
+    return new Response(new ReadableStream({ start }));
+  });
+  button("Again")?.focus();
+  await click("Again");
+  expect(document.activeElement).toBe(find("textarea"));
+  await vi.waitFor(() => expect(texts("article .markdown")).toEqual(["on and"]));
+  expect(live.getAttribute("aria-busy")).toBe("true");
+  find("textarea").blur();
+  document.body.dispatchEvent(new window.KeyboardEvent("keydown", { key: "Escape", bubbles: true }));
+  await answered();
+  expect(texts("[role=alert]")).toEqual([]);
+  expect(texts("article .markdown")).toEqual(["on and"]);
+  expect(live.getAttribute("aria-busy")).toBe("false");
+});
+
 test("a conversation and a draft stay while the other is looked at", async () => {
   await set("Max tokens", 16);
   await type("the");

@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Message } from "./api.js";
 import { Composer } from "./composer.js";
 import type { ModeProps } from "./generation.js";
@@ -14,7 +14,8 @@ export function Chat({ generation, settings, hidden }: ModeProps) {
     if (section.current && atEnd.current) section.current.scrollTop = section.current.scrollHeight;
   }, [turns]);
 
-  async function answer(asked: readonly Message[]): Promise<void> {
+  /** Whether anything came; the conversation stays as it was where nothing did. */
+  async function answer(asked: readonly Message[]): Promise<boolean> {
     let content = "";
     atEnd.current = true;
     setTurns([...asked, { role: "assistant", content }]);
@@ -22,10 +23,13 @@ export function Chat({ generation, settings, hidden }: ModeProps) {
       content += text;
       setTurns([...asked, { role: "assistant", content }]);
     });
-    if (complete || content !== "") return;
-    // Nothing came: what was asked goes back to where it can be changed, and is no part of the conversation.
-    setTurns(asked.slice(0, -1));
-    setDraft((text) => (text === "" ? (asked.at(-1)?.content ?? "") : text));
+    if (complete || content !== "") return true;
+    setTurns(turns);
+    return false;
+  }
+  async function send(text: string): Promise<void> {
+    const came = await answer([...turns, { role: "user", content: text }]);
+    if (!came) setDraft((draft) => (draft === "" ? text : draft)); // to be changed and sent again
   }
   function begin(): void {
     setTurns([]);
@@ -39,6 +43,7 @@ export function Chat({ generation, settings, hidden }: ModeProps) {
         ref={section}
         class="turns"
         aria-live="polite"
+        aria-busy={generation.running}
         onScroll={({ currentTarget: { scrollTop, scrollHeight, clientHeight } }) => {
           atEnd.current = scrollTop + clientHeight > scrollHeight - 40;
         }}
@@ -60,7 +65,7 @@ export function Chat({ generation, settings, hidden }: ModeProps) {
         generation={generation}
         text={draft}
         onText={setDraft}
-        onSend={(text) => answer([...turns, { role: "user", content: text }])}
+        onSend={send}
         actions={[
           { label: "Again", disabled: lastUser < 0, run: () => answer(turns.slice(0, lastUser + 1)) },
           { label: "New chat", disabled: turns.length === 0, run: begin },
@@ -71,5 +76,6 @@ export function Chat({ generation, settings, hidden }: ModeProps) {
 }
 
 function Answer({ text, waiting }: { readonly text: string; readonly waiting: boolean }) {
-  return <div class={`markdown${waiting ? " waiting" : ""}`} dangerouslySetInnerHTML={{ __html: renderMarkdown(text) }} />;
+  const html = useMemo(() => renderMarkdown(text), [text]);
+  return <div class={`markdown${waiting ? " waiting" : ""}`} dangerouslySetInnerHTML={{ __html: html }} />;
 }

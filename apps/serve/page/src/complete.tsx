@@ -15,10 +15,15 @@ export function Complete({ generation, settings, hidden }: ModeProps) {
     let written = from;
     setBefore(from);
     setText(from);
-    await generation.start({ prompt: from }, settings, (piece) => {
+    const done = await generation.start({ prompt: from }, settings, (piece) => {
       written += piece;
       setText(written);
     });
+    // Where nothing came, all stays as it was.
+    if (!done && written === from) {
+      setText(text);
+      setBefore(before);
+    }
     area.current?.focus();
   }
   return (
@@ -31,13 +36,13 @@ export function Complete({ generation, settings, hidden }: ModeProps) {
         readOnly={generation.running}
         onInput={(event) => setText(event.currentTarget.value)}
         onKeyDown={(event) => {
-          if (event.key === "Escape") generation.stop();
           if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && text !== "" && !generation.running) complete(text);
         }}
       />
       <div class="row">
         <Actions
           generation={generation}
+          area={area}
           actions={[
             { label: "Again", disabled: before === null, run: () => complete(before ?? "") },
             { label: "Undo", disabled: before === null, run: () => [setText(before ?? ""), setBefore(null)] },

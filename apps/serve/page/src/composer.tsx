@@ -1,3 +1,5 @@
+import type { RefObject } from "preact";
+import { useRef } from "preact/hooks";
 import type { Generation } from "./generation.js";
 
 export interface Action {
@@ -15,8 +17,9 @@ export interface ComposerProps {
   readonly actions: readonly Action[];
 }
 
-/** The box to type in: Enter sends, Shift+Enter breaks the line, Escape stops an answer. */
+/** The box to type in: Enter sends, Shift+Enter breaks the line. */
 export function Composer({ placeholder, generation, text, onText, onSend, actions }: ComposerProps) {
+  const area = useRef<HTMLTextAreaElement>(null);
   function send(): void {
     if (generation.running || text.trim() === "") return;
     onText("");
@@ -25,32 +28,48 @@ export function Composer({ placeholder, generation, text, onText, onSend, action
   return (
     <footer class="composer">
       <textarea
+        ref={area}
         rows={Math.min(8, text.split("\n").length + 1)}
         placeholder={placeholder}
         aria-label={placeholder}
         value={text}
         onInput={(event) => onText(event.currentTarget.value)}
         onKeyDown={(event) => {
-          if (event.key === "Escape") generation.stop();
           if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
           event.preventDefault();
           send();
         }}
       />
       <div class="row">
-        <Actions actions={actions} generation={generation} />
+        <Actions actions={actions} generation={generation} area={area} />
         <StartStop label="Send" disabled={text.trim() === ""} generation={generation} onStart={send} />
       </div>
     </footer>
   );
 }
 
+export interface ActionsProps {
+  readonly actions: readonly Action[];
+  readonly generation: Generation;
+  /** Gets the focus after an action, which may disable its button. */
+  readonly area: RefObject<HTMLTextAreaElement | null>;
+}
+
 /** Small buttons, out of reach while an answer is coming, and beside them whether it was cut off. */
-export function Actions({ actions, generation }: { readonly actions: readonly Action[]; readonly generation: Generation }) {
+export function Actions({ actions, generation, area }: ActionsProps) {
   return (
     <div class="actions">
       {actions.map(({ label, disabled, run }) => (
-        <button key={label} type="button" class="quiet" disabled={disabled || generation.running} onClick={run}>
+        <button
+          key={label}
+          type="button"
+          class="quiet"
+          disabled={disabled || generation.running}
+          onClick={() => {
+            run();
+            area.current?.focus();
+          }}
+        >
           {label}
         </button>
       ))}

@@ -1,4 +1,4 @@
-import { useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { generate, type Model, type Prompt, type Settings } from "./api.js";
 
 /** How fast an answer is coming. */
@@ -16,7 +16,10 @@ export interface Generation {
   readonly error: string | null;
   /** Whether the last answer ended for want of tokens. */
   readonly cutOff: boolean;
-  /** Streams an answer, calling `onText` with each piece; resolves when it is complete, stopped or failed: whether it is complete. */
+  /**
+   * Streams an answer, calling `onText` a few times a second with what has come; resolves when it is complete, stopped or failed: whether it
+   * is complete.
+   */
   start(prompt: Prompt, settings: Settings, onText: (text: string) => void): Promise<boolean>;
   stop(): void;
   /** Forgets what is told of the last answer. */
@@ -30,13 +33,25 @@ export interface ModeProps {
   readonly hidden: boolean;
 }
 
-/** One answer at a time, with its speed and what went wrong. */
+/** Milliseconds between two showings of an answer that is coming. All of it is rendered each time, which takes longer as it grows. */
+const SHOW_INTERVAL = 200;
+
+/** One answer at a time, with its speed and what went wrong. Escape stops it, wherever the focus is. */
 export function useGeneration(model: Model): Generation {
   const controller = useRef<AbortController | null>(null);
   const [running, setRunning] = useState(false);
   const [speed, setSpeed] = useState<Speed | null>(null);
   const [error, setError] = useState<string | null>(null);
   const [cutOff, setCutOff] = useState(false);
+
+  useLayoutEffect(() => {
+    if (!running) return;
+    const stopAtEscape = (event: KeyboardEvent) => {
+      if (event.key === "Escape" && !event.isComposing) controller.current?.abort();
+    };
+    document.addEventListener("keydown", stopAtEscape);
+    return () => document.removeEventListener("keydown", stopAtEscape);
+  }, [running]);
 
   function clear(): void {
     setError(null);
@@ -52,13 +67,14 @@ export function useGeneration(model: Model): Generation {
     let first = begin;
     let tokens = 0;
     let text = "";
-    let frame = 0;
-    // What comes between two frames of the screen is shown at once.
+    let shown = Number.NEGATIVE_INFINITY;
+    let timer: ReturnType<typeof setTimeout> | undefined;
     const show = () => {
-      frame = 0;
+      timer = undefined;
+      shown = performance.now();
       if (text !== "") onText(text);
       text = "";
-      const seconds = (performance.now() - first) / 1000;
+      const seconds = (shown - first) / 1000;
       if (tokens > 0)
         setSpeed({
           tokens,
@@ -72,14 +88,14 @@ export function useGeneration(model: Model): Generation {
         tokens += piece.tokens;
         text += piece.text;
         if (piece.finishReason === "length") setCutOff(true);
-        frame ||= requestAnimationFrame(show);
+        timer ??= setTimeout(show, Math.max(0, shown + SHOW_INTERVAL - performance.now()));
       }
       return true;
     } catch (thrown) {
       if (!current.signal.aborted) setError(thrown instanceof Error ? thrown.message : String(thrown));
       return false;
     } finally {
-      cancelAnimationFrame(frame);
+      clearTimeout(timer);
       show();
       setRunning(false);
     }

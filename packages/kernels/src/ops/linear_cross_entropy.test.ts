@@ -2,8 +2,10 @@ import { describe, expect, test } from "vitest";
 import { differentiate, vectorJacobian } from "../differentiate.js";
 import { checkCase, checkGradientCase, instructionSets, sameBits, throughBfloat16 } from "../operation_cases.js";
 import { runGraph, testIntegers, testTensor } from "../testing.js";
+import { add } from "./add.js";
 import { encode } from "./encode.js";
 import { linearCrossEntropy, linearCrossEntropySum } from "./linear_cross_entropy.js";
+import { multiply } from "./multiply.js";
 import { sum } from "./sum.js";
 
 /** Loss, log-sum-exp and gradients from all logits at once, in double precision. */
@@ -193,6 +195,20 @@ describe("linear_cross_entropy", () => {
       w: testTensor([6, 4], 2),
       bias: testTensor([6], 3),
       labels: testIntegers(0, -1, 5, 2, 2),
+    });
+  });
+
+  test("refuses a gradient through the log-sum-exp", async () => {
+    const gradient = runGraph(
+      ({ h, w, labels }) => {
+        const { loss, lse } = linearCrossEntropy(h!, w!, labels!);
+        return { dw: differentiate(sum(add(loss, multiply(lse, lse))), [w!])[0]! };
+      },
+      { h: testTensor([2, 3], 1), w: testTensor([4, 3], 2), labels: testIntegers(0, 1) },
+    );
+    await expect(gradient).rejects.toMatchObject({
+      code: "UNSUPPORTED_OPERATION",
+      message: "[linear_cross_entropy] has no gradient through lse; let the loss use its loss only",
     });
   });
 

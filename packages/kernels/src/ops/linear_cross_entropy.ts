@@ -32,7 +32,8 @@ export const linearCrossEntropyOperation: Operation = {
     expectShape("linear_cross_entropy", "labels", labels, [T], ["int32"]);
     return [each, each];
   },
-  gradient: ({ node, inputs: [h, w, bias, labels], outputs: [, lse], gradients: [dloss], wants }) => {
+  gradient: ({ node, inputs: [h, w, bias, labels], outputs: [, lse], gradients: [dloss, dlse], wants }) => {
+    if (dlse) fail("UNSUPPORTED_OPERATION", "[linear_cross_entropy] has no gradient through lse; let the loss use its loss only");
     if (!h || !w || !labels || !lse || !dloss) return [];
     const [dh, dw, dbias] = apply(linearCrossEntropyGradOperation, [dloss, h, w, bias ?? null, labels, lse], node.attributes);
     return [dh as Value, wants(1) ? (dw as Value) : null, bias && dbias ? dbias : null, null];
@@ -88,7 +89,7 @@ export const linearCrossEntropySumOperation: Operation = {
 
 /**
  * Cross-entropy of the logits h wᵀ + bias with labels (int32 [T], −1 = ignore): loss in nats and log-sum-exp, both [T].
- * The gradient flows from `loss` only.
+ * The gradient flows from `loss` only; `differentiate` refuses what reaches a loss through `lse`.
  */
 export function linearCrossEntropy(
   h: Value,

@@ -71,13 +71,17 @@ export function tokenIds(raw: {
 export function read<T extends z.ZodType>(schema: T, value: unknown, what?: string): z.infer<T> {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  if (what) return fail("CONFIG_INVALID", `config.json: ${what}`);
-  const issue = result.error.issues[0];
+  return fail("CONFIG_INVALID", `config.json: ${what ?? firstProblem(result.error, value)}`);
+}
+
+/** The first thing that is wrong with a value: the key, what was expected and what came. */
+export function firstProblem(error: z.core.$ZodError, value: unknown): string {
+  const issue = error.issues[0];
   const key = issue?.path.join(".") ?? "";
   const received = valueAt(value, issue?.path ?? []);
-  if (received === undefined) return fail("CONFIG_INVALID", `config.json: ${key} is missing`);
-  const problem = issue?.message.replace(/^Invalid (input|option): /, "").replace(/, received .*$/, "") ?? "is invalid";
-  return fail("CONFIG_INVALID", `config.json: ${key ? `${key}: ${problem}, received ${show(received)}` : problem}`);
+  if (key && received === undefined) return `${key} is missing`;
+  const problem = issue?.message.replace(/^Invalid (input|option|number): /, "").replace(/, received .*$/, "") ?? "is invalid";
+  return key ? `${key}: ${problem}, received ${show(received)}` : problem;
 }
 
 function valueAt(value: unknown, path: readonly PropertyKey[]): unknown {

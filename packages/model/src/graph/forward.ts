@@ -31,6 +31,8 @@ export interface Forward {
 /**
  * Adds the forward pass of a model to a graph, for training and generation alike. Parameters are read from the store under their
  * names in a checkpoint; the residual stream is float32 throughout.
+ *
+ * @throws CONFIG_INVALID
  */
 export function forward(graph: Graph, config: ModelConfig, inputs: RaggedInputs, { weights, compute }: ForwardOptions): Forward {
   const mode = compute ?? (weights.dtype === "bfloat16" ? "bfloat16" : "float32");

@@ -32,6 +32,8 @@ export interface GenerationOptions extends ForwardOptions {
  *
  * Inputs, all int32: `ids`, `positions` [T], `cu_seqlens` [S+1], `slots`, `cached` [S], `page_table` [S, pagesPerSequence],
  * `logit_rows` [R] (which of the T tokens want logits). Output: `logits`, float32 [R,V].
+ *
+ * @throws CONFIG_INVALID
  */
 export function generationGraph(config: ModelConfig, limits: GenerationLimits, options: GenerationOptions): Graph {
   const graph = createGraph();

@@ -74,6 +74,7 @@ it("refuses models of other shapes, and a text without tokens", async () => {
   await saveCheckpoint(join(dir.path, "c"), { config: deeper, tensors: initialise(deeper, 1) });
   await expect(compare({ reference, candidate: join(dir.path, "c"), text })).rejects.toThrow("the reference has no tensor model.layers.");
   await expect(compare({ reference, candidate: reference, text: "" })).rejects.toThrow("no two tokens");
+  await expect(compare({ reference, candidate: reference, text, context: 1 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
   await writeFile(join(reference, "tokenizer.json"), "");
   await expect(compare({ reference, candidate: reference, text })).rejects.toMatchObject({ code: "TOKENIZER_INVALID" });
 });

@@ -6,7 +6,7 @@ import { raggedInputs } from "../graph/inputs.js";
 import { readTokenizerFiles } from "../save.js";
 import { loadTokenizer } from "../tokenizer/tokenizer.js";
 import { exactStorage, loadWeights } from "../weights.js";
-import { textWindows, type WindowOptions, windowInputs } from "./windows.js";
+import { longestWindow, textWindows, type WindowOptions, windowInputs } from "./windows.js";
 
 export interface CompareOptions extends WindowOptions {
   /** Folder of the model that is right, with its tokenizer. */
@@ -57,7 +57,7 @@ export async function* compareCheckpoints(options: CompareOptions): AsyncGenerat
   if (!("tokenizer.json" in tokenizerFiles))
     fail("INVALID_ARGUMENT", `${options.reference}: comparing needs the checkpoint's tokenizer.json`);
   const windows = textWindows(await loadTokenizer(tokenizerFiles), options.text, options);
-  const maxTokens = Math.max(...windows.map(({ length }) => length));
+  const maxTokens = longestWindow(windows);
 
   await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
   await using first = await openModel(device, reference, maxTokens, options);

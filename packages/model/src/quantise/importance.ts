@@ -3,7 +3,7 @@ import type { Checkpoint } from "../checkpoint.js";
 import { type Forward, forward } from "../graph/forward.js";
 import { raggedInputs } from "../graph/inputs.js";
 import { exactStorage, loadWeights } from "../weights.js";
-import { windowInputs } from "./windows.js";
+import { longestWindow, windowInputs } from "./windows.js";
 
 /** By the name of a weight [..,N,K], how much each of its columns counts: [K], or [E,K] for experts, each matrix with a mean of 1. */
 export type Importance = ReadonlyMap<string, Float32Array>;
@@ -41,8 +41,7 @@ export async function* measureImportance(
   const weights = exactStorage(checkpoint);
   await loadWeights(store, checkpoint, { ...weights, ...(onProgress ? { onProgress } : {}), ...(signal ? { signal } : {}) });
   const graph = createGraph();
-  const maxTokens = Math.max(...windows.map(({ length }) => length));
-  const model = forward(graph, config, raggedInputs(graph, maxTokens, 1), { weights });
+  const model = forward(graph, config, raggedInputs(graph, longestWindow(windows), 1), { weights });
   const shapes = addSums(graph, store, model);
   await using executable = device.compile(graph, store);
   for (const [i, window] of windows.entries()) {

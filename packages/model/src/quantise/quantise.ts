@@ -2,7 +2,7 @@ import { readFile, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { type Device, type DType, isQuantised, maxBytes, openDevice, type TensorType, tensor } from "@zaya/kernels";
 import { type Checkpoint, loadCheckpoint } from "../checkpoint.js";
-import { fail, type ModelErrorCode } from "../errors.js";
+import { expectWholeNumber, fail, type ModelErrorCode } from "../errors.js";
 import { takeLock } from "../lock.js";
 import { makeFolder } from "../make_folder.js";
 import { elements, type ParameterSpec, parameters } from "../parameters.js";
@@ -222,6 +222,7 @@ async function calibrationWindows(
   tokenizerFiles: TokenizerFiles,
 ): Promise<readonly Int32Array[] | null> {
   if (calibrate === undefined) return null;
+  expectWholeNumber("calibrateTokens", calibrateTokens, 1);
   const text = await readText(calibrate);
   if (!("tokenizer.json" in tokenizerFiles)) fail("INVALID_ARGUMENT", `${from}: calibration needs the checkpoint's tokenizer.json`);
   return textWindows(await loadTokenizer(tokenizerFiles), text, { maxTokens: calibrateTokens });

@@ -1,8 +1,8 @@
-import { fail } from "../errors.js";
+import { expectWholeNumber, fail } from "../errors.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 
 export interface WindowOptions {
-  /** Tokens that are read together. Default 512. */
+  /** Tokens that are read together, at least 2. Default 512. */
   readonly context?: number | undefined;
   /** Tokens of the text that are taken, from its beginning. Default: all. */
   readonly maxTokens?: number | undefined;
@@ -12,18 +12,35 @@ export interface WindowOptions {
  * A text as windows of token ids, each read from its own beginning, every one starting with the token for the beginning of a text where
  * the tokenizer has one.
  *
- * @throws INVALID_ARGUMENT when the text holds no two tokens
+ * @throws INVALID_ARGUMENT when the text holds no two tokens, or `context` is no whole number ≥ 2, or `maxTokens` none ≥ 1
  */
-export function textWindows(tokenizer: Tokenizer, text: string, { context = 512, maxTokens }: WindowOptions = {}): readonly Int32Array[] {
+export function textWindows(
+  tokenizer: Pick<Tokenizer, "bosTokenId" | "encode">,
+  text: string,
+  { context = 512, maxTokens }: WindowOptions = {},
+): readonly Int32Array[] {
+  expectWholeNumber("context", context, 2);
+  if (maxTokens !== undefined) expectWholeNumber("maxTokens", maxTokens, 1);
   const { bosTokenId } = tokenizer;
   const ids = tokenizer.encode(text, { addSpecialTokens: false }).slice(0, maxTokens);
   const start = bosTokenId === null ? [] : [bosTokenId];
   const step = context - start.length;
   const windows: Int32Array[] = [];
-  for (let begin = 0; begin < ids.length; begin += step) windows.push(Int32Array.of(...start, ...ids.slice(begin, begin + step)));
+  for (let begin = 0; begin < ids.length; begin += step) {
+    const body = ids.slice(begin, begin + step);
+    const window = new Int32Array(start.length + body.length);
+    window.set(start);
+    window.set(body, start.length);
+    windows.push(window);
+  }
   const whole = windows.filter((window) => window.length > 1);
   if (whole.length === 0) fail("INVALID_ARGUMENT", "the text holds no two tokens to measure with");
   return whole;
+}
+
+/** Tokens of the longest window. */
+export function longestWindow(windows: readonly Int32Array[]): number {
+  return windows.reduce((longest, { length }) => Math.max(longest, length), 0);
 }
 
 /** The ragged inputs of one window. */

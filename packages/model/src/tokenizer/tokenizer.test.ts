@@ -123,12 +123,33 @@ test("loads what it has saved, and says which file is wrong", async () => {
   }
 });
 
+test("gives the bytes of a token to keep", async () => {
+  const tokenizer = await loadTokenizer(small);
+  const id = tokenizer.encodePrompt("hi").at(-1) as number;
+  const bytes = tokenizer.tokenBytes(id).slice();
+  tokenizer.tokenBytes(id).fill(0);
+  expect(tokenizer.tokenBytes(id)).toEqual(bytes);
+  expect(tokenizer.decode([...tokenizer.encodePrompt("hi")])).toBe("hi");
+});
+
+const templateOfPairs = { type: "TemplateProcessing", pair: [] };
+
 test.each([
   ["a model that is not BPE", { model: { type: "Unigram", vocab: {} } }, "model of type Unigram is not supported"],
   ["a file without a model", { version: "1.0" }, "tokenizer.json: model: "],
   ["an id that is not a number", { model: { vocab: { a: "x" } } }, 'the id of "a" is "x"'],
   ["an id no table could hold", { model: { vocab: { a: 1e12 } } }, "is 1000000000000, not a whole number from 0 to"],
   ["merges that are not pairs", { model: { vocab: { a: 0 }, merges: [7] } }, "tokenizer.json: "],
+  [
+    "a template for pairs alone",
+    { model: { vocab: { a: 0 } }, post_processor: templateOfPairs },
+    'TemplateProcessing needs a list "single"',
+  ],
+  [
+    "a template for pairs alone, one step of several",
+    { model: { vocab: { a: 0 } }, post_processor: { type: "Sequence", processors: [templateOfPairs] } },
+    'TemplateProcessing needs a list "single"',
+  ],
   ["a pre-tokenizer nobody knows", { model: { vocab: { a: 0 } }, pre_tokenizer: { type: "Magic" } }, "Magic"],
 ])("refuses %s", async (_, tokenizerJson, message) => {
   const files = { "tokenizer.json": JSON.stringify(tokenizerJson) };

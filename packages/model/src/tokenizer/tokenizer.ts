@@ -146,7 +146,7 @@ export async function loadTokenizer(source: string | TokenizerFiles): Promise<To
     },
     idToToken,
     tokenToId,
-    tokenBytes: bytesOf,
+    tokenBytes: (id) => bytesOf(id).slice(),
     byteLengths: () => Uint16Array.from({ length: vocabSize }, (_, id) => bytesWithoutSpecials(id).length),
   };
 }
@@ -211,15 +211,20 @@ function append(ids: number[], more: readonly number[]): void {
   for (let i = 0; i < more.length; i++) ids.push(more[i] as number);
 }
 
-/** The ids a post-processor puts before and after a text, found by letting it run around one marked token. */
+/** The ids a post-processor puts before and after a text, found by letting it run around one marked token. Throws TOKENIZER_INVALID. */
 function specialTokensAround(
   postProcessor: Pipeline["post_processor"],
   tokenToId: (token: string) => number | undefined,
 ): { before: number[]; after: number[] } {
   if (postProcessor === null) return { before: [], after: [] };
   const mark = "\u0000text";
-  const { tokens } = postProcessor([mark], null, true);
-  const at = tokens.indexOf(mark);
   const idsOf = (list: readonly string[]) => list.map(tokenToId).filter((id) => id !== undefined);
-  return { before: idsOf(tokens.slice(0, at)), after: idsOf(tokens.slice(at + 1)) };
+  try {
+    const { tokens } = postProcessor([mark], null, true);
+    const at = tokens.indexOf(mark);
+    return { before: idsOf(tokens.slice(0, at)), after: idsOf(tokens.slice(at + 1)) };
+  } catch (cause) {
+    const expected = 'TemplateProcessing needs a list "single" of special tokens and the sequence A';
+    fail("TOKENIZER_INVALID", `tokenizer.json: post_processor: ${expected} (${(cause as Error).message})`, cause);
+  }
 }

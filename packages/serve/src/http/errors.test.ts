@@ -1,4 +1,5 @@
-import { get, type IncomingMessage } from "node:http";
+import { once } from "node:events";
+import { get, type IncomingMessage, request } from "node:http";
 import { json } from "node:stream/consumers";
 import OpenAI, { APIError, BadRequestError } from "openai";
 import { expect, test } from "vitest";
@@ -80,6 +81,13 @@ test.each([
     code: "unsupported_parameter",
     param: "tools",
   },
+  {
+    path: "/v1/completions",
+    body: { prompt: "x", ...Object.fromEntries(Array.from({ length: 1000 }, (_, i) => [`unknown${i}`, 1])) },
+    status: 400,
+    code: "unknown_parameter",
+    param: "unknown0",
+  },
   { path: "/v1/completions", body: '{"prompt": "x"', status: 400, code: "invalid_json", param: null },
   { path: "/v1/completions", body: "", status: 400, code: "invalid_json", param: null },
   { path: "/v1/completions", body: "[]", status: 400, code: "invalid_value", param: null },
@@ -92,6 +100,18 @@ test.each([
   expect(error.message).toBeTypeOf("string");
   expect((error.message as string).length).toBeLessThan(300);
   expect(response.headers.get("x-request-id")).toMatch(/^[\w-]+$/);
+});
+
+test("a client that writes all of a body that is too large before it reads sees the answer", async () => {
+  const { port } = new URL(toy.origin);
+  const [headers, chunk] = [{ "content-type": "application/json" }, Buffer.alloc(2 ** 20, "x")];
+  const sent = request({ port, path: "/v1/completions", method: "POST", headers });
+  const answered = once(sent, "response");
+  for (let i = 0; i < 16; i++) if (!sent.write(chunk)) await once(sent, "drain");
+  sent.end();
+  const [response] = (await answered) as [IncomingMessage];
+  expect(response.statusCode).toBe(413);
+  expect(await json(response)).toMatchObject({ error: { code: "body_too_large" } });
 });
 
 test("refuses a body that is not JSON by its type", async () => {

@@ -48,7 +48,8 @@ export function errorReply(error: unknown): ErrorReply {
   if (hasZodFastifySchemaValidationErrors(error)) {
     const issue = error.validation[0];
     const keys = issue?.keyword === "unrecognized_keys" ? (issue.params as { keys?: string[] }).keys : undefined;
-    if (keys?.[0] !== undefined) return reply(400, `unknown parameter: ${keys.join(", ")}`, "unknown_parameter", keys[0]);
+    if (keys?.[0] !== undefined)
+      return reply(400, `unknown parameter: ${namesOf(keys)}`, "unknown_parameter", keys[0].slice(0, maxNameLength));
     const param = issue?.instancePath.slice(1).replaceAll("/", ".") || null;
     return reply(400, `${param ?? "body"}: ${issue?.message}`, "invalid_value", param);
   }
@@ -84,6 +85,15 @@ function reply(status: number, message: string, code: string | null, param: stri
   const type =
     status === 503 ? "unavailable_error" : status >= 500 ? "server_error" : status === 404 ? "not_found_error" : "invalid_request_error";
   return { status, headers: {}, body: { error: { message, type, param, code } } };
+}
+
+/** Most names of an error's message, and their greatest length: who sends a million gets no message of a million. */
+const maxNames = 5;
+const maxNameLength = 100;
+
+function namesOf(keys: readonly string[]): string {
+  const names = keys.slice(0, maxNames).map((key) => key.slice(0, maxNameLength));
+  return names.join(", ") + (keys.length > maxNames ? ` and ${keys.length - maxNames} more` : "");
 }
 
 /** "prompt: an empty prompt …" is about `prompt`. */

@@ -3,6 +3,26 @@ import { HttpError } from "./errors.js";
 
 const tokenId = z.int().min(0);
 
+/**
+ * A list that is read no further than its first bad element, or `most` elements and one: zod makes an issue of every bad one, which takes minutes
+ * for the millions that fit into a body.
+ */
+function listOf<T extends z.ZodType>(element: T, { min, max, most = max ?? Infinity }: { min?: number; max?: number; most?: number } = {}) {
+  let list = z.array(element);
+  if (min !== undefined) list = list.min(min);
+  if (max !== undefined) list = list.max(max);
+  return z.preprocess((value) => {
+    if (!Array.isArray(value)) return value;
+    const read = value.length > most ? value.slice(0, most + 1) : value;
+    const bad = read.findIndex((item) => !isGood(element, item));
+    return bad === -1 ? read : read.slice(0, bad + 1);
+  }, list);
+}
+
+function isGood(element: z.ZodType, item: unknown): boolean {
+  return element === tokenId ? Number.isSafeInteger(item) && (item as number) >= 0 : element.safeParse(item).success;
+}
+
 /** What both generating routes take. `null` is the same as leaving a parameter out (see `acceptBody`). */
 const sampling = {
   model: z.string().optional(),
@@ -20,9 +40,9 @@ const sampling = {
     .optional(),
   n: z.int().min(1).max(128).default(1),
   stop: z
-    .union([z.string().min(1), z.array(z.string().min(1)).max(64)], "expected a text that is not empty, or a list of at most 64")
+    .union([z.string().min(1), listOf(z.string().min(1), { max: 64 })], "expected a text that is not empty, or a list of at most 64")
     .optional(),
-  stop_token_ids: z.array(tokenId).max(1024).optional(),
+  stop_token_ids: listOf(tokenId, { max: 1024 }).optional(),
   ignore_eos: z.boolean().optional(),
   skip_special_tokens: z.boolean().optional(),
   return_token_ids: z.boolean().default(false),
@@ -35,19 +55,26 @@ const sampling = {
   prompt_cache_key: z.string().optional(),
 };
 
-const Prompt = z.union(
-  [z.string(), z.array(z.string()).min(1), z.array(tokenId).min(1), z.array(z.array(tokenId).min(1)).min(1)],
-  "expected a text, token ids, or a list of texts or of lists of token ids",
-);
+/** Most answers of one request. */
+const maxChoices = 512;
+
+const Prompt = z
+  .union(
+    [
+      z.string(),
+      listOf(z.string(), { min: 1, most: maxChoices }),
+      listOf(tokenId, { min: 1 }),
+      listOf(listOf(tokenId, { min: 1 }), { min: 1, most: maxChoices }),
+    ],
+    "expected a text, token ids, or a list of texts or of lists of token ids",
+  )
+  .nonoptional(); // in a union of preprocessed types zod describes it as optional
 
 /** The prompts of a request, each a text or its token ids. */
 export function promptsOf(prompt: z.output<typeof Prompt>): readonly (string | readonly number[])[] {
   const isList = Array.isArray(prompt) && typeof prompt[0] !== "number";
   return (isList ? prompt : [prompt]) as readonly (string | readonly number[])[];
 }
-
-/** Most answers of one request. */
-const maxChoices = 512;
 
 /** Body of POST /v1/completions. */
 export const CompletionBody = z
@@ -71,7 +98,7 @@ const textPart = z.looseObject({ type: z.literal("text"), text: z.string() });
 
 const message = z.looseObject({
   role: z.enum(["system", "developer", "user", "assistant", "tool"]),
-  content: z.union([z.string(), z.array(textPart)], 'expected text, or parts of type "text"; this server takes no others').nullish(),
+  content: z.union([z.string(), listOf(textPart)], 'expected text, or parts of type "text"; this server takes no others').nullish(),
 });
 
 /** Variables of a chat template that are made from the rest of the request. */
@@ -81,7 +108,7 @@ const setByServer = ["messages", "tools", "add_generation_prompt"];
 export const ChatBody = z
   .strictObject({
     ...sampling,
-    messages: z.array(message).min(1),
+    messages: listOf(message, { min: 1 }),
     max_tokens: z.int().min(1).optional(),
     max_completion_tokens: z.int().min(1).optional(),
     logprobs: z.boolean().default(false),
@@ -110,7 +137,7 @@ export const TokenizeBody = z
   .refine((body) => body.prompt !== undefined || body.content !== undefined, { path: ["prompt"], message: "required" });
 
 /** Body of POST /detokenize. */
-export const DetokenizeBody = z.strictObject({ model: z.string().optional(), tokens: z.array(tokenId).max(maxTokenized) });
+export const DetokenizeBody = z.strictObject({ model: z.string().optional(), tokens: listOf(tokenId, { max: maxTokenized }) });
 
 const isEmpty = (value: unknown) => Object.keys(Object(value)).length === 0;
 

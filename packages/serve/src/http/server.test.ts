@@ -90,6 +90,9 @@ describe("tokenizer, health and metrics", () => {
   test("describes its routes", async () => {
     const { paths } = (await (await fetch(`${toy.origin}/openapi.json`)).json()) as { paths: Record<string, object> };
     expect(Object.keys(paths)).toEqual(expect.arrayContaining(["/v1/completions", "/v1/chat/completions", "/tokenize", "/metrics"]));
+    expect(paths["/v1/completions"]).toMatchObject({
+      post: { requestBody: { content: { "application/json": { schema: { required: ["prompt"] } } } } },
+    });
     expect(paths["/v1/models/{model}"]).toMatchObject({ get: { parameters: [{ in: "path", name: "model", required: true }] } });
   });
 
@@ -109,6 +112,25 @@ describe("tokenizer, health and metrics", () => {
       "access-control-allow-headers": "content-type",
     });
   });
+});
+
+test("waits a minute for a request to come", () => {
+  expect(toy.server.server.requestTimeout).toBe(60_000);
+});
+
+test("routes answer in the shape of all errors when it is closed", async () => {
+  const other = await createServer(toy.engine);
+  await other.close();
+  await using site = createHttpServer((request, response) => other.routing(request, response));
+  await new Promise<void>((resolve) => site.listen(0, "127.0.0.1", resolve));
+  const response = await fetch(`http://127.0.0.1:${(site.address() as AddressInfo).port}/nowhere`);
+  expect(await response.json()).toMatchObject({ error: { code: "unknown_url" } });
+});
+
+test("an error before any route lets other origins' pages read it", async () => {
+  const open = await createServer(toy.engine, { corsOrigin: "http://elsewhere" });
+  const { statusCode, headers } = await open.inject("/v1/models/%E0%A4");
+  expect([statusCode, headers["access-control-allow-origin"]]).toEqual([400, "http://elsewhere"]);
 });
 
 test("lives inside an existing HTTP server", async () => {

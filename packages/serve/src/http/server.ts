@@ -36,15 +36,25 @@ export interface ServerOptions {
  * await server.listen({ port: 8000 });
  */
 export async function createServer(engine: Engine, { logger, corsOrigin, page = true }: ServerOptions = {}): Promise<FastifyInstance> {
+  const cors: Record<string, string> =
+    corsOrigin === undefined
+      ? {}
+      : {
+          "access-control-allow-origin": corsOrigin,
+          "access-control-expose-headers": "x-request-id, retry-after, retry-after-ms",
+          vary: "origin",
+        };
   const answerError = (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
     const { status, headers, body } = errorReply(error);
     if (isFault(error)) request.log.error(error);
-    return reply.status(status).headers(headers).header("x-request-id", request.id).send(body);
+    return reply.status(status).headers(cors).headers(headers).header("x-request-id", request.id).send(body);
   };
   const app = fastify({
     ...(logger ? { loggerInstance: logger } : {}),
     bodyLimit: 8 * 1024 * 1024,
+    requestTimeout: 60_000,
     forceCloseConnections: true,
+    return503OnClosing: false, // routes answer in the shape of all errors
     frameworkErrors: answerError,
     clientErrorHandler: answerClientError,
     genReqId: ({ headers: { "x-request-id": given } }) =>
@@ -59,13 +69,8 @@ export async function createServer(engine: Engine, { logger, corsOrigin, page = 
   });
   app.addHook("onRequest", async (request, reply) => {
     reply.header("x-request-id", request.id);
-    if (corsOrigin === undefined) return;
-    reply.headers({
-      "access-control-allow-origin": corsOrigin,
-      "access-control-expose-headers": "x-request-id, retry-after, retry-after-ms",
-      vary: "origin",
-    });
-    if (request.method !== "OPTIONS") return;
+    reply.headers(cors);
+    if (corsOrigin === undefined || request.method !== "OPTIONS") return;
     reply.headers({
       "access-control-allow-methods": "GET, POST",
       "access-control-allow-headers": request.headers["access-control-request-headers"] ?? "content-type",
@@ -80,12 +85,14 @@ export async function createServer(engine: Engine, { logger, corsOrigin, page = 
   // Closing cuts connections; answers that are on their way get a second to reach the client.
   app.addHook("preClose", async () => {
     const signal = AbortSignal.timeout(1000);
-    await Promise.all([...open].map((raw) => once(raw, "close", { signal }).catch(() => {})));
+    const received = [...open].filter(({ req }) => req.complete);
+    await Promise.all(received.map((raw) => once(raw, "close", { signal }).catch(() => {})));
   });
   app.addHook("preValidation", async (request) => {
     if (request.method === "POST") request.body = acceptBody(request.body);
   });
-  app.addHook("onSend", async (_, reply) => {
+  app.addHook("onSend", async (request, reply) => {
+    if (reply.statusCode === 413) await discardBody(request.raw);
     reply.header("openai-processing-ms", Math.round(reply.elapsedTime));
   });
   await app.register(swagger, {
@@ -120,6 +127,22 @@ export async function createHandler(
 ): Promise<(request: IncomingMessage, response: ServerResponse) => void> {
   const app = await createServer(engine, options);
   return (request, response) => app.routing(request, response);
+}
+
+/** Lets the rest of a body that is too large come, within bounds: a client that is still writing when the connection closes does not see the answer. */
+async function discardBody(request: IncomingMessage): Promise<void> {
+  if (request.complete) return;
+  const enough = new AbortController();
+  const timer = setTimeout(() => enough.abort(), 5000);
+  let left = 64 * 1024 * 1024;
+  const count = (chunk: Buffer) => {
+    left -= chunk.length;
+    if (left < 0) enough.abort();
+  };
+  request.on("data", count).resume();
+  await once(request, "end", { signal: enough.signal }).catch(() => {});
+  request.off("data", count);
+  clearTimeout(timer);
 }
 
 function addRoutes(plain: FastifyInstance, engine: Engine): void {

@@ -1,4 +1,6 @@
-import { EventEmitter } from "node:events";
+import { EventEmitter, once } from "node:events";
+import { createServer, get, type IncomingMessage } from "node:http";
+import type { AddressInfo } from "node:net";
 import type { FastifyReply } from "fastify";
 import { expect, test, vi } from "vitest";
 import { disconnectSignal, openEventStream } from "./stream.js";
@@ -39,6 +41,7 @@ test("waits with more until the client has taken what was sent", async () => {
     setHeader: () => {},
     writeHead: () => {},
     flushHeaders: () => {},
+    setTimeout: () => {},
     write: (text: string) => written.push(text) > 0 && !full,
     end: (text: string) => void written.push(text),
   });
@@ -58,4 +61,29 @@ test("waits with more until the client has taken what was sent", async () => {
   await last; // a client that has gone holds nobody up
   await stream.send({ i: 5 });
   expect(written.map((text) => JSON.parse(text.slice(6)).i)).toEqual([1, 2, 3, 4]);
+});
+
+test.each([
+  { what: "cuts off a client that reads nothing", reads: false },
+  { what: "does not cut off one that reads steadily, however long one event takes", reads: true },
+])("$what", async ({ reads }) => {
+  await using server = createServer((_, raw) => {
+    const stream = openEventStream({ raw, hijack: () => {}, getHeaders: () => ({}) } as unknown as FastifyReply, 1000);
+    void stream.send({ text: "x".repeat(2 ** 24) }).then(() => stream.end());
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const [closed, { port }] = [once(server, "request"), server.address() as AddressInfo];
+  const response = await new Promise<IncomingMessage>((resolve) => get({ port }, resolve));
+  const [, raw] = (await closed) as [IncomingMessage, NodeJS.EventEmitter];
+  if (!reads) await once(raw, "close");
+  let length = 0;
+  const read = (async () => {
+    for await (const chunk of response) {
+      length += chunk.length;
+      await new Promise((resolve) => setTimeout(resolve, 8));
+    }
+  })();
+  if (reads) await read;
+  else await expect(read).rejects.toThrow("aborted");
+  expect(length > 2 ** 24).toBe(reads);
 });

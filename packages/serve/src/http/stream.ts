@@ -9,19 +9,21 @@ const keepAliveInterval = 15_000;
 
 /** A stream of server-sent events: unnamed `data:` frames of one JSON object each, ended by `data: [DONE]`. */
 export interface EventStream {
-  /** Resolves when there is room for more: what a client does not read is not made on and on. One that takes nothing for a minute is cut off. */
+  /** Resolves when there is room for more: what a client does not read is not made on and on. One that takes nothing for a minute or two is cut off. */
   send(data: object): Promise<void>;
   /** Ends with [DONE], or, where something was thrown, with a frame that carries the error; faults are logged. */
   end(error?: unknown): void;
 }
 
 /** Takes the response over and starts an event stream on it. */
-export function openEventStream(reply: FastifyReply): EventStream {
+export function openEventStream(reply: FastifyReply, stall = stallMilliseconds): EventStream {
   reply.hijack();
   const { raw } = reply;
   for (const [name, value] of Object.entries(reply.getHeaders())) if (value !== undefined) raw.setHeader(name, value);
   raw.writeHead(200, { "content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache", "x-accel-buffering": "no" });
   raw.flushHeaders();
+  // Node starts the time anew while a write makes progress, however large; `drain` comes only when all is out.
+  raw.setTimeout(stall, () => raw.destroy());
   const keepAlive = setInterval(() => raw.write(": keep-alive\n\n"), keepAliveInterval);
   keepAlive.unref();
   raw.once("close", () => clearInterval(keepAlive));
@@ -29,9 +31,7 @@ export function openEventStream(reply: FastifyReply): EventStream {
   let room: Promise<void> | null = null;
   const untilRoom = () =>
     new Promise<void>((resolve) => {
-      const stalled = setTimeout(() => raw.destroy(), stallMilliseconds);
       const go = () => {
-        clearTimeout(stalled);
         raw.off("drain", go).off("close", go);
         room = null;
         resolve();
