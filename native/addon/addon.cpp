@@ -160,6 +160,7 @@ class Device : public Napi::ObjectWrap<Device> {
     settled_.Release();
     plans_.clear();
     arena_.shrink(0);
+    buffer_.give_back();
     store_.reset();
     pool_.reset();
   }
@@ -341,26 +342,32 @@ class Device : public Napi::ObjectWrap<Device> {
     return result;
   }
 
-  // ("float32" | "bfloat16" | "int8" | "read", milliseconds) → promise of 10⁹ operations/s or GB/s on all threads
+  // ("float32" | "bfloat16" | "int8" | "read", milliseconds, keep the buffer) → promise of 10⁹ operations/s or GB/s on all threads
   Napi::Value measure(const Napi::CallbackInfo& info) {
     const std::string what = info[0].As<Napi::String>();
     const double milliseconds = info[1].As<Napi::Number>();
-    return start_measuring(info.Env(), [this, what, milliseconds](double* value) { return zaya::measure(what.c_str(), milliseconds, isa_, *pool_, value); });
+    return start_measuring(info, [this, what, milliseconds](double* value) { return zaya::measure(what.c_str(), milliseconds, isa_, *pool_, buffer_, value); });
   }
 
-  // (bytes of each piece, milliseconds) → promise of GB/s on all threads
+  // (bytes of each piece, milliseconds, keep the buffer) → promise of GB/s on all threads
   Napi::Value measure_reads(const Napi::CallbackInfo& info) {
     const auto sizes = info[0].As<Napi::Float64Array>();
     const std::vector<size_t> pieces(sizes.Data(), sizes.Data() + sizes.ElementLength());
     const double milliseconds = info[1].As<Napi::Number>();
-    return start_measuring(info.Env(), [this, pieces, milliseconds](double* value) { return zaya::measure_reads(pieces, milliseconds, *pool_, value); });
+    return start_measuring(info, [this, pieces, milliseconds](double* value) { return zaya::measure_reads(pieces, milliseconds, *pool_, buffer_, value); });
   }
 
-  Napi::Value start_measuring(Napi::Env env, std::function<Status(double* value)> measurement) {
+  Napi::Value start_measuring(const Napi::CallbackInfo& info, std::function<Status(double* value)> measurement) {
+    const Napi::Env env = info.Env();
+    const bool keep = info[2].ToBoolean();
     if (running_ || env.IsExceptionPending()) return raise(env, "a run is in progress");
     auto value = std::make_shared<double>(0);
     auto* job = new Job(env);
-    job->work = [value, measurement](bool*) { return measurement(value.get()); };
+    job->work = [this, value, measurement, keep](bool*) {
+      const Status status = measurement(value.get());
+      if (!keep) buffer_.give_back();
+      return status;
+    };
     job->result = [value](Napi::Env environment) -> Napi::Value { return Napi::Number::New(environment, *value); };
     return start(env, job);
   }
@@ -372,6 +379,7 @@ class Device : public Napi::ObjectWrap<Device> {
   std::unique_ptr<zaya::Store> store_ = std::make_unique<zaya::Store>();
   std::map<int, std::unique_ptr<Plan>> plans_;
   zaya::Arena arena_;
+  zaya::ReadBuffer buffer_;  // of measurements
   int next_plan_ = 1;
   Napi::ThreadSafeFunction settled_;
   std::thread dispatcher_;

@@ -101,25 +101,28 @@ double read_pieces_rate(const std::vector<size_t>& pieces, double seconds, Pool&
   return best;
 }
 
-// Calls body(buffer) with memory that is much larger than the caches.
-template <class F> Status with_buffer(Pool& pool, F&& body) {
-  auto* buffer = static_cast<uint8_t*>(allocate_untouched(buffer_bytes));
-  if (buffer == nullptr) return error("[measure] no memory for a buffer of %zu MiB", buffer_bytes >> 20);
-  constexpr size_t page = 4096;
-  pool.run(buffer_bytes / huge_page, [&](int64_t i, int) {
-    uint8_t* begin = buffer + static_cast<size_t>(i) * huge_page;
-    for (size_t at = 0; at < huge_page; at += page) begin[at] = 1;
-  });
-  body(buffer);
-  release(buffer, buffer_bytes);
-  return {};
-}
-
 constexpr double least_milliseconds = 0.1;
 
 }  // namespace
 
-Status measure(const char* what, double milliseconds, Isa isa, Pool& pool, double* value) {
+Status ReadBuffer::make(Pool& pool) {
+  if (data_ != nullptr) return {};
+  data_ = static_cast<uint8_t*>(allocate_untouched(buffer_bytes));
+  if (data_ == nullptr) return error("[measure] no memory for a buffer of %zu MiB", buffer_bytes >> 20);
+  constexpr size_t page = 4096;
+  pool.run(buffer_bytes / huge_page, [&](int64_t i, int) {
+    uint8_t* begin = data_ + static_cast<size_t>(i) * huge_page;
+    for (size_t at = 0; at < huge_page; at += page) begin[at] = 1;
+  });
+  return {};
+}
+
+void ReadBuffer::give_back() {
+  release(data_, buffer_bytes);
+  data_ = nullptr;
+}
+
+Status measure(const char* what, double milliseconds, Isa isa, Pool& pool, ReadBuffer& buffer, double* value) {
   const double seconds = std::max(least_milliseconds, milliseconds) * 1e-3;
   const auto product = [&](Product kind) {
     *value = product_rate(product_body(isa, kind), seconds, pool);
@@ -129,11 +132,15 @@ Status measure(const char* what, double milliseconds, Isa isa, Pool& pool, doubl
   if (std::strcmp(what, "bfloat16") == 0) return product(Product::bfloat16);
   if (std::strcmp(what, "int8") == 0) return product(Product::int8);
   if (std::strcmp(what, "read") != 0) return error("[measure] expected float32, bfloat16, int8 or read, received %s", what);
-  return with_buffer(pool, [&](const uint8_t* buffer) { *value = read_rate(seconds, pool, buffer); });
+  if (Status status = buffer.make(pool); !status.ok()) return status;
+  *value = read_rate(seconds, pool, buffer.data());
+  return {};
 }
 
-Status measure_reads(const std::vector<size_t>& pieces, double milliseconds, Pool& pool, double* value) {
-  return with_buffer(pool, [&](const uint8_t* buffer) { *value = read_pieces_rate(pieces, std::max(least_milliseconds, milliseconds) * 1e-3, pool, buffer); });
+Status measure_reads(const std::vector<size_t>& pieces, double milliseconds, Pool& pool, ReadBuffer& buffer, double* value) {
+  if (Status status = buffer.make(pool); !status.ok()) return status;
+  *value = read_pieces_rate(pieces, std::max(least_milliseconds, milliseconds) * 1e-3, pool, buffer.data());
+  return {};
 }
 
 }  // namespace zaya

@@ -270,4 +270,20 @@ describe("a device", () => {
         message: expect.stringContaining(`[${pieces.join(", ")}]`),
       });
   });
+
+  it("keeps the memory that reading is measured in as long as it is told to", async () => {
+    const device = await openDevice("cpu", { threads: 2 });
+    const before = device.memory().currentBytes;
+    const held = () => device.memory().currentBytes - before;
+    await device.measure("read", 1, { keepBuffer: true });
+    const buffer = held();
+    expect(buffer).toBeGreaterThan(2 ** 28);
+    await device.measureReads([1000], 1, { keepBuffer: true });
+    expect(held()).toBe(buffer);
+    await device.measure("int8", 1);
+    expect(held()).toBe(0);
+    await device.measureReads([1000], 1, { keepBuffer: true });
+    await device[Symbol.asyncDispose]();
+    expect(held()).toBe(0);
+  });
 });

@@ -43,16 +43,24 @@ export interface Device extends AsyncDisposable {
   /** Starts a new peak at what is held now. */
   resetPeak(): void;
   /**
-   * Peak of this machine now, over about `milliseconds` on all threads with the device's instruction set: 10⁹ operations/s, or GB/s for "read", which goes
-   * through 1 GiB that it holds meanwhile.
+   * Peak of this machine now, over about `milliseconds` (default 20) on all threads with the device's instruction set: 10⁹ operations/s, or GB/s for "read",
+   * which goes through 1 GiB that it holds meanwhile.
    */
-  measure(what: "float32" | "bfloat16" | "int8" | "read", milliseconds?: number): Promise<number>;
+  measure(what: "float32" | "bfloat16" | "int8" | "read", milliseconds?: number, options?: MeasureOptions): Promise<number>;
   /**
    * GB/s that a loop which only reads reaches on memory in pieces of so many bytes, as a step of a model goes through its weights: every thread reads a part
-   * of a piece, and all meet before the next. Unlike the peak of "read" a mean, over about `milliseconds`.
+   * of a piece, and all meet before the next. Unlike the peak of "read" a mean, over about `milliseconds` (default 100).
    * @throws INVALID_ARGUMENT unless the sizes are at least 1 and of less than 2⁵³ bytes together
    */
-  measureReads(pieces: readonly number[], milliseconds?: number): Promise<number>;
+  measureReads(pieces: readonly number[], milliseconds?: number, options?: MeasureOptions): Promise<number>;
+}
+
+export interface MeasureOptions {
+  /**
+   * Keep the memory that reading is measured in until a measurement without this, or until the device is closed. A system may spend a tenth of a second on
+   * what is given back, some seconds later: where measurements alternate with work, that work would be disturbed. Default false.
+   */
+  readonly keepBuffer?: boolean;
 }
 
 /**
@@ -132,16 +140,16 @@ function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOpt
     memory: () => addon.memory(),
     resetPeak: () => addon.resetPeak(),
     createStore: () => openStore(backend),
-    async measure(what, milliseconds = 20) {
+    async measure(what, milliseconds = 20, { keepBuffer = false } = {}) {
       expectDuration(milliseconds);
-      return await enqueue(async () => callNative(() => native.measure(what, milliseconds)));
+      return await enqueue(async () => callNative(() => native.measure(what, milliseconds, keepBuffer)));
     },
-    async measureReads(pieces, milliseconds = 100) {
+    async measureReads(pieces, milliseconds = 100, { keepBuffer = false } = {}) {
       expectDuration(milliseconds);
       const bytes = pieces.reduce((sum, size) => sum + (size >= 1 ? size : Number.NaN), 0);
       if (!(bytes >= 1 && bytes <= Number.MAX_SAFE_INTEGER))
         fail("INVALID_ARGUMENT", `pieces must have 1 byte or more each, received [${pieces.join(", ")}]`);
-      return await enqueue(async () => callNative(() => native.measureReads(Float64Array.from(pieces), milliseconds)));
+      return await enqueue(async () => callNative(() => native.measureReads(Float64Array.from(pieces), milliseconds, keepBuffer)));
     },
     compile(original, store) {
       expectOpen();

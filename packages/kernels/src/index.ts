@@ -1,5 +1,5 @@
 export { costOf, type GraphCost } from "./cost.js";
-export { type Device, type DeviceOptions, type MemoryUse, openDevice } from "./device.js";
+export { type Device, type DeviceOptions, type MeasureOptions, type MemoryUse, openDevice } from "./device.js";
 export { differentiate, vectorJacobian } from "./differentiate.js";
 export { isZayaError, ZayaError } from "./errors.js";
 export type { Executable, RunOptions } from "./executable.js";

@@ -73,12 +73,16 @@ export function shareOfLimit(slices: readonly MeasuredSlice[]): number {
 const readMilliseconds = 25;
 const productMilliseconds = 8;
 
-/** @example const meter = createLimitMeter(device); const before = await meter.measure("read"); // GB/s */
+/**
+ * Between its measurements the device keeps the memory that reading is measured in (`keepBuffer`).
+ *
+ * @example const meter = createLimitMeter(device); const before = await meter.measure("read"); // GB/s
+ */
 export function createLimitMeter(device: Device): LimitMeter {
   const seen: Record<keyof Limits, number[]> = { read: [], float32: [], bfloat16: [], int8: [] };
   return {
     async measure(limit) {
-      const value = await device.measure(limit, limit === "read" ? readMilliseconds : productMilliseconds);
+      const value = await device.measure(limit, limit === "read" ? readMilliseconds : productMilliseconds, { keepBuffer: true });
       seen[limit].push(value);
       return value;
     },

@@ -32,8 +32,8 @@ export interface NativeDevice {
   readOutput(plan: number, output: number, offset: number, into: NodeJS.TypedArray): void;
   abort(): void;
   times(plan: number): Float64Array;
-  measure(what: string, milliseconds: number): Promise<number>;
-  measureReads(pieces: Float64Array, milliseconds: number): Promise<number>;
+  measure(what: string, milliseconds: number, keepBuffer: boolean): Promise<number>;
+  measureReads(pieces: Float64Array, milliseconds: number, keepBuffer: boolean): Promise<number>;
   close(): void;
 }
 

@@ -52,7 +52,7 @@ async function readsOnly({ runner, meter, signal }: Subject, pieces: readonly nu
   let before = await meter.measure("read");
   for (let slice = 0; slice < 5; slice++) {
     signal?.throwIfAborted();
-    const work = await runner.device.measureReads(pieces);
+    const work = await runner.device.measureReads(pieces, 100, { keepBuffer: true });
     const after = await meter.measure("read");
     slices.push({ seconds: 1, work, before, after });
     before = after;
