@@ -1,13 +1,15 @@
-// top_k(logits [R,V], temperatures [R]) {k} → values [R,k], ids int32 [R,k], sums [R,2]
+// top_k(logits [R,V], temperatures [R]) {k} → values [R,k], ids int32 [R,k], sums [R,2], masses [R,⌈V/8192⌉]
 //   values and ids: the k largest logits of each row, largest first, the lower id first where two are equal.
 //   sums: Σ_v exp(l_v − max l) and Σ_v exp((l_v − max l) / temperature), the second 1 where the temperature is 0. So for any of the ids
 //   log softmax(l)_v = l_v − max l − log sums[0]. NaN where a logit is NaN or +∞; values and ids are then of no use.
+//   masses: the second sum of each chunk of 8192 logits, 0 where the temperature is 0: whoever draws one knows in which chunk it is.
 //
 // Nothing is sorted but the result. The k-th largest of the maxima of groups of logits is a floor that at least k logits reach and, with twice as many
 // groups as k or more, few others: those alone are gathered and ranked. Sums run over chunks of 8192 logits in lanes, then over the chunks in order.
 #include <algorithm>
 #include <functional>
 #include <limits>
+#include <numeric>
 
 #include "cpu/lanes.h"
 
@@ -76,7 +78,7 @@ int64_t gather(const float* row, int64_t columns, const float* maxima, float flo
 struct Scratch {
   float* maxima;     // [R][groups]
   float* largest;    // [R][chunks]
-  float* partial;    // [R][chunks][2]
+  float* partial;    // [R][chunks]
   uint8_t* threads;  // for each: uint64 [V], float [groups]
   size_t thread_bytes;
 
@@ -85,7 +87,7 @@ struct Scratch {
         threads(memory + shared_bytes(rows, columns)),
         thread_bytes(align64(static_cast<size_t>(columns) * sizeof(uint64_t) + static_cast<size_t>(groups_of(columns)) * sizeof(float))) {}
   static size_t shared_bytes(int64_t rows, int64_t columns) {
-    return align64(static_cast<size_t>(rows * (groups_of(columns) + 3 * chunks_of(columns))) * sizeof(float));
+    return align64(static_cast<size_t>(rows * (groups_of(columns) + 2 * chunks_of(columns))) * sizeof(float));
   }
 };
 
@@ -93,7 +95,7 @@ Status top_k(const Arguments& a) {
   const int64_t rows = a.in[0].shape[0], columns = a.in[0].shape[1], k = a.out[0].shape[1];
   const int64_t groups = groups_of(columns), chunks = chunks_of(columns);
   const float *logits = a.in[0].as<float>(), *temperatures = a.in[1].as<float>();
-  float *values = a.out[0].as<float>(), *sums = a.out[2].as<float>();
+  float *values = a.out[0].as<float>(), *sums = a.out[2].as<float>(), *masses = a.out[3].as<float>();
   int32_t* ids = a.out[1].as<int32_t>();
   const Scratch scratch(a.workspace, rows, columns);
 
@@ -108,15 +110,13 @@ Status top_k(const Arguments& a) {
     const int64_t row = task / chunks, begin = task % chunks * chunk_columns, n = std::min(columns - begin, chunk_columns);
     const float max = largest_of(scratch.largest + row * chunks, chunks), temperature = temperatures[row];
     const float* x = logits + row * columns + begin;
-    float* to = scratch.partial + task * 2;
-    to[0] = exponential_sum(x, n, max, 1);
-    to[1] = temperature == 1 ? to[0] : temperature > 0 ? exponential_sum(x, n, max, 1 / temperature) : 0;
+    scratch.partial[task] = exponential_sum(x, n, max, 1);
+    masses[task] = temperature == 1 ? scratch.partial[task] : temperature > 0 ? exponential_sum(x, n, max, 1 / temperature) : 0;
   });
   a.pool->run(rows, [&](int64_t row, int thread) {
-    double total[2] = {0, 0};
-    for (int64_t i = 0; i < chunks * 2; i++) total[i % 2] += static_cast<double>(scratch.partial[row * chunks * 2 + i]);
-    sums[2 * row] = static_cast<float>(total[0]);
-    sums[2 * row + 1] = temperatures[row] > 0 ? static_cast<float>(total[1]) : 1;
+    auto total = [&](const float* of) { return static_cast<float>(std::accumulate(of + row * chunks, of + (row + 1) * chunks, 0.0)); };
+    sums[2 * row] = total(scratch.partial);
+    sums[2 * row + 1] = temperatures[row] > 0 ? total(masses) : 1;
 
     uint64_t* ranks = reinterpret_cast<uint64_t*>(scratch.threads + static_cast<size_t>(thread) * scratch.thread_bytes);
     float* folded = reinterpret_cast<float*>(ranks + columns);

@@ -19,6 +19,7 @@ export type { InstructionSet } from "./native.js";
 export type { Attributes, BoundShapes, BoundTensors, Cost, GradientCall, Operation } from "./operation.js";
 export * as ops from "./ops/index.js";
 export { pageTokens } from "./ops/paged_attention.js";
+export { logitChunk } from "./ops/top_k.js";
 export type { MatrixProduct, Operands } from "./products.js";
 export { decodeGraph, encodeGraph } from "./protobuf.js";
 export { mean, median, standardDeviation } from "./statistics.js";

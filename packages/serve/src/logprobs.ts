@@ -22,7 +22,7 @@ export function scoreToken(row: LogitRow, tokenId: number, top: number): ScoredT
   const at = ids.indexOf(tokenId);
   return {
     tokenId,
-    logprob: logprob(at < 0 ? row.logit(tokenId) : (values[at] as number)),
+    logprob: logprob(at < 0 ? (row.logits(tokenId, tokenId + 1)[0] as number) : (values[at] as number)),
     topLogprobs: Array.from(ids.subarray(0, top), (id, i) => ({ tokenId: id, logprob: logprob(values[i] as number) })),
   };
 }

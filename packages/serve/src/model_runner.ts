@@ -3,7 +3,7 @@ import { type Checkpoint, generationGraph, loadWeights, parameters, storedType, 
 import { allocateCache } from "@zaya/model/internal";
 import { expectRoom } from "./expect_room.js";
 import { type WeightProducts, weightProducts } from "./products.js";
-import { type EngineMemory, type LogitRow, numRanked, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
+import { type EngineMemory, type LogitRow, logitChunk, numRanked, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
 
 /** What keys and values can be cached as: bfloat16 takes half of float32's memory, int8 a quarter. */
 export type CacheDtype = "float32" | "bfloat16" | "int8";
@@ -91,7 +91,7 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
       },
       async run(batch) {
         // The logits stay on the device; a row of them is a megabyte.
-        const top = await executable.run({ inputs: inputsOf(batch), outputs: ["top_values", "top_ids", "top_sums"] });
+        const top = await executable.run({ inputs: inputsOf(batch), outputs: ["top_values", "top_ids", "top_sums", "top_masses"] });
         return Array.from(batch.logitRows, (_, r) => logitRow(executable, checkpoint.config.vocabSize, top, r));
       },
       async inspect(batch) {
@@ -122,14 +122,14 @@ function inputsOf({ ids, positions, cuSeqlens, slots, cached, pageTable, logitRo
 /** Row r of a step's outputs. */
 function logitRow(executable: Executable, size: number, top: Readonly<Record<string, TensorData>>, r: number): LogitRow {
   const k = Math.min(numRanked, size);
-  const read = (begin: number, end: number) => executable.read("logits", r * size + begin, r * size + end) as Float32Array;
+  const chunks = Math.ceil(size / logitChunk);
   return {
     size,
     values: top.top_values?.subarray(r * k, (r + 1) * k) as Float32Array,
     ids: top.top_ids?.subarray(r * k, (r + 1) * k) as Int32Array,
     sum: top.top_sums?.[2 * r] as number,
     temperedSum: top.top_sums?.[2 * r + 1] as number,
-    logit: (id) => read(id, id + 1)[0] as number,
-    all: () => read(0, size),
+    masses: top.top_masses?.subarray(r * chunks, (r + 1) * chunks) as Float32Array,
+    logits: (begin = 0, end = size) => executable.read("logits", r * size + begin, r * size + end) as Float32Array,
   };
 }

@@ -43,10 +43,10 @@ export interface LogitRow {
   readonly sum: number;
   /** Σ exp((logit − values[0]) / temperature) over all V, at the row's temperature. */
   readonly temperedSum: number;
-  /** The logit of one token. */
-  readonly logit: (tokenId: number) => number;
-  /** All logits, [V]. */
-  readonly all: () => Float32Array;
+  /** `temperedSum` of each {@link logitChunk} logits, [⌈V/8192⌉]; zeros where the temperature is 0. */
+  readonly masses: Float32Array;
+  /** The logits of tokens begin … end − 1; default all, [V]. */
+  readonly logits: (begin?: number, end?: number) => Float32Array;
 }
 
 /** What the scheduler needs of a model: one step in, R rows of logits out. Keys, values and states stay with the runner. */
@@ -68,4 +68,4 @@ export interface EngineMemory {
   readonly step: number;
 }
 
-export { pageTokens } from "@zaya/kernels";
+export { logitChunk, pageTokens } from "@zaya/kernels";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { uniform } from "./random.js";
-import { numRanked } from "./runner.js";
+import { logitChunk, numRanked } from "./runner.js";
 import { type Sampling, sampleToken } from "./sampler.js";
 import { rankLogits } from "./testing.js";
 
@@ -111,26 +111,59 @@ test.each([
 });
 
 test("fetches the other logits only where it must", () => {
-  const logits = logitsOf(2000, 4);
+  const size = 2 * logitChunk + 100;
+  const logits = logitsOf(size, 4);
   for (const [cuts, needed] of [
-    [{ temperature: 0 }, false],
-    [{ topK: 20 }, false],
-    [{ topK: 128, topP: 0.9 }, false],
-    [{ topP: 0.2, temperature: 0.2 }, false],
-    [{ minP: 0.9 }, false],
-    [{ topK: 129 }, true],
-    [{ topP: 0.99, temperature: 9 }, true],
+    [{ temperature: 0 }, 0],
+    [{ topK: 20 }, 0],
+    [{ topK: 128, topP: 0.9 }, 0],
+    [{ topP: 0.02, temperature: 0.2 }, 0],
+    [{ minP: 0.99 }, 0],
+    [{ temperature: 9 }, logitChunk],
+    [{ topK: 129 }, size],
+    [{ topP: 0.99, temperature: 9 }, size],
   ] as const) {
     const sampling = { ...plain, ...cuts };
-    let fetched = false;
+    let fetched = 0;
     const row = rankLogits(logits, sampling.temperature);
-    const all = () => {
-      fetched = true;
-      return logits;
+    const read = (begin = 0, end = size) => {
+      fetched = Math.max(fetched, end - begin);
+      return logits.subarray(begin, end);
     };
-    sampleToken({ ...row, all }, sampling, 0);
+    sampleToken({ ...row, logits: read }, sampling, 1);
     expect(fetched, JSON.stringify(cuts)).toBe(needed);
   }
+});
+
+test("draws beyond the ranked tokens as often as each chunk of logits weighs, and there by probability", () => {
+  const logits = Float32Array.from({ length: 2 * logitChunk + 100 }, (_, id) => (id % logitChunk === 7 ? 3 : id < logitChunk ? 0 : -2));
+  const row = rankLogits(logits);
+  const ranked = new Set(row.ids);
+  const weights = Float64Array.from(logits, (logit) => Math.exp(logit));
+  const mass = weights.reduce((a, b) => a + b, 0);
+  const parts: readonly (readonly [string, (id: number) => boolean])[] = [
+    ["ranked", (id) => ranked.has(id)],
+    ["first", (id) => !ranked.has(id) && id < logitChunk],
+    ["second", (id) => !ranked.has(id) && id >= logitChunk && id < 2 * logitChunk],
+    ["odd end", (id) => !ranked.has(id) && id >= 2 * logitChunk],
+  ];
+  const n = 20_000;
+  const drawn = Array.from({ length: n }, (_, i) => sampleToken(row, plain, i));
+  for (const [name, has] of parts) {
+    const p = weights.reduce((sum, weight, id) => sum + (has(id) ? weight : 0), 0) / mass;
+    expect(Math.abs(drawn.filter(has).length - n * p), name).toBeLessThan(5 * Math.sqrt(n * p * (1 - p)));
+  }
+  const places = drawn.filter((id) => !ranked.has(id) && id < logitChunk);
+  const middle = places.reduce((sum, id) => sum + id, 0) / places.length; // all as probable: their ids spread evenly over what is not ranked
+  const unranked = [...logits.keys()].filter((id) => id < logitChunk && !ranked.has(id));
+  const expected = unranked.reduce((sum, id) => sum + id, 0) / unranked.length;
+  expect(Math.abs(middle - expected)).toBeLessThan((5 * logitChunk) / Math.sqrt(12 * places.length));
+});
+
+test("draws a ranked token where rounding leaves nothing beyond them", () => {
+  const logits = Float32Array.from({ length: 300 }, (_, id) => (id < 128 ? 0 : -2000));
+  const row = rankLogits(logits);
+  expect(row.ids).toContain(sampleToken({ ...row, temperedSum: 1000 }, { ...plain, seed: 3 }, 0));
 });
 
 test("draws each token as often as its probability says", () => {

@@ -1,6 +1,6 @@
 import { ZayaError } from "@zaya/kernels";
 import { uniform } from "./random.js";
-import type { LogitRow } from "./runner.js";
+import { type LogitRow, logitChunk } from "./runner.js";
 
 /**
  * How the next token is drawn. p = softmax(logits / temperature), cut to the `topK` most probable tokens (0 = all), then to the smallest
@@ -35,7 +35,7 @@ export function sampleToken(row: LogitRow, sampling: Sampling, index: number): n
   const draw = uniform(seed, stream, index);
   if ((topK === 0 || topK >= size) && topP >= 1 && minP === 0) {
     const target = draw * temperedSum;
-    return drawRanked(ids, weights, target) ?? drawBeyond(row, sampling, everything, weights, () => target);
+    return drawRanked(ids, weights, target) ?? drawUnranked(row, temperature, weights, target - total(weights));
   }
   const kept = countKept(row, weights, sampling);
   if (kept === null) {
@@ -54,6 +54,37 @@ function drawRanked(ids: Int32Array, weights: Float64Array, target: number): num
     if (sum > target) return ids[i] as number;
   }
   return null;
+}
+
+/** The first of the tokens that are not ranked, by id, at which the sum of the weights exceeds the target; only the logits of its chunk are read. */
+function drawUnranked(row: LogitRow, temperature: number, ranked: Float64Array, target: number): number {
+  const { values, ids, size } = row;
+  const top = values[0] as number;
+  const lastValue = values.at(-1) as number;
+  const lastId = ids.at(-1) as number;
+  const masses = Float64Array.from(row.masses);
+  ranked.forEach((weight, i) => {
+    const chunk = Math.floor((ids[i] as number) / logitChunk);
+    masses[chunk] = (masses[chunk] as number) - weight;
+  });
+  let chunk = 0;
+  let sum = 0;
+  for (; chunk < masses.length - 1; chunk++) {
+    const mass = Math.max(0, masses[chunk] as number); // rounding may leave less than nothing
+    if (sum + mass > target) break;
+    sum += mass;
+  }
+  const begin = chunk * logitChunk;
+  const logits = row.logits(begin, Math.min(size, begin + logitChunk));
+  let drawn = lastId;
+  for (let i = 0; i < logits.length && sum <= target; i++) {
+    const logit = logits[i] as number;
+    if (logit > lastValue || (logit === lastValue && begin + i <= lastId)) continue; // ranked
+    const weight = Math.exp((logit - top) / temperature);
+    sum += weight;
+    if (weight > 0) drawn = begin + i;
+  }
+  return drawn;
 }
 
 /** How many of the ranked tokens the cuts keep; null where they keep tokens that are not ranked. */
@@ -79,13 +110,13 @@ const everything: Cut = { lowest: Number.NEGATIVE_INFINITY, ties: Number.POSITIV
 
 /** Draws from all logits that the cut and min-p leave: the ranked tokens in their order, then the others by id. */
 function drawBeyond(
-  { values, ids, all }: LogitRow,
+  { values, ids, logits: read }: LogitRow,
   { temperature, minP }: Sampling,
   cut: Cut,
   ranked: Float64Array,
   targetOf: (mass: number) => number,
 ): number {
-  const logits = all();
+  const logits = read();
   const top = values[0] as number;
   const lastValue = values.at(-1) as number;
   const lastId = ids.at(-1) as number;
@@ -123,8 +154,8 @@ function drawBeyond(
 const numSteps = 2048;
 
 /** Where top-k and top-p cut: counts and masses of the logits of each step, of which only the one with the cut in it is sorted. */
-function findCut({ values, temperedSum, all }: LogitRow, { temperature, topK, topP }: Sampling): Cut {
-  const logits = all();
+function findCut({ values, temperedSum, logits: read }: LogitRow, { temperature, topK, topP }: Sampling): Cut {
+  const logits = read();
   const top = values[0] as number;
   const weight = (logit: number) => Math.exp((logit - top) / temperature);
   const stepOf = (logit: number) => Math.min(numSteps - 1, Math.floor((64 * (top - logit)) / temperature));

@@ -28,10 +28,10 @@ function submit(
     temperature: 1,
     wantsPromptRows: false,
     promptRow(_, row) {
-      seen.rows.push(row.all().slice());
+      seen.rows.push(row.logits().slice());
     },
     next(row) {
-      seen.rows.push(row.all().slice());
+      seen.rows.push(row.logits().slice());
       if (maxTokens > 0) seen.tokens.push(row.ids[0] as number);
       if (seen.tokens.length < maxTokens) return seen.tokens.at(-1) as number;
       finish(seen);

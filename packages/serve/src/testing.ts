@@ -1,6 +1,6 @@
 import { loadTokenizer, type Tokenizer, type TokenizerFiles, trainTokenizer } from "@zaya/model";
 import { assembleEngine, type Engine } from "./engine.js";
-import { type LogitRow, numRanked, pageTokens, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
+import { type LogitRow, logitChunk, numRanked, pageTokens, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";
 
 /** What a toy runner was asked, for tests to look at. */
 export interface ToyRunner extends StepRunner {
@@ -75,15 +75,17 @@ export function rankLogits(logits: Float32Array, temperature = 1): LogitRow {
     [...logits.keys()].sort((a, b) => (logits[b] as number) - (logits[a] as number) || a - b).slice(0, numRanked),
   );
   const values = Float32Array.from(ids, (id) => logits[id] as number);
-  const sumAt = (t: number) => logits.reduce((sum, logit) => sum + Math.exp((logit - (values[0] as number)) / t), 0);
+  const sumAt = (t: number, part = logits) => part.reduce((sum, logit) => sum + Math.exp((logit - (values[0] as number)) / t), 0);
   return {
     size: logits.length,
     values,
     ids,
     sum: sumAt(1),
     temperedSum: temperature === 0 ? 1 : sumAt(temperature),
-    logit: (id) => logits[id] as number,
-    all: () => logits,
+    masses: Float32Array.from({ length: Math.ceil(logits.length / logitChunk) }, (_, chunk) =>
+      temperature === 0 ? 0 : sumAt(temperature, logits.subarray(chunk * logitChunk, (chunk + 1) * logitChunk)),
+    ),
+    logits: (begin, end) => logits.subarray(begin, end),
   };
 }
 

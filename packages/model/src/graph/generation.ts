@@ -23,7 +23,7 @@ export interface GenerationLimits {
 export interface GenerationOptions extends ForwardOptions {
   /** Also output `experts.0`, `experts.1` …: int32 [T], the expert that each token chose in that layer. Default false. */
   readonly routing?: boolean;
-  /** Also rank the logits: input `temperatures` float32 [R], outputs `top_values`, `top_ids` [R,k] and `top_sums` [R,2] of `top_k`. Default: no. */
+  /** Also rank the logits: input `temperatures` float32 [R], outputs `top_values`, `top_ids` [R,k], `top_sums` [R,2] and `top_masses` of `topK`. Default: no. */
   readonly ranked?: number;
 }
 
@@ -47,10 +47,11 @@ export function generationGraph(config: ModelConfig, limits: GenerationLimits, o
   graph.output("logits", logits_RV);
   if (options.ranked) {
     const temperatures = graph.input("temperatures", tensor("float32", R));
-    const { values, ids, sums } = ops.topK(logits_RV, temperatures, Math.min(options.ranked, config.vocabSize));
+    const { values, ids, sums, masses } = ops.topK(logits_RV, temperatures, Math.min(options.ranked, config.vocabSize));
     graph.output("top_values", values);
     graph.output("top_ids", ids);
     graph.output("top_sums", sums);
+    graph.output("top_masses", masses);
   }
   model.layers.forEach(({ routing }, layer) => {
     if (options.routing && routing) graph.output(`experts.${layer}`, routing.index);
