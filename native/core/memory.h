@@ -12,10 +12,10 @@ struct MemoryUse {
   int64_t peak_bytes;
 };
 
-// Zeroed and 64-byte aligned (2 MiB aligned and offered to huge pages from 4 MiB on). Null when there is no memory.
+// Zeroed and 64-byte aligned. From 4 MiB on it begins with a huge page, and becomes memory as it is touched: a cache for many requests takes what those in it
+// take. Null when there is no memory.
 void* allocate(size_t bytes);
-// The same, but holding anything: what is large becomes memory only when it is written.
-void* allocate_untouched(size_t bytes);
+// bytes: as many as it was allocated with.
 void release(void* data, size_t bytes);
 MemoryUse memory_use();
 // Starts a new peak at what is allocated now.

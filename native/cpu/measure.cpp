@@ -107,7 +107,7 @@ constexpr double least_milliseconds = 0.1;
 
 Status ReadBuffer::make(Pool& pool) {
   if (data_ != nullptr) return {};
-  data_ = static_cast<uint8_t*>(allocate_untouched(buffer_bytes));
+  data_ = static_cast<uint8_t*>(allocate(buffer_bytes));
   if (data_ == nullptr) return error("[measure] no memory for a buffer of %zu MiB", buffer_bytes >> 20);
   constexpr size_t page = 4096;
   pool.run(buffer_bytes / huge_page, [&](int64_t i, int) {

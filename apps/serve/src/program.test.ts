@@ -89,7 +89,7 @@ test("serves by default, tells what to open, and finishes what runs when it is t
   expect(output.stdout).toMatch(
     /expected ≤ [\d.]+ tokens\/s for one request \([\d.]+ kB a token at [\d.]+ [kMG]B\/s: head [\d.]+ kB, attention/,
   );
-  expect(output.stdout).toMatch(/memory [\d.]+ MB .* context 1024 tokens, 16 requests at once/);
+  expect(output.stdout).toMatch(/memory up to [\d.]+ MB .* context 1024 tokens, 16 requests at once/);
   const url = /http:\/\/127\.0\.0\.1:\d+/.exec(output.stdout)?.[0] as string;
   expect(await (await fetch(`${url}/v1/models`)).json()).toMatchObject({ data: [{ id: "tiny" }] });
   expect(output.stdout.includes(`  open  ${url}/\n`)).toBe((await fetch(`${url}/`)).ok);

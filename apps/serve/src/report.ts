@@ -12,7 +12,7 @@ export function describeEngine({ model, stats }: Engine): string {
     `${pc.bold(model.id)}  ${parameters}`,
     `kernels ${model.isa} on ${model.threads} thread${model.threads === 1 ? "" : "s"} (${model.isaReason}); types of weights: ${model.typesReason}, of keys and values: ${model.cacheDtype}`,
     ...describeProducts(model.products),
-    `memory ${formatBytes(total)} (${describeMemory(memory)}) · context ${model.contextTokens} tokens, ${slotsTotal} request${slotsTotal === 1 ? "" : "s"} at once, ${pagesTotal} pages`,
+    `memory up to ${formatBytes(total)} (${describeMemory(memory)}) · context ${model.contextTokens} tokens, ${slotsTotal} request${slotsTotal === 1 ? "" : "s"} at once, ${pagesTotal} pages`,
     ...(model.expected ? [describeExpected(model.expected)] : []),
   ].join("\n");
 }

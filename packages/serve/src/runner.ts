@@ -55,14 +55,14 @@ export interface StepRunner extends AsyncDisposable {
   run(batch: StepBatch): Promise<readonly LogitRow[]>;
 }
 
-/** Native bytes that a loaded model holds, all made when it was opened. */
+/** Native bytes that a loaded model holds, all reserved when it was opened. */
 export interface EngineMemory {
   readonly weights: number;
   /** Weights that are mapped from the checkpoint's files: memory of the system, shared by all processes that map them. */
   readonly mapped: number;
   /** Bytes of the mapped weights that lie in huge pages, from which they are read faster; null where the system does not tell. */
   readonly mappedHuge: number | null;
-  /** Keys, values and states of all requests. */
+  /** Room for keys, values and states of all requests, which becomes memory as they fill it. */
   readonly cache: number;
   /** Intermediate values of a step. */
   readonly step: number;
