@@ -1,5 +1,5 @@
 import { basename, resolve } from "node:path";
-import { type Device, ZayaError } from "@zaya/kernels";
+import { type Device, openDevice, ZayaError } from "@zaya/kernels";
 import {
   type Checkpoint,
   describe,
@@ -65,20 +65,30 @@ export async function createEngine(source: string | EngineSource, options: Engin
   try {
     const checkpoint = ownCheckpoint ?? (source as EngineSource).checkpoint;
     const { config } = checkpoint;
-    const {
-      dtype = checkpoint.weights ? "bfloat16" : "float32",
-      cacheDtype = dtype,
-      threads,
-      device,
-      hugePages,
-      onProgress,
-      signal,
-    } = options;
+    const { dtype = checkpoint.weights ? "bfloat16" : "float32", cacheDtype = dtype, threads, hugePages, onProgress, signal } = options;
     const { contextTokens, limits } = planLimits(options, config.maxPositions, config.vocabSize);
+    const closesDevice = options.device === undefined;
+    const device = options.device ?? (await openDevice("cpu", threads === undefined ? {} : { threads }));
+    // Before the weights are there, since it takes a GiB for a moment, and before the tokenizer keeps a processor busy.
+    const readBandwidth = options.measure
+      ? await measureReadBandwidth(device).catch(async (error) => {
+          if (closesDevice) await device[Symbol.asyncDispose]();
+          throw error;
+        })
+      : null;
     // Native threads read weights while the tokenizer is opened here; where that fails they need not go on.
     const failed = new AbortController();
     const stopped = signal ? AbortSignal.any([signal, failed.signal]) : failed.signal;
-    const opening = openModelRunner(checkpoint, { limits, dtype, cacheDtype, threads, device, hugePages, onProgress, signal: stopped });
+    const opening = openModelRunner(checkpoint, {
+      limits,
+      dtype,
+      cacheDtype,
+      device,
+      closesDevice,
+      hugePages,
+      onProgress,
+      signal: stopped,
+    });
     opening.catch(() => {}); // thrown below, when the tokenizer is open
     try {
       const tokenizer = await openTokenizer(source, config);
@@ -105,7 +115,7 @@ export async function createEngine(source: string | EngineSource, options: Engin
           products: runner.products,
           typesReason: checkpoint.weights ? "the checkpoint's own" : `asked for as ${dtype}`,
           threads: runner.device.threads,
-          expected: options.measure ? await expectedSpeed(config, runner) : null,
+          expected: readBandwidth === null ? null : expectedSpeed(config, runner, readBandwidth),
         },
       });
     } catch (error) {
@@ -130,11 +140,15 @@ async function readTokenizer(dir: string, vocabSize: number, eosTokenId = -1): P
   return "tokenizer.json" in files ? loadTokenizer(files) : createIdTokenizer(vocabSize, eosTokenId < 0 ? null : eosTokenId);
 }
 
-async function expectedSpeed(config: ModelConfig, { device, weights }: ModelRunner): Promise<ExpectedSpeed> {
+/** Bytes a second; the best of three, since other work on the machine can only slow a measurement down. */
+async function measureReadBandwidth(device: Device): Promise<number> {
+  let best = 0;
+  for (let i = 0; i < 3; i++) best = Math.max(best, 1e9 * (await device.measure("read", 20, { keepBuffer: i < 2 })));
+  return best;
+}
+
+function expectedSpeed(config: ModelConfig, { weights }: ModelRunner, readBandwidth: number): ExpectedSpeed {
   const { decodeBytes } = describe(config, { typeOf: (spec) => storedType(spec, weights), context: 0 });
-  let readBandwidth = 0;
-  // The best of three: other work on the machine can only slow a measurement down.
-  for (let i = 0; i < 3; i++) readBandwidth = Math.max(readBandwidth, 1e9 * (await device.measure("read", 20, { keepBuffer: i < 2 })));
   return { decodeBytes, readBandwidth, tokensPerSecond: readBandwidth / decodeBytes.total };
 }
 

@@ -15,8 +15,10 @@ export interface ModelRunnerOptions {
   /** Type of cached keys and values. Default: `dtype`. */
   readonly cacheDtype?: CacheDtype | undefined;
   readonly threads?: number | undefined;
-  /** A device to run on, which stays open afterwards. Default: a CPU device of its own. */
+  /** A device to run on, which stays open afterwards unless `closesDevice`. Default: a CPU device of its own. */
   readonly device?: Device | undefined;
+  /** Whether a given device is closed with the runner, or where opening fails. Default false. */
+  readonly closesDevice?: boolean | undefined;
   /** Whether mapped weights are brought into huge pages. Default false. */
   readonly hugePages?: boolean | undefined;
   /** Told while weights are read. */
@@ -49,7 +51,17 @@ export interface ModelRunner extends StepRunner {
  * @throws INVALID_ARGUMENT where they cannot fit into memory, or float32 is wanted of packed ones, what `loadWeights` throws, or the signal's reason
  */
 export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunnerOptions): Promise<ModelRunner> {
-  const { limits, dtype, cacheDtype = dtype, threads, device: given, hugePages = false, onProgress, signal } = options;
+  const {
+    limits,
+    dtype,
+    cacheDtype = dtype,
+    threads,
+    device: given,
+    closesDevice = false,
+    hugePages = false,
+    onProgress,
+    signal,
+  } = options;
   if (checkpoint.weights && dtype !== checkpoint.weights.dtype)
     throw new ZayaError(
       "INVALID_ARGUMENT",
@@ -64,6 +76,7 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
     for (let resource = made.pop(); resource; resource = made.pop()) await resource[Symbol.asyncDispose]();
   };
   try {
+    if (given && closesDevice) own(given);
     const device = given ?? own(await openDevice("cpu", threads === undefined ? {} : { threads }));
     const store = own(device.createStore());
     const weights: WeightStorage = checkpoint.weights ?? { dtype, encoding: "panels" };
