@@ -62,11 +62,6 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
     onProgress,
     signal,
   } = options;
-  if (checkpoint.weights && dtype !== checkpoint.weights.dtype)
-    throw new ZayaError(
-      "INVALID_ARGUMENT",
-      `dtype is ${dtype}, but the weights of ${checkpoint.dir} are packed already, in types of their own; leave it out (cacheDtype is that of keys and values)`,
-    );
   const made: AsyncDisposable[] = [];
   const own = <T extends AsyncDisposable>(resource: T): T => {
     made.push(resource);
@@ -77,6 +72,11 @@ export async function openModelRunner(checkpoint: Checkpoint, options: ModelRunn
   };
   try {
     if (given && closesDevice) own(given);
+    if (checkpoint.weights && dtype !== checkpoint.weights.dtype)
+      throw new ZayaError(
+        "INVALID_ARGUMENT",
+        `dtype is ${dtype}, but the weights of ${checkpoint.dir} are packed already, in types of their own; leave it out (cacheDtype is that of keys and values)`,
+      );
     const device = given ?? own(await openDevice("cpu", threads === undefined ? {} : { threads }));
     const store = own(device.createStore());
     const weights: WeightStorage = checkpoint.weights ?? { dtype, encoding: "panels" };
