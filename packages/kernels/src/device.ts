@@ -23,8 +23,10 @@ export interface DeviceOptions {
 }
 
 /** What memory a device of this process holds; `peakBytes` is the most since the first device was opened. */
+/** Native bytes that all devices of the process have reserved. Large blocks become memory only as they are touched. */
 export interface MemoryUse {
   readonly currentBytes: number;
+  /** The most since the addon was loaded, or since `resetPeak`. */
   readonly peakBytes: number;
 }
 
@@ -40,7 +42,7 @@ export interface Device extends AsyncDisposable {
   /** Checks the graph, plans its memory and makes it ready to run. Tensors that it reads or assigns must be in the store. */
   compile(graph: Graph, store?: Store): Executable;
   memory(): MemoryUse;
-  /** Starts a new peak at what is held now. */
+  /** Starts a new peak at what is reserved now. */
   resetPeak(): void;
   /**
    * Peak of this machine now, over about `milliseconds` (default 20) on all threads with the device's instruction set: 10⁹ operations/s, or GB/s for "read",
