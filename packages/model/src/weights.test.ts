@@ -100,7 +100,9 @@ describe("loadWeights", () => {
     await using dir = await temporaryFolder();
     await saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 3) });
     const path = join(dir.path, "model.safetensors");
-    const { offset } = (await openSafetensors(path)).tensors.get("model.norm.weight") as StoredTensor;
+    const file = await openSafetensors(path);
+    const { offset } = file.tensors.get("model.norm.weight") as StoredTensor;
+    await file.close();
     const bytes = await readFile(path);
     bytes.writeFloatLE(Number.NaN, offset + 4);
     await writeFile(path, bytes);
