@@ -69,7 +69,7 @@ class Device : public Napi::ObjectWrap<Device> {
                        });
   }
 
-  // new Device(threads, isa or "")
+  // new Device(threads, isa or "", shared cache or undefined)
   explicit Device(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Device>(info) {
     const Napi::Env env = info.Env();
     const std::string wanted = info[1].As<Napi::String>();
@@ -80,7 +80,8 @@ class Device : public Napi::ObjectWrap<Device> {
       return;
     }
     Value().Set("isa", Napi::String::New(env, zaya::name_of(isa_)));
-    pool_ = std::make_unique<zaya::Pool>(info[0].As<Napi::Number>().Int32Value());
+    const std::optional<bool> shared_cache = info[2].IsBoolean() ? std::optional<bool>(info[2].As<Napi::Boolean>()) : std::nullopt;
+    pool_ = std::make_unique<zaya::Pool>(info[0].As<Napi::Number>().Int32Value(), shared_cache);
     settled_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "zaya", 0, 1);
     settled_.Unref(env);
     dispatcher_ = std::thread([this] { dispatch(); });

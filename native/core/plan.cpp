@@ -287,6 +287,7 @@ Status Plan::run(Pool& pool, const std::atomic<bool>& abort, bool* aborted) {
     call.workspace = arena_ + step.workspace;
     call.pool = &pool;
     if (guard_bytes_ > 0) lay_guards(step);
+    pool.look_around(std::chrono::steady_clock::now());
     const auto start = std::chrono::steady_clock::now();
     const Status status = step.operation->kernel(call);
     if (!status.ok()) return status;

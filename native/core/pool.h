@@ -5,7 +5,9 @@
 #pragma once
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdint>
+#include <optional>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -14,12 +16,23 @@ namespace zaya {
 
 class Pool {
  public:
-  explicit Pool(int threads);
+  // shared_cache: whether threads are taken to share a cache; without it that is measured.
+  explicit Pool(int threads, std::optional<bool> shared_cache = {});
   ~Pool();
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
 
   int threads() const { return threads_; }
+
+  // Whether two threads share no cache: then what both have had is dear to write (cpu/streaming.h). No result may depend on it.
+  bool apart() const { return apart_; }
+  // Finds that out: how long a line takes to another thread and back, a few microseconds. A hypervisor moves threads at any time, so it is called again and
+  // again, and looks when the last time is some milliseconds ago.
+  void look_around(std::chrono::steady_clock::time_point now);
+
+  // Memory of a thread's own, 64-byte aligned: no other thread's cache has any of it.
+  static constexpr size_t own_bytes = size_t(512) << 10;
+  uint8_t* own(int thread) const { return own_ + static_cast<size_t>(thread) * own_bytes; }
 
   // Runs fn(task, thread) for every task in [0, tasks); thread is in [0, threads()). Returns when all are done.
   template <class F> void run(int64_t tasks, F&& fn) {
@@ -83,6 +96,7 @@ class Pool {
     std::atomic<Range> left{Range{}};
     int64_t done = 0;
     float speed = 1;  // of the thread that begins with it, the mean of all being 1
+    std::chrono::nanoseconds round_trip{0};  // of a line from the caller to that thread and back
   };
   static void follow(Share& share, float speed) { share.speed += (std::max(speed, 0.25f) - share.speed) / 8; }
   Share& share_of(int64_t i) { return shares_[static_cast<size_t>(i)]; }
@@ -116,16 +130,22 @@ class Pool {
     return false;
   }
 
+  std::chrono::nanoseconds round_trip(int to);
   void run_erased(int64_t tasks, Call call, void* body);
   void work(int thread);
   void take(int thread);
 
   int threads_;
+  uint8_t* own_;
   std::vector<Share> shares_;
   std::vector<std::thread> workers_;
   // What a thread that waits looks at, in one line; what is written while others wait lies in lines of its own.
   alignas(64) std::atomic<int32_t> generation_{0};
   std::atomic<bool> stop_{false};
+  const bool measures_;
+  bool apart_;
+  int looked_for_ = 0;  // the thread that was looked for last
+  std::chrono::steady_clock::time_point next_look_{};
   Call call_ = nullptr;
   void* body_ = nullptr;
   alignas(64) std::atomic<int32_t> busy_{0};  // threads at work in the round, less a large number while no round is open

@@ -45,10 +45,12 @@ struct Fetch {
 struct Block {
   const MatrixProduct* product;
   Formats formats;
+  uint8_t* a;               // the first of the row panels
   const uint8_t* b;         // the first panel of the group
   int64_t panel0, panels;   // column panels
   int64_t row_panel0, row_panels;
   bool packs;               // the rows of A first
+  bool stream = false;      // C, past the caches
   Fetch fetch;              // of what is wanted next
   int64_t piece0 = 0, piece1 = 0;  // the pieces that are fetched while this block is multiplied
 };
@@ -69,7 +71,7 @@ void add_bias(const Block& block, int64_t row0, int64_t row1) {
 
 // Packs row panels [panel0, panel1) of A, or column panels of B, over [k0, k1), to where panel 0 of the operand would lie at `out`.
 void pack_run(const Operand& source, int64_t rows, int64_t k, int64_t height, bool pad, DType dtype, bool round, uint8_t* out, int64_t panel0,
-              int64_t panel1, int64_t k0, int64_t k1) {
+              int64_t panel1, int64_t k0, int64_t k1, bool stream = false) {
   const int64_t whole = pad ? panel1 : std::clamp(rows / height, panel0, panel1);
   auto pack = [&](int64_t panel, int64_t count, int64_t rows_each) {
     PanelPack p;
@@ -80,11 +82,17 @@ void pack_run(const Operand& source, int64_t rows, int64_t k, int64_t height, bo
     p.height = rows_each;
     p.count = count;
     p.round = round;
+    p.stream = stream;
     p.panel = out + panel * height * even(k) * static_cast<int64_t>(size_of(dtype));
     pack_panel(p, dtype, k0, k1);
   };
   if (whole > panel0) pack(panel0, whole - panel0, height);
   if (whole < panel1) pack(whole, 1, rows - whole * height);
+}
+
+// Where the rows of a panel lie in the packed A.
+uint8_t* packed_rows_at(const MatrixProduct& p, int64_t row_panel, const Formats& formats) {
+  return static_cast<uint8_t*>(p.a_packed) + row_panel * tile_height * even(p.k) * static_cast<int64_t>(size_of(formats.a));
 }
 
 // One task: k is cut so that the rows' part of A stays in the second-level cache; C is the accumulator between the cuts.
@@ -108,7 +116,7 @@ void multiply_block(const Block& block) {
   const TileKernel full = tile_kernel(block.formats.format, tile_height);
   const TileKernel last = tile_kernel(block.formats.format, last_height);
 
-  const bool streams = p.stream && !p.accumulate && p.bias == nullptr && step >= k_all && block.formats.format != Format::float64 &&
+  const bool streams = block.stream && !p.accumulate && p.bias == nullptr && step >= k_all && block.formats.format != Format::float64 &&
                        (reinterpret_cast<uintptr_t>(p.c) | static_cast<uintptr_t>(p.c_stride * c_size)) % 64 == 0;
   // The pieces are spread over all tiles, one after so many pairs.
   int64_t piece = block.piece0, every = 1;
@@ -120,7 +128,7 @@ void multiply_block(const Block& block) {
     if (block.packs) {
       const int64_t length = pack_length(p.a.layout);
       for (int64_t k = k0; k < k1; k += length)
-        pack_run(p.a, p.m, p.k, tile_height, false, block.formats.a, block.formats.round_a, static_cast<uint8_t*>(p.a_packed), block.row_panel0,
+        pack_run(p.a, p.m, p.k, tile_height, false, block.formats.a, block.formats.round_a, block.a - row0 * k_all * a_size, block.row_panel0,
                  block.row_panel0 + block.row_panels, k, std::min(k1, k + length));
     }
     TileCall call;
@@ -128,7 +136,7 @@ void multiply_block(const Block& block) {
     call.apart = block.fetch.apart, call.every = every;
     if (row1 - row0 == 1 && step >= k_all) {
       const int64_t column = block.panel0 * panel_columns;
-      call.a = static_cast<const uint8_t*>(p.a_packed) + row0 * k_all * a_size;
+      call.a = block.a;
       call.b = block.b;
       call.c = static_cast<uint8_t*>(p.c) + (row0 * p.c_stride + column) * c_size;
       call.columns = std::min(block.panels * panel_columns, p.n - column);
@@ -148,7 +156,7 @@ void multiply_block(const Block& block) {
         const bool ends = i + 1 == block.row_panels;
         const int64_t row = row0 + i * tile_height;
         call.rows = ends ? last_height : tile_height;
-        call.a = static_cast<const uint8_t*>(p.a_packed) + (row * k_all + k0 * call.rows) * a_size;
+        call.a = block.a + ((row - row0) * k_all + k0 * call.rows) * a_size;
         call.c = static_cast<uint8_t*>(p.c) + (row * p.c_stride + column) * c_size;
         call.ahead = i == 0 ? reaching.first_row : reaching.other_rows;
         call.fetched = nullptr;
@@ -165,7 +173,6 @@ void multiply_block(const Block& block) {
     }
     k0 = k1;
   } while (k0 < k_all);
-  if (streams) finish_streaming();
   if (p.bias != nullptr) add_bias(block, row0, row1);
 }
 
@@ -194,12 +201,14 @@ void multiply_own_columns(Pool& pool, const Formats& formats, const MatrixProduc
   const int64_t panels = panels_of(products[0].n), groups = ceiling(panels, columns), b_size = static_cast<int64_t>(size_of(formats.b));
   int64_t longest = 1;
   for (int64_t i = 0; i < count; i++) longest = std::max(longest, products[i].k);
+  const auto own_bytes = static_cast<size_t>(columns * panel_elements(longest) * b_size);
   pool.run(count * groups, [&](int64_t task, int thread) {
     const MatrixProduct& p = products[task / groups];
-    uint8_t* own = packed + thread * columns * panel_elements(longest) * b_size;
+    uint8_t* own = own_bytes <= Pool::own_bytes ? pool.own(thread) : packed + thread * own_bytes;
     Block block;
     block.product = &p;
     block.formats = formats;
+    block.stream = p.stream || pool.apart();
     block.packs = false;
     block.panel0 = task % groups * columns;
     block.panels = std::min(columns, panels - block.panel0);
@@ -213,6 +222,7 @@ void multiply_own_columns(Pool& pool, const Formats& formats, const MatrixProduc
       block.piece1 = block.fetch.pieces * (r + 1) / row_blocks;
       block.row_panel0 = row_panels * r / row_blocks;
       block.row_panels = row_panels * (r + 1) / row_blocks - block.row_panel0;
+      block.a = packed_rows_at(p, block.row_panel0, formats);
       multiply_block(block);
     }
   });
@@ -241,6 +251,7 @@ void multiply_few_rows(Pool& pool, const Formats& formats, MatrixProduct* produc
       block.panel0 = panel0, block.panels = panel1 - panel0;
       block.row_panel0 = 0, block.row_panels = 1;
       block.packs = false;
+      block.a = packed_rows_at(*p, 0, formats);
       block.b = static_cast<const uint8_t*>(p->b.data) + panel0 * panel_elements(p->k) * static_cast<int64_t>(size_of(formats.b));
       multiply_block(block);
     }
@@ -315,7 +326,7 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
     const int64_t local = task - p.first_pack;
     const int64_t panel = local / lengths * block_panels, k0 = local % lengths * a_length;
     pack_run(p.a, p.m, p.k, tile_height, false, formats.a, formats.round_a, static_cast<uint8_t*>(p.a_packed), panel,
-             std::min(row_panels_of(p.m), panel + block_panels), k0, std::min(even(p.k), k0 + a_length));
+             std::min(row_panels_of(p.m), panel + block_panels), k0, std::min(even(p.k), k0 + a_length), pool.apart());
   };
 
   if (own_columns > 0) {
@@ -327,6 +338,9 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
   const int64_t longest_panel = panel_columns * even(longest) * b_size;
   if (!in_place)
     while (cut.columns > 1 && static_cast<size_t>(cut.columns * longest_panel) > b_bytes) cut.columns /= 2;
+  // Where a task packs its own rows they are in memory of its thread's own, if they fit.
+  const auto own_rows_bytes = static_cast<size_t>(own_rows * tile_height * even(longest) * a_size);
+  const bool in_own = own_rows > 0 && own_rows_bytes <= Pool::own_bytes;
   const int64_t groups = ceiling(panels, cut.columns);
   const int64_t b_length = pack_length(b.layout);
 
@@ -372,7 +386,8 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
       const int64_t lengths = ceiling(even(p.k), b_length);
       const int64_t panel = (first_group_of(i) + task / lengths) * cut.columns, k0 = task % lengths * b_length;
       uint8_t* zero = panel_pointer(i, panel) - panel * panel_columns * even(p.k) * b_size;
-      pack_run(p.b, p.n, p.k, panel_columns, true, formats.b, false, zero, panel, std::min(panels, panel + cut.columns), k0, std::min(even(p.k), k0 + b_length));
+      pack_run(p.b, p.n, p.k, panel_columns, true, formats.b, false, zero, panel, std::min(panels, panel + cut.columns), k0, std::min(even(p.k), k0 + b_length),
+               pool.apart());
     };
     const int64_t first = group0 == 0 ? a_tasks : 0;
     run_tasks(pool, first + b_tasks, (first > 0 ? a_elements : 0) + b_elements < inline_elements, [&](int64_t task, int) {
@@ -386,7 +401,7 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
       products[i].first_block = blocks;
       blocks += (own_rows > 0 ? 1 : groups_of(i)) * ceiling(row_panels_of(products[i].m), cut.rows);
     }
-    pool.run(blocks, [&](int64_t task, int) {
+    pool.run(blocks, [&](int64_t task, int thread) {
       int64_t i = product1;
       while (products[i].first_block > task) i--;
       const MatrixProduct& p = products[i];
@@ -398,9 +413,11 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
       Block block;
       block.product = &p;
       block.formats = formats;
+      block.stream = p.stream || pool.apart();
       block.row_panel0 = row_panels * r / row_blocks;
       block.row_panels = row_panels * (r + 1) / row_blocks - block.row_panel0;
       block.packs = own_rows > 0;
+      block.a = in_own ? pool.own(thread) : packed_rows_at(p, block.row_panel0, formats);
       block.panel0 = (first_group_of(i) + local / row_blocks) * cut.columns;
       block.panels = std::min(panels - block.panel0, (block.packs ? groups_of(i) : 1) * cut.columns);
       block.b = panel_pointer(i, block.panel0);
@@ -416,7 +433,7 @@ void pack_panels(Pool& pool, const Operand& b, int64_t n, int64_t k, DType dtype
   run_tasks(pool, ceiling(panels_of(n), together) * lengths, n * k < inline_elements, [&](int64_t task, int) {
     const int64_t panel = task / lengths * together, k0 = task % lengths * length;
     pack_run(b, n, k, panel_columns, true, dtype, false, static_cast<uint8_t*>(panels), panel, std::min(panels_of(n), panel + together), k0,
-             std::min(even(k), k0 + length));
+             std::min(even(k), k0 + length), pool.apart());
   });
 }
 

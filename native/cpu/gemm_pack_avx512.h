@@ -55,6 +55,15 @@ inline void store_words(uint32_t* out, __m512i words, int64_t height, int64_t g,
     _mm512_mask_storeu_epi32(out, mask16(height - g), words);
 }
 
+inline bool is_aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 64 == 0; }
+
+// Writes the same lines of a panel whose height is no multiple of 16, all at once: `lines` of them fill whole lines of the cache and begin with one.
+template <int lines> inline void stream_words(uint32_t* out, const __m512i* words, int64_t height) {
+  alignas(64) uint32_t together[lines * 16 + 16];
+  for (int64_t line = 0; line < lines; line++) _mm512_storeu_si512(together + line * height, words[line]);
+  for (int64_t i = 0; i < lines * height; i += 16) _mm512_stream_si512(reinterpret_cast<__m512i*>(out + i), _mm512_load_si512(together + i));
+}
+
 template <class S> inline void fetch_ahead(const S* x, int64_t n) {
   for (int64_t i = 0; i < n; i += 64 / static_cast<int64_t>(sizeof(S))) _mm_prefetch(reinterpret_cast<const char*>(x + i), _MM_HINT_T1);
 }
@@ -116,7 +125,12 @@ template <class S, class D> void pack_rows(const PanelPack& p, int64_t k0, int64
         transpose(r);
         uint32_t* out = static_cast<uint32_t*>(p.panel) + k / per_word * p.height + g;
         const int64_t lines = (k1 - k) / per_word;
-        for (int64_t i = 0; i < std::min<int64_t>(16, lines); i++) store_words(out + i * p.height, r[i], p.height, g, lines - i);
+        if (p.stream && lines >= 16 && p.height % 16 == 0 && is_aligned(out))
+          for (int64_t i = 0; i < 16; i++) _mm512_stream_si512(reinterpret_cast<__m512i*>(out + i * p.height), r[i]);
+        else if (p.stream && lines >= 16 && p.height < 16 && is_aligned(out))
+          stream_words<16>(out, r, p.height);
+        else
+          for (int64_t i = 0; i < std::min<int64_t>(16, lines); i++) store_words(out + i * p.height, r[i], p.height, g, lines - i);
       }
     }
   }
@@ -152,6 +166,18 @@ template <class S, class D> void pack_columns(const PanelPack& p, int64_t k0, in
       for (int64_t panel = 0; panel < panels; panel++) {
         for (int64_t k = begin + run; k < std::min(p.k, begin + 2 * run); k++) fetch_ahead(source + k * stride + panel * p.height, p.height);
         uint32_t* out = static_cast<uint32_t*>(p.panel) + (panel0 + panel) * panel_words + begin / per_word * p.height;
+        if (p.stream && p.height % 16 == 0 && is_aligned(out)) {
+          for (int64_t line = 0; line < lines; line++)
+            for (int64_t g = 0; g < p.height; g += 16)
+              _mm512_stream_si512(reinterpret_cast<__m512i*>(out + line * p.height + g), _mm512_loadu_si512(&block[line][panel * p.height + g]));
+          continue;
+        }
+        if (p.stream && lines == block_lines && p.height % 2 == 0 && p.height < 16 && is_aligned(out)) {
+          __m512i words[block_lines];
+          for (int64_t line = 0; line < lines; line++) words[line] = _mm512_loadu_si512(&block[line][panel * p.height]);
+          stream_words<block_lines>(out, words, p.height);
+          continue;
+        }
         for (int64_t line = 0; line < lines; line++)
           for (int64_t g = 0; g < p.height; g += 16)
             store_words(out + line * p.height + g, _mm512_loadu_si512(&block[line][panel * p.height + g]), p.height, g, (k1 - begin) / per_word - line);

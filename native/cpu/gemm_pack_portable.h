@@ -16,6 +16,7 @@ struct PanelPack {
   void* panel = nullptr;
   bool round = false;  // float32 elements of the panel are rounded to bfloat16
   int64_t count = 1;   // panels of this height, one after the other
+  bool stream = false; // past the caches, where the way to pack can
 };
 
 template <class T> inline double to_number(T value) { return value; }

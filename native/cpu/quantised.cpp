@@ -161,30 +161,30 @@ template <class T> void dequantise_row(const QuantisedWeight& w, int64_t row, T*
 template void dequantise_row<float>(const QuantisedWeight&, int64_t, float*);
 template void dequantise_row<double>(const QuantisedWeight&, int64_t, double*);
 
-void QuantisedRows::fill(int64_t row, const float* x) const {
-  for (int64_t b = 0; b < blocks_of(k); b++, x += quantised_block) {
-    const int64_t columns = block_columns(k, b), valid = std::min(columns, k - b * quantised_block);
-    const float most = largest_magnitude(x, valid), inverse = most > 0 ? largest / most : 0.0f;
-    QuantisedRecord& record = at(row, b);
-    record.scale = most / largest;
-    int32_t start = 0;
-    for (int64_t i = 0; i < columns; i += quantised_group) {
-      LanesOf<float>::mask total = {};
-      for (int64_t j = i; j < i + quantised_group; j += lanes) {
-        const int64_t left = valid - j;
-        const Lanes<float> part = left >= lanes ? load<float>(x + j) : load_first<float>(x + j, std::max<int64_t>(0, left));
-        const auto n = nearest(part * inverse);
-        typedef int8_t Bytes __attribute__((vector_size(16)));
-        const Bytes bytes = __builtin_convertvector(n, Bytes);
-        std::memcpy(record.values + j, &bytes, sizeof bytes);
-        total += n << 24 >> 24;  // of the bytes: a NaN makes n too large to add up
+void QuantisedRows::fill(int64_t row, const float* x, bool past_caches) const {
+  for (int64_t b = 0; b < blocks_of(k); b++, x += quantised_block)
+    make_row(&at(row, b), 1, past_caches, [&](QuantisedRecord* record) {
+      const int64_t columns = block_columns(k, b), valid = std::min(columns, k - b * quantised_block);
+      const float most = largest_magnitude(x, valid), inverse = most > 0 ? largest / most : 0.0f;
+      record->scale = most / largest;
+      int32_t start = 0;
+      for (int64_t i = 0; i < columns; i += quantised_group) {
+        LanesOf<float>::mask total = {};
+        for (int64_t j = i; j < i + quantised_group; j += lanes) {
+          const int64_t left = valid - j;
+          const Lanes<float> part = left >= lanes ? load<float>(x + j) : load_first<float>(x + j, std::max<int64_t>(0, left));
+          const auto n = nearest(part * inverse);
+          typedef int8_t Bytes __attribute__((vector_size(16)));
+          const Bytes bytes = __builtin_convertvector(n, Bytes);
+          std::memcpy(record->values + j, &bytes, sizeof bytes);
+          total += n << 24 >> 24;  // of the bytes: a NaN makes n too large to add up
+        }
+        const int32_t sum = fold(total, std::plus{});
+        record->sums[i / quantised_group] = static_cast<float>(sum);
+        start -= 128 * sum;
       }
-      const int32_t sum = fold(total, std::plus{});
-      record.sums[i / quantised_group] = static_cast<float>(sum);
-      start -= 128 * sum;
-    }
-    record.start = start;
-  }
+      record->start = start;
+    });
 }
 
 namespace {
@@ -262,7 +262,7 @@ QuantisedRows quantise_rows(Pool& pool, const Tensor& x, int64_t first, int64_t 
     for (int64_t row = begin; row < end; row++) {
       const int64_t from = index != nullptr ? index[row] : first + row;
       if (integers) made.copy(row, given, from);
-      else made.fill(row, x.as<float>() + from * given.k);
+      else made.fill(row, x.as<float>() + from * given.k, pool.apart());
     }
   });
   return made;
@@ -270,8 +270,8 @@ QuantisedRows quantise_rows(Pool& pool, const Tensor& x, int64_t first, int64_t 
 
 namespace {
 
-// Whether results pass by the caches: all of them together are larger than those of one core.
-bool streams(const QuantisedProduct* products, int64_t count) {
+// Whether results pass by the caches: threads share none, or all of them together are larger than those of one core.
+bool streams(const Pool& pool, const QuantisedProduct* products, int64_t count) {
   constexpr int64_t cached = 1 << 18;  // numbers
   int64_t numbers = 0;
   bool aligned = true;
@@ -279,13 +279,13 @@ bool streams(const QuantisedProduct* products, int64_t count) {
     numbers += p->m * p->w.n;
     aligned = aligned && reinterpret_cast<uintptr_t>(p->c) % 64 == 0 && p->c_stride % lanes == 0;
   }
-  return aligned && numbers > cached;
+  return aligned && (pool.apart() || numbers > cached);
 }
 
 }  // namespace
 
 void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count, QuantisedScratch* scratch) {
-  const bool past_caches = streams(products, count);
+  const bool past_caches = streams(pool, products, count);
   for_runs(pool, products, count, [&](const QuantisedPiece& piece, int64_t panel, int64_t end, int thread) {
     const QuantisedProduct& p = *piece.product;
     fetch_panel(p.w, panel, piece.rows());
@@ -315,7 +315,6 @@ void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* produc
           [&](int64_t row, int64_t rows, float* sum) {
             for (int64_t i = row; i < row + rows; i++, sum += quantised_rows) finish(i, panel, sum);
           });
-    if (past_caches) finish_streaming();
   });
 }
 

@@ -9,6 +9,7 @@
 //   chunk c + p, for all c at once: no two tasks of a phase write the same row, and every row receives its parts in the order of the
 //   phases, whatever the number of threads. So S, P and dS are computed once (five products), in parallel also for one long document.
 //   All sums are float32 (or float64).
+#include "cpu/streaming.h"
 #include "ops/attention.h"
 #include "ops/attention_bfloat16.h"
 
@@ -121,21 +122,22 @@ Status attention_in_bfloat16(const Arguments& a) {
   a.pool->run(count_pieces(ragged, pair_keys) * n.kv_heads, [&](int64_t task, int) {
     const Piece piece = find_piece(ragged, pair_keys, task / n.kv_heads);
     const int64_t head = task % n.kv_heads, from = piece.begin * kv_stride + head * n.head, block = n.block_of(ragged, piece, head, pair_keys);
-    pack_pairs(k + from, kv_stride, piece.end - piece.begin, n.head, keys + block * panel, nullptr);
-    pack_pairs(v + from, kv_stride, piece.end - piece.begin, n.head, nullptr, values + block * across);
+    pack_pairs(k + from, kv_stride, piece.end - piece.begin, n.head, keys + block * panel, nullptr, a.pool->apart());
+    pack_pairs(v + from, kv_stride, piece.end - piece.begin, n.head, nullptr, values + block * across, a.pool->apart());
   });
 
+  const bool past_caches = a.pool->apart(), own = PairTile::bytes(shape) <= Pool::own_bytes;
   const int64_t tasks = count_pieces(ragged, shape.tokens()) * n.kv_heads;
   a.pool->run(tasks, [&](int64_t task, int thread) {
     task = tasks - 1 - task;  // the longest first
     const Piece piece = find_piece(ragged, shape.tokens(), task / n.kv_heads);
     const int64_t kv_head = task % n.kv_heads, position = piece.begin - ragged.begin(piece.sequence), tokens = piece.end - piece.begin;
     const int64_t first = n.first_block(ragged, piece.sequence, kv_head, pair_keys), row = piece.begin * q_stride + kv_head * n.group() * n.head;
-    PairTile tile(scratch + static_cast<size_t>(thread) * PairTile::bytes(shape), shape);
+    PairTile tile(own ? a.pool->own(thread) : scratch + static_cast<size_t>(thread) * PairTile::bytes(shape), shape);
     tile.start(shape, q + row, q_stride, tokens, position, static_cast<float>(a.attribute[0]));
     for (int64_t block = shape.first_key(position) / pair_keys; block <= (position + tokens - 1) / pair_keys; block++)
       tile.attend(shape, block, keys + (first + block) * panel, values + (first + block) * across);
-    tile.finish(shape, o + row, q_stride, lse + piece.begin * n.heads + kv_head * n.group(), n.heads);
+    tile.finish(shape, o + row, q_stride, lse + piece.begin * n.heads + kv_head * n.group(), n.heads, past_caches);
   });
   const int64_t used = ragged.rows();
   std::fill(o + used * q_stride, o + n.tokens * q_stride, 0.0f);
@@ -170,7 +172,7 @@ template <class T> struct NumberBlocks {
   NumberBlocks(uint8_t* memory, int64_t blocks, int64_t head)
       : key_panels(reinterpret_cast<T*>(memory)), value_panels(key_panels + blocks * block_keys * head), key_rows(value_panels + blocks * block_keys * head), head(head) {}
 
-  void pack(int64_t block, const T* k, const T* v, int64_t stride, int64_t tokens) const {
+  void pack(int64_t block, const T* k, const T* v, int64_t stride, int64_t tokens, bool) const {
     const int64_t to = block * block_keys * head;
     pack_block<T>(k, stride, tokens, head, key_panels + to, key_rows + to);
     pack_block<T>(v, stride, tokens, head, value_panels + to, nullptr);
@@ -249,7 +251,7 @@ template <class Blocks> Status attention_grad_of(const Arguments& a) {
   a.pool->run(count_pieces(ragged, Blocks::keys) * n.kv_heads, [&](int64_t task, int) {
     const Piece piece = find_piece(ragged, Blocks::keys, task / n.kv_heads);
     const int64_t kv_head = task % n.kv_heads, from = piece.begin * kv_stride + kv_head * head;
-    blocks.pack(n.block_of(ragged, piece, kv_head, Blocks::keys), k + from, v + from, kv_stride, piece.end - piece.begin);
+    blocks.pack(n.block_of(ragged, piece, kv_head, Blocks::keys), k + from, v + from, kv_stride, piece.end - piece.begin, a.pool->apart());
     for (int64_t t = piece.begin; t < piece.end; t++)
       for (int64_t i = kv_head * group; i < (kv_head + 1) * group; i++) {
         const T *left = dout + t * q_stride + i * head, *right = o + t * q_stride + i * head;
@@ -257,6 +259,7 @@ template <class Blocks> Status attention_grad_of(const Arguments& a) {
       }
   });
 
+  const bool past_caches = a.pool->apart();
   int64_t phases = 0;
   for (int64_t s = 0; s < n.sequences; s++)
     phases = std::max(phases, (ragged.end(s) - ragged.begin(s) + chunk_tokens - 1) / chunk_tokens);
@@ -278,12 +281,12 @@ template <class Blocks> Status attention_grad_of(const Arguments& a) {
       const int64_t first_block = n.first_block(ragged, s, kv_head, Blocks::keys);
       T *dk_head = dk + document * kv_stride + kv_head * head, *dv_head = dv + document * kv_stride + kv_head * head;
       if (phase == 0)
-        for (int64_t t = key_begin; t < key_end; t++) {
-          std::fill_n(dk_head + t * kv_stride, head, T(0));
-          std::fill_n(dv_head + t * kv_stride, head, T(0));
-        }
+        for (int64_t t = key_begin; t < key_end; t++)
+          for (T* to : {dk_head + t * kv_stride, dv_head + t * kv_stride})
+            make_row(to, head, past_caches, [&](T* row) { std::fill_n(row, head, T(0)); });
       const int64_t step = grad_tokens(group), width = group * head;
-      Tile tile(scratch + static_cast<size_t>(thread) * Tile::bytes(step * group, head), step * group, head);
+      const size_t tile_bytes = Tile::bytes(step * group, head);
+      Tile tile(tile_bytes <= Pool::own_bytes ? a.pool->own(thread) : scratch + static_cast<size_t>(thread) * tile_bytes, step * group, head);
       for (int64_t position = query_begin; position < query_end; position += step) {
         const int64_t tokens = std::min(step, query_end - position);
         const int64_t row = (document + position) * q_stride + kv_head * width;
@@ -305,7 +308,9 @@ template <class Blocks> Status attention_grad_of(const Arguments& a) {
           T* to = dq + row + t * q_stride;
           const T* from = tile.dq + t * width;
           if (phase == 0)
-            for (int64_t i = 0; i < width; i++) to[i] = from[i] * scale;
+            make_row(to, width, past_caches, [&](T* made) {
+              for (int64_t i = 0; i < width; i++) made[i] = from[i] * scale;
+            });
           else
             for (int64_t i = 0; i < width; i++) to[i] += from[i] * scale;
         }

@@ -11,6 +11,7 @@
 
 #include "cpu/gemm_pack.h"
 #include "cpu/rows.h"
+#include "cpu/streaming.h"
 #include "ops/attention.h"
 
 namespace zaya::ZAYA_ISA {
@@ -45,13 +46,15 @@ inline void pair_rows(const float* x, const float* y, int64_t n, float scale, Pa
 
 // Up to 64 rows x [tokens, ·, H] of one kv head as what scores are made with, [(H+1)/2][64] pairs along h, and as what takes weights, [32][H]
 // pairs of keys. Absent keys are zeros; either may be null.
-inline void pack_pairs(const float* x, int64_t stride, int64_t tokens, int64_t head, Pair* panel, Pair* across) {
-  if (panel) pack_panel({{x, DType::float32, Layout::rows, stride}, tokens, head, 0, pair_keys, panel}, DType::bfloat16, 0, even(head));
+inline void pack_pairs(const float* x, int64_t stride, int64_t tokens, int64_t head, Pair* panel, Pair* across, bool past_caches) {
+  if (panel) pack_panel({{x, DType::float32, Layout::rows, stride}, tokens, head, 0, pair_keys, panel, false, 1, past_caches}, DType::bfloat16, 0, even(head));
   if (across)
     for (int64_t j = 0; j < pair_keys; j += 2) {
       Pair* to = across + j / 2 * head;
-      if (j < tokens) pair_rows(x + j * stride, j + 1 < tokens ? x + (j + 1) * stride : nullptr, head, 1, to);
-      else std::fill_n(to, head, Pair{});
+      make_row(to, head, past_caches, [&](Pair* row) {
+        if (j < tokens) pair_rows(x + j * stride, j + 1 < tokens ? x + (j + 1) * stride : nullptr, head, 1, row);
+        else std::fill_n(row, head, Pair{});
+      });
     }
 }
 inline int64_t panel_pairs(int64_t head) { return (head + 1) / 2 * pair_keys; }
@@ -139,11 +142,13 @@ struct PairTile {
     }
   }
 
-  void finish(const TileShape& shape, float* to, int64_t stride, float* lse, int64_t heads) const {
+  void finish(const TileShape& shape, float* to, int64_t stride, float* lse, int64_t heads, bool past_caches) const {
     for (int64_t r = 0; r < rows; r++) {
       const int64_t token = r / shape.group, g = r % shape.group;
       const float total = sum<float>(load(lane_sum + r * lanes)), inverse = 1 / total;
-      map_lanes<float>(o + r * shape.head, to + token * stride + g * shape.head, shape.head, [&](Lanes<float> x) { return x * inverse; });
+      make_row(to + token * stride + g * shape.head, shape.head, past_caches, [&](float* row) {
+        map_lanes<float>(o + r * shape.head, row, shape.head, [&](Lanes<float> x) { return x * inverse; });
+      });
       lse[token * heads + g] = maximum[r] + std::log(total);
     }
   }
@@ -160,9 +165,9 @@ struct PairBlocks {
   PairBlocks(uint8_t* memory, int64_t blocks, int64_t head)
       : key_panels(reinterpret_cast<Pair*>(memory)), value_panels(key_panels + blocks * panel_pairs(head)), key_rows(value_panels + blocks * panel_pairs(head)), head(head) {}
 
-  void pack(int64_t block, const float* k, const float* v, int64_t stride, int64_t tokens) const {
-    pack_pairs(k, stride, tokens, head, key_panels + block * panel_pairs(head), key_rows + block * across_pairs(head));
-    pack_pairs(v, stride, tokens, head, value_panels + block * panel_pairs(head), nullptr);
+  void pack(int64_t block, const float* k, const float* v, int64_t stride, int64_t tokens, bool past_caches) const {
+    pack_pairs(k, stride, tokens, head, key_panels + block * panel_pairs(head), key_rows + block * across_pairs(head), past_caches);
+    pack_pairs(v, stride, tokens, head, value_panels + block * panel_pairs(head), nullptr, past_caches);
   }
 
   // One tile of queries against a block; rows are pairs of tokens and heads, in the order of both.

@@ -13,6 +13,7 @@
 // Accumulation: weight gradients take the rows of a chunk in order, then the chunks.
 #include "cpu/attention_tile.h"
 #include "cpu/rows.h"
+#include "cpu/streaming.h"
 #include "ops/cca_conv.h"
 
 namespace zaya::ZAYA_ISA {
@@ -98,6 +99,7 @@ template <class T> Status convolve_grad(const Arguments& a) {
   const int64_t of_taps = channels * 2 * width, of_bias = of_taps + 2 * channels, of_grouped = of_bias + channels, partial_size = of_grouped + channels;
 
   const RowChunks chunks = weight_chunks(columns.tokens);
+  const bool past_caches = a.pool->apart();
   a.pool->run(groups * chunks.count, [&](int64_t task, int thread) {
     uint8_t* scratch = workspace + static_cast<size_t>(thread) * gradient_thread_bytes<T>(width);
     T* matrix = reinterpret_cast<T*>(scratch + Depthwise<T>::bytes(width));
@@ -147,15 +149,16 @@ template <class T> Status convolve_grad(const Arguments& a) {
         const T *z_now = depthwise.row(s, t, 0), *z_before = depthwise.row(s, t, 1);
         const T *older = depthwise.older(), *newer = depthwise.newer();
         const T* g = dout.as<T>() + t * channels + first;
-        T* dz = a.out[0].as<T>() + t * channels + first;
+        make_row(a.out[0].as<T>() + t * channels + first, width, past_caches, [&](T* dz) {
 #pragma GCC ivdep
-        for (int64_t h = 0; h < width; h++) {
-          dz[h] = newer[h] * now[h] + older[h] * next[h];
-          dolder[h] += now[h] * z_before[h];
-          dnewer[h] += now[h] * z_now[h];
-          dbias[h] += now[h];
-          dgrouped[h] += g[h];
-        }
+          for (int64_t h = 0; h < width; h++) {
+            dz[h] = newer[h] * now[h] + older[h] * next[h];
+            dolder[h] += now[h] * z_before[h];
+            dnewer[h] += now[h] * z_now[h];
+            dbias[h] += now[h];
+            dgrouped[h] += g[h];
+          }
+        });
         if (t == ragged.begin(s)) {
           const T* before = dpairs + (t - begin) * 2 * width;
 #pragma GCC ivdep

@@ -8,6 +8,7 @@
 //   q_mean receives dq_mean[n] = dx_q[n] + dx_k[n div G] / G; then dq0[n] = dq_mean[n] / 2, dk0[k] = Σ of dq_mean[n] / 2 over its heads.
 // Norms in the type of z (float32), 16 lanes; dtemp by chunks of rows (cpu/rows.h).
 #include "cpu/rows.h"
+#include "cpu/streaming.h"
 #include "cpu/vector.h"
 #include "ops/cca_qk.h"
 
@@ -17,14 +18,16 @@ namespace {
 template <class T> Status mix(const Arguments& a) {
   const Tensor &z = a.in[0], &conv = a.in[1];
   const Heads<T> h(a, z, a.in[2]);
+  const ResultRows<T> q(*a.pool, a.out[0]), k(*a.pool, a.out[1]);
   for_rows(*a.pool, z.shape[0], 2 * h.columns, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; t++) {
       const T* z_row = z.as<T>() + t * h.columns;
       const T* conv_row = conv.as<T>() + t * h.columns;
       for (int64_t n = 0; n < h.queries + h.keys; n++) {
         const bool query = n < h.queries;
-        T* x = query ? a.out[0].as<T>() + (t * h.queries + n) * h.size : a.out[1].as<T>() + (t * h.keys + n - h.queries) * h.size;
-        normalised_head(h, z_row, conv_row + n * h.size, n, query ? T(1) : element<T>(a.in[2], n - h.queries), x);
+        auto make = [&](T* x) { normalised_head(h, z_row, conv_row + n * h.size, n, query ? T(1) : element<T>(a.in[2], n - h.queries), x); };
+        if (query) q.make(t * h.queries + n, make);
+        else k.make(t * h.keys + n - h.queries, make);
       }
     }
   });
@@ -47,36 +50,38 @@ template <class T> Status mix_grad(const Arguments& a) {
   const Heads<T> h(a, z, temp);
   const RowChunks chunks = row_chunks(z.shape[0]);
   T* partials = reinterpret_cast<T*>(a.workspace);
+  const ResultRows<T> dzs(*a.pool, a.out[0]), dconvs(*a.pool, a.out[1]);
   for_chunks(*a.pool, chunks, [&](int64_t begin, int64_t end, int64_t chunk) {
     T* partial = partials + chunk * h.keys;
     std::fill(partial, partial + h.keys, T(0));
     for (int64_t t = begin; t < end; t++) {
       const T* z_row = z.as<T>() + t * h.columns;
       const T* conv_row = conv.as<T>() + t * h.columns;
-      T* dz = a.out[0].as<T>() + t * h.columns;
-      T* dx = a.out[1].as<T>() + t * h.columns;
-      for (int64_t n = 0; n < h.queries; n++) {
-        mix_query(h, z_row, conv_row + n * h.size, n, dx + n * h.size);
-        unit_grad(h, dq.as<T>() + (t * h.queries + n) * h.size, T(1), dx + n * h.size);
-      }
-      for (int64_t k = 0; k < h.keys; k++) {
-        T* x = dx + (h.queries + k) * h.size;
-        mix_key(h, z_row, conv_row + (h.queries + k) * h.size, k, x);
-        partial[k] += unit_grad(h, dk.as<T>() + (t * h.keys + k) * h.size, h.temperature(element<T>(temp, k)), x);
-        T* dk0 = dz + (h.queries + k) * h.size;
-        std::fill(dk0, dk0 + h.size, T(0));
-        const T share = 1 / static_cast<T>(h.group);
-        for (int64_t g = 0; g < h.group; g++) {
-          const int64_t n = k * h.group + g;
-          const T* dx_q = dx + n * h.size;
-          T* dq0 = dz + n * h.size;
+      auto fill = [&](T* dz, T* dx) {
+        for (int64_t n = 0; n < h.queries; n++) {
+          mix_query(h, z_row, conv_row + n * h.size, n, dx + n * h.size);
+          unit_grad(h, dq.as<T>() + (t * h.queries + n) * h.size, T(1), dx + n * h.size);
+        }
+        for (int64_t k = 0; k < h.keys; k++) {
+          T* x = dx + (h.queries + k) * h.size;
+          mix_key(h, z_row, conv_row + (h.queries + k) * h.size, k, x);
+          partial[k] += unit_grad(h, dk.as<T>() + (t * h.keys + k) * h.size, h.temperature(element<T>(temp, k)), x);
+          T* dk0 = dz + (h.queries + k) * h.size;
+          std::fill(dk0, dk0 + h.size, T(0));
+          const T share = 1 / static_cast<T>(h.group);
+          for (int64_t g = 0; g < h.group; g++) {
+            const int64_t n = k * h.group + g;
+            const T* dx_q = dx + n * h.size;
+            T* dq0 = dz + n * h.size;
 #pragma GCC ivdep
-          for (int64_t i = 0; i < h.size; i++) {
-            dq0[i] = (dx_q[i] + x[i] * share) * T(0.5);
-            dk0[i] += dq0[i];
+            for (int64_t i = 0; i < h.size; i++) {
+              dq0[i] = (dx_q[i] + x[i] * share) * T(0.5);
+              dk0[i] += dq0[i];
+            }
           }
         }
-      }
+      };
+      dzs.make(t, [&](T* dz) { dconvs.make(t, [&](T* dx) { fill(dz, dx); }); });
     }
   });
   add_chunks(*a.pool, chunks, partials, h.keys, h.keys, dtemp.as<T>());

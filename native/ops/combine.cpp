@@ -4,6 +4,7 @@
 //   dy_sorted[i] = prob[order[i]] · dy[order[i]], dprob[order[i]] = Σ dy[order[i]] · y_sorted[i] (16 lanes)
 // order must be a permutation of 0..T−1 (expert_sort makes one); an entry outside that range, or a second of its kind, is an error.
 #include "cpu/rows.h"
+#include "cpu/streaming.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
@@ -21,14 +22,16 @@ Status check_order(const char* name, const Tensor& order, uint8_t* seen) {
 template <class T> Status unsort(const Arguments& a) {
   const Tensor &sorted = a.in[0], &order = a.in[1], &prob = a.in[2];
   const int64_t columns = sorted.columns();
+  const ResultRows<T> rows(*a.pool, a.out[0]);
   for_rows(*a.pool, order.size(), columns, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; i++) {
       const int64_t t = order.as<int32_t>()[i];
       const T weight = prob.as<T>()[t];
       const T* x = sorted.as<T>() + i * columns;
-      T* y = a.out[0].as<T>() + t * columns;
+      rows.make(t, [&](T* y) {
 #pragma GCC ivdep
-      for (int64_t c = 0; c < columns; c++) y[c] = weight * x[c];
+        for (int64_t c = 0; c < columns; c++) y[c] = weight * x[c];
+      });
     }
   });
   return {};
@@ -37,16 +40,18 @@ template <class T> Status unsort(const Arguments& a) {
 template <class T> Status unsort_grad(const Arguments& a) {
   const Tensor &dy = a.in[0], &sorted = a.in[1], &order = a.in[2], &prob = a.in[3];
   const int64_t columns = sorted.columns();
+  const ResultRows<T> rows(*a.pool, a.out[0]);
   for_rows(*a.pool, order.size(), columns, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; i++) {
       const int64_t t = order.as<int32_t>()[i];
       const T weight = prob.as<T>()[t];
       const T* g = dy.as<T>() + t * columns;
       const T* x = sorted.as<T>() + i * columns;
-      T* d = a.out[0].as<T>() + i * columns;
       a.out[1].as<T>()[t] = sum_of<T>(columns, [&](int64_t c) { return g[c] * x[c]; });
+      rows.make(i, [&](T* d) {
 #pragma GCC ivdep
-      for (int64_t c = 0; c < columns; c++) d[c] = weight * g[c];
+        for (int64_t c = 0; c < columns; c++) d[c] = weight * g[c];
+      });
     }
   });
   return {};

@@ -3,6 +3,7 @@
 #include "cpu/gemm.h"
 #include "cpu/quantised.h"
 #include "cpu/rows.h"
+#include "cpu/streaming.h"
 #include "cpu/vector.h"
 
 namespace zaya::ZAYA_ISA {
@@ -31,13 +32,15 @@ template <class T> Status embed(const Arguments& a) {
   const Tensor &table = a.in[0], &ids = a.in[1], &out = a.out[0];
   const int64_t columns = out.columns();
   if (Status status = check_ids("embedding", ids, table.shape[0]); !status.ok()) return status;
+  const ResultRows<T> rows(*a.pool, out);
   for_rows(*a.pool, ids.size(), columns, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; t++) {
       const int64_t id = ids.as<int32_t>()[t];
-      T* row = out.as<T>() + t * columns;
-      if (table.encoding == Encoding::plain) read_elements<T>(table, id * columns, columns, row);
-      else if (is_quantised(table)) dequantise_row<T>(quantised_weight(table, 0), id, row);
-      else read_panel_row<T>(table, id, columns, row);
+      rows.make(t, [&](T* row) {
+        if (table.encoding == Encoding::plain) read_elements<T>(table, id * columns, columns, row);
+        else if (is_quantised(table)) dequantise_row<T>(quantised_weight(table, 0), id, row);
+        else read_panel_row<T>(table, id, columns, row);
+      });
     }
   });
   return {};

@@ -5,6 +5,7 @@
 // An index outside [0, T) is an error.
 #include "cpu/quantised.h"
 #include "cpu/rows.h"
+#include "cpu/streaming.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
@@ -24,10 +25,11 @@ Status gather_rows(const Arguments& a) {
   const int32_t* row = rows.as<int32_t>();
   const size_t bytes = static_cast<size_t>(x.columns()) * size_of(x.dtype);
   const QuantisedRows from(x.data, x.rows(), x.columns()), to(a.out[0].data, rows.size(), x.columns());
+  const bool past_caches = a.pool->apart();
   for_rows(*a.pool, rows.size(), x.columns(), [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; i++) {
       if (x.encoding == Encoding::rows) to.copy(i, from, row[i]);
-      else std::memcpy(a.out[0].as<uint8_t>() + static_cast<size_t>(i) * bytes, x.as<uint8_t>() + static_cast<size_t>(row[i]) * bytes, bytes);
+      else copy_bytes(a.out[0].as<uint8_t>() + static_cast<size_t>(i) * bytes, x.as<uint8_t>() + static_cast<size_t>(row[i]) * bytes, bytes, past_caches);
     }
   });
   return {};
@@ -45,18 +47,19 @@ template <class T> Status scatter(const Arguments& a) {
   for (int64_t i = 0; i < rows.size(); i++) start[row[i] + 2]++;
   for (int64_t t = 0; t < count; t++) start[t + 2] += start[t + 1];
   for (int64_t i = 0; i < rows.size(); i++) order[start[row[i] + 1]++] = static_cast<int32_t>(i);
+  const ResultRows<T> sums(*a.pool, out);
   for_rows(*a.pool, count, columns, [&](int64_t begin, int64_t end, int) {
-    for (int64_t t = begin; t < end; t++) {
-      T* sum = out.as<T>() + t * columns;
-      if (start[t] == start[t + 1]) std::memset(sum, 0, static_cast<size_t>(columns) * sizeof(T));
-      for (int32_t i = start[t]; i < start[t + 1]; i++) {
-        const T* x = dy.as<T>() + order[i] * columns;
-        if (i == start[t]) std::memcpy(sum, x, static_cast<size_t>(columns) * sizeof(T));
-        else
+    for (int64_t t = begin; t < end; t++)
+      sums.make(t, [&](T* sum) {
+        if (start[t] == start[t + 1]) std::memset(sum, 0, static_cast<size_t>(columns) * sizeof(T));
+        for (int32_t i = start[t]; i < start[t + 1]; i++) {
+          const T* x = dy.as<T>() + order[i] * columns;
+          if (i == start[t]) std::memcpy(sum, x, static_cast<size_t>(columns) * sizeof(T));
+          else
 #pragma GCC ivdep
-          for (int64_t c = 0; c < columns; c++) sum[c] += x[c];
-      }
-    }
+            for (int64_t c = 0; c < columns; c++) sum[c] += x[c];
+        }
+      });
   });
   return {};
 }

@@ -3,6 +3,7 @@
 //   order: dh [T,D], dy_scale, dy_bias, dh_scale, dh_bias [D]
 //   dy = dout · y_scale, dy_scale = Σ_t dout · (y + y_bias), dy_bias = y_scale · Σ_t dout, and the same for h.
 // Sums over t by chunks of rows (cpu/rows.h).
+#include "cpu/streaming.h"
 #include "ops/residual_merge.h"
 
 namespace zaya::ZAYA_ISA {
@@ -14,9 +15,10 @@ template <class T> Status merge(const Arguments& a) {
   uint8_t* workspace = a.workspace;
   const Branch<T> ys = read_branch<T>(a.in[2], a.in[3], columns, workspace);
   const Branch<T> hs = h.present() ? read_branch<T>(a.in[4], a.in[5], columns, workspace) : Branch<T>{};
+  const ResultRows<T> merged(*a.pool, out);
   for_rows(*a.pool, y.rows(), columns, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; t++)
-      merge_row<T>(y.as<T>() + t * columns, h.present() ? h.as<T>() + t * columns : nullptr, ys, hs, columns, out.as<T>() + t * columns);
+      merged.make(t, [&](T* row) { merge_row<T>(y.as<T>() + t * columns, h.present() ? h.as<T>() + t * columns : nullptr, ys, hs, columns, row); });
   });
   return {};
 }
@@ -43,22 +45,23 @@ template <class T> Status merge_grad(const Arguments& a) {
   const Branch<T> hs = h.present() ? read_branch<T>(a.in[5], a.in[6], columns, workspace) : Branch<T>{};
   const bool sums = a.in[3].present() || a.in[4].present() || a.in[5].present() || a.in[6].present();
   T* partials = reinterpret_cast<T*>(workspace);
-  T* dy = a.out[0].as<T>();
-  T* dh = h.present() ? a.out[1].as<T>() : nullptr;
+  const ResultRows<T> dy(*a.pool, a.out[0]), dh(*a.pool, a.out[h.present() ? 1 : 0]);
+  const bool past_caches = a.pool->apart();
   const RowChunks chunks = row_chunks(y.rows());
   for_chunks(*a.pool, chunks, [&](int64_t begin, int64_t end, int64_t chunk) {
-    T* total = partials + chunk * 3 * columns;
-    T* y_sum = total + columns;
-    T* h_sum = y_sum + columns;
-    std::fill(total, total + 3 * columns, T(0));
-    for (int64_t t = begin; t < end; t++) {
-      const T* d = dout.as<T>() + t * columns;
-      if (sums)
+    make_row(partials + chunk * 3 * columns, 3 * columns, past_caches, [&](T* total) {
+      T* y_sum = total + columns;
+      T* h_sum = y_sum + columns;
+      std::fill(total, total + 3 * columns, T(0));
+      for (int64_t t = begin; t < end; t++) {
+        const T* d = dout.as<T>() + t * columns;
+        if (sums)
 #pragma GCC ivdep
-        for (int64_t i = 0; i < columns; i++) total[i] += d[i];
-      if (dh != nullptr) branch_grad<T>(d, h.as<T>() + t * columns, hs, columns, dh + t * columns, h_sum);
-      branch_grad<T>(d, y.as<T>() + t * columns, ys, columns, dy + t * columns, y_sum);
-    }
+          for (int64_t i = 0; i < columns; i++) total[i] += d[i];
+        if (h.present()) dh.make(t, [&](T* row) { branch_grad<T>(d, h.as<T>() + t * columns, hs, columns, row, h_sum); });
+        dy.make(t, [&](T* row) { branch_grad<T>(d, y.as<T>() + t * columns, ys, columns, row, y_sum); });
+      }
+    });
   });
   int output = h.present() ? 2 : 1;
   for (int vector = 0; vector < 4; vector++) {

@@ -3,6 +3,7 @@
 //   next, as its products want it, in one pass over memory. The same numbers, bit for bit, as the operations one after the other.
 //   form: 0 normed, 1 quantised, 2 both.
 #include "cpu/quantised.h"
+#include "cpu/streaming.h"
 #include "ops/residual_merge.h"
 #include "ops/rms_norm.h"
 
@@ -27,15 +28,19 @@ template <class T> Status merge_norm(const Arguments& a) {
   const Branch<T> hs = h.present() ? read_branch<T>(a.in[4], a.in[5], columns, workspace) : Branch<T>{};
   const T* weight = read_vector<T>(a.in[6], workspace);
   const QuantisedRows integers(form == Form::normed ? nullptr : a.out[a.num_out - 1].data, y.rows(), columns);
+  const ResultRows<T> merged(*a.pool, a.out[0]), norms(*a.pool, a.out[form == Form::quantised ? 0 : 1]);
   for_rows(*a.pool, y.rows(), columns, [&](int64_t begin, int64_t end, int thread) {
-    for (int64_t t = begin; t < end; t++) {
-      T* row = a.out[0].as<T>() + t * columns;
-      merge_row<T>(y.as<T>() + t * columns, h.present() ? h.as<T>() + t * columns : nullptr, ys, hs, columns, row);
-      T* norm = form == Form::quantised ? reinterpret_cast<T*>(workspace + static_cast<size_t>(thread) * row_bytes<T>(a)) : a.out[1].as<T>() + t * columns;
-      norm_row(row, weight, columns, eps, norm);
-      if constexpr (std::is_same_v<T, float>)
-        if (form != Form::normed) integers.fill(t, norm);
-    }
+    for (int64_t t = begin; t < end; t++)
+      merged.make(t, [&](T* row) {
+        merge_row<T>(y.as<T>() + t * columns, h.present() ? h.as<T>() + t * columns : nullptr, ys, hs, columns, row);
+        auto make_norm = [&](T* norm) {
+          norm_row(row, weight, columns, eps, norm);
+          if constexpr (std::is_same_v<T, float>)
+            if (form != Form::normed) integers.fill(t, norm, a.pool->apart());
+        };
+        if (form == Form::quantised) make_norm(reinterpret_cast<T*>(workspace + static_cast<size_t>(thread) * row_bytes<T>(a)));
+        else norms.make(t, make_norm);
+      });
   });
   return {};
 }

@@ -5,6 +5,7 @@
 //   `add` is a gradient that reaches x by another path; adding it here saves a pass over memory.
 // Accumulation: a row's sums in 16 lanes; dweight by chunks of rows (cpu/rows.h).
 #include "cpu/rows.h"
+#include "cpu/streaming.h"
 #include "cpu/vector.h"
 #include "ops/rms_norm.h"
 
@@ -17,8 +18,9 @@ template <class T> Status norm(const Arguments& a) {
   const T eps = static_cast<T>(a.attribute[0]);
   uint8_t* workspace = a.workspace;
   const T* weight = read_vector<T>(a.in[1], workspace);
+  const ResultRows<T> norms(*a.pool, out);
   for_rows(*a.pool, x.rows(), columns, [&](int64_t begin, int64_t end, int) {
-    for (int64_t t = begin; t < end; t++) norm_row(x.as<T>() + t * columns, weight, columns, eps, out.as<T>() + t * columns);
+    for (int64_t t = begin; t < end; t++) norms.make(t, [&](T* norm) { norm_row(x.as<T>() + t * columns, weight, columns, eps, norm); });
   });
   return {};
 }
@@ -31,28 +33,32 @@ template <class T> Status norm_grad(const Arguments& a) {
   const T* weight = read_vector<T>(a.in[2], workspace);
   T* partials = reinterpret_cast<T*>(workspace);
   const RowChunks chunks = row_chunks(x.rows());
+  const ResultRows<T> gradients(*a.pool, dx);
+  const bool past_caches = a.pool->apart();
   for_chunks(*a.pool, chunks, [&](int64_t begin, int64_t end, int64_t chunk) {
-    T* partial = partials + chunk * columns;
-    std::fill(partial, partial + columns, T(0));
-    for (int64_t t = begin; t < end; t++) {
-      const T* g = dy.as<T>() + t * columns;
-      const T* row = x.as<T>() + t * columns;
-      T* d = dx.as<T>() + t * columns;
-      const T squares = sum_of<T>(columns, [&](int64_t i) { return row[i] * row[i]; });
-      const T product = sum_of<T>(columns, [&](int64_t i) { return g[i] * weight[i] * row[i]; });
-      const T scale = 1 / std::sqrt(squares / static_cast<T>(columns) + eps);
-      const T along = scale * scale * scale * (product / static_cast<T>(columns));
+    make_row(partials + chunk * columns, columns, past_caches, [&](T* partial) {
+      std::fill(partial, partial + columns, T(0));
+      for (int64_t t = begin; t < end; t++) {
+        const T* g = dy.as<T>() + t * columns;
+        const T* row = x.as<T>() + t * columns;
+        const T squares = sum_of<T>(columns, [&](int64_t i) { return row[i] * row[i]; });
+        const T product = sum_of<T>(columns, [&](int64_t i) { return g[i] * weight[i] * row[i]; });
+        const T scale = 1 / std::sqrt(squares / static_cast<T>(columns) + eps);
+        const T along = scale * scale * scale * (product / static_cast<T>(columns));
 #pragma GCC ivdep
-      for (int64_t i = 0; i < columns; i++) partial[i] += g[i] * row[i] * scale;
-      if (add.present()) {
-        const T* other = add.as<T>() + t * columns;
+        for (int64_t i = 0; i < columns; i++) partial[i] += g[i] * row[i] * scale;
+        gradients.make(t, [&](T* d) {
+          if (add.present()) {
+            const T* other = add.as<T>() + t * columns;
 #pragma GCC ivdep
-        for (int64_t i = 0; i < columns; i++) d[i] = g[i] * weight[i] * scale - row[i] * along + other[i];
-      } else {
+            for (int64_t i = 0; i < columns; i++) d[i] = g[i] * weight[i] * scale - row[i] * along + other[i];
+          } else {
 #pragma GCC ivdep
-        for (int64_t i = 0; i < columns; i++) d[i] = g[i] * weight[i] * scale - row[i] * along;
+            for (int64_t i = 0; i < columns; i++) d[i] = g[i] * weight[i] * scale - row[i] * along;
+          }
+        });
       }
-    }
+    });
   });
   add_chunks(*a.pool, chunks, partials, columns, columns, dweight.as<T>());
   return {};

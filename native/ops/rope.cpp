@@ -3,6 +3,7 @@
 //     angle = position · theta^(−2j/P),  y[j] = x[j] cos − x[j+P/2] sin,  y[j+P/2] = x[j+P/2] cos + x[j] sin
 //   inverse turns the other way, which is the gradient. Frequencies and angles are float32, as in the reference; sine and cosine are
 //   reduced in float64 and rounded to float32 (error below 2 ulp), whatever the type of x.
+#include "cpu/streaming.h"
 #include "ops/rope.h"
 
 namespace zaya::ZAYA_ISA {
@@ -14,7 +15,7 @@ template <class T> Status rope_of(const Arguments& a) {
   const int64_t tokens = a.in[0].shape[0], heads = a.in[0].shape[1], head = a.in[0].shape[2], half = a.integer(0) / 2;
   const T* x = a.in[0].as<T>();
   const int32_t* positions = a.in[1].as<int32_t>();
-  T* y = a.out[0].as<T>();
+  const ResultRows<T> y(*a.pool, a.out[0]);
   const float theta = static_cast<float>(a.attribute[1]), sign = a.flag(2) ? -1.0f : 1.0f;
   float* frequency = reinterpret_cast<float*>(a.workspace);
   rope_frequencies(theta, half, frequency);
@@ -25,7 +26,7 @@ template <class T> Status rope_of(const Arguments& a) {
     for (int64_t t = begin; t < end; t++) {
       rope_angles(positions[t], frequency, half, angle, sine, cosine);
       for (int64_t j = 0; j < half; j++) sine[j] *= sign;
-      for (int64_t i = t * heads; i < (t + 1) * heads; i++) rotate(x + i * head, y + i * head, head, half, sine, cosine);
+      for (int64_t i = t * heads; i < (t + 1) * heads; i++) y.make(i, [&](T* row) { rotate(x + i * head, row, head, half, sine, cosine); });
     }
   });
   return {};

@@ -2,6 +2,7 @@
 // slice_grad(dy [T,end−begin], x [T,C]){begin, end} -> [T,C]: dy in its place, zeros around it; x gives the shape only.
 // Any element type: bytes are copied.
 #include "cpu/rows.h"
+#include "cpu/streaming.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
@@ -19,9 +20,10 @@ Status slice(const Arguments& a) {
   if (Status status = check_columns("slice", a, x, out); !status.ok()) return status;
   const size_t element = size_of(x.dtype), skip = static_cast<size_t>(a.integer(0)) * element;
   const size_t from = static_cast<size_t>(x.columns()) * element, to = static_cast<size_t>(out.columns()) * element;
+  const bool past_caches = a.pool->apart();
   for_rows(*a.pool, x.rows(), out.columns(), [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; t++)
-      std::memcpy(out.as<uint8_t>() + static_cast<size_t>(t) * to, x.as<uint8_t>() + static_cast<size_t>(t) * from + skip, to);
+      copy_bytes(out.as<uint8_t>() + static_cast<size_t>(t) * to, x.as<uint8_t>() + static_cast<size_t>(t) * from + skip, to, past_caches);
   });
   return {};
 }

@@ -18,6 +18,8 @@ export interface DeviceOptions {
   readonly threads?: number;
   /** Instruction set of the CPU kernels. Default: `ZAYA_ISA` from the environment, else the best the processor has. */
   readonly isa?: InstructionSet;
+  /** Whether the threads are taken to share a cache, which decides what passes by it. Default: measured again and again. Results do not depend on it. */
+  readonly sharedCache?: boolean;
   /** Puts poison behind every buffer and checks it after each operation: for tests of kernels. */
   readonly guard?: boolean;
 }
@@ -78,10 +80,10 @@ export async function openDevice(kind: "cpu" | "null" = "cpu", options: DeviceOp
   return kind === "null" ? openNullDevice(threads) : openCpuDevice(threads, options);
 }
 
-function openCpuDevice(threads: number, { isa: given, guard = false }: DeviceOptions): Device {
+function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false }: DeviceOptions): Device {
   const addon = loadAddon();
   const isa = given ?? (process.env.ZAYA_ISA as DeviceOptions["isa"]);
-  const native = callNative(() => new addon.Device(threads, isa ?? ""), "INVALID_ARGUMENT");
+  const native = callNative(() => new addon.Device(threads, isa ?? "", sharedCache), "INVALID_ARGUMENT");
   const operations = new Map(native.operations().map((name, i) => [name, i]));
   const instructionSets = addon.instructionSets();
   const { instructions } = instructionSets.find(({ name }) => name === native.isa) as InstructionSetInfo;

@@ -30,7 +30,7 @@ export async function instructionSets(): Promise<InstructionSet[]> {
 }
 
 /**
- * Runs a case in float64 and, on every instruction set, in float32 with 1, 2, 3 and 7 threads, whose bits must agree.
+ * Runs a case in float64 and, on every instruction set, in float32 with 1, 2, 3 and 7 threads that share a cache or do not, whose bits must agree.
  * @throws Error saying which output, element and run is wrong
  */
 export async function checkCase({ inputs, build, expected, tolerance = 2e-6, float64 = true }: OperationCase): Promise<void> {
@@ -39,7 +39,7 @@ export async function checkCase({ inputs, build, expected, tolerance = 2e-6, flo
     const single = await runGraph(build, inputs, { isa, threads: 1 });
     compare(`float32 on ${isa}`, single, expected, tolerance);
     for (const threads of [2, 3, 7]) {
-      const many = await runGraph(build, inputs, { isa, threads });
+      const many = await runGraph(build, inputs, { isa, threads, sharedCache: threads === 3 });
       for (const [name, output] of Object.entries(single)) {
         if (!sameBits(output, many[name])) throw new Error(`${name} differs between 1 and ${threads} threads on ${isa}`);
       }
