@@ -15,7 +15,7 @@ torch.set_num_threads(arguments["threads"])
 torch.manual_seed(0)
 config = ZayaConfig.from_dict(arguments["config"], attn_implementation="sdpa", experts_implementation="grouped_mm")
 model = ZayaForCausalLM(config).bfloat16()
-optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), fused=True)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, betas=(0.9, 0.95), fused=True)
 times = []
 for step in range(arguments["steps"]):
     ids = torch.randint(3, config.vocab_size, (windows, context))

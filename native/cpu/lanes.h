@@ -165,8 +165,5 @@ inline Lanes<double> exponential(Lanes<double> x) {
   for (int i = 0; i < lanes; i++) x[i] = std::exp(x[i]);
   return x;
 }
-template <class T> inline T exponential_of(T x) {
-  return exponential(splat<T>(x))[0];
-}
 
 }  // namespace zaya::ZAYA_ISA

@@ -110,29 +110,36 @@ struct PairTile {
       const int64_t columns = std::min(pair_keys, (last + 1 - start + 31) / 32 * 32), parts = columns / lanes;
       multiply<Start::zero>(count, columns, Product<float, Pair>{q + row0 * depth, depth, 1, keys, pair_keys, scores, pair_keys, depth});
       const bool whole = start + columns - 1 <= first && shape.first_key(last) <= start;
-      float factor[group_rows];
+      // The largest score of every row first, so that the exponentials of what they grew by are one vector.
+      alignas(64) float factor[lanes] = {};
+      bool seen[group_rows];
       for (int64_t r = 0; r < count; r++) {
         const int64_t position = first_position + (row0 + r) / shape.group;
         const int64_t begin = shape.first_key(position) - start, end = position + 1 - start;
-        auto* to = reinterpret_cast<bfloat16*>(weights + r * pair_keys / 2);
-        factor[r] = 1;
-        if (std::max<int64_t>(begin, 0) >= std::min(end, columns)) {
-          std::fill_n(to, columns, bfloat16(0));
-          continue;
-        }
-        Lanes<float> s[pair_vectors], most = splat(-std::numeric_limits<float>::infinity());
+        seen[r] = std::max<int64_t>(begin, 0) < std::min(end, columns);
+        if (!seen[r]) continue;
+        float* s = scores + r * pair_keys;
+        Lanes<float> most = splat(-std::numeric_limits<float>::infinity());
         for (int64_t part = 0; part < parts; part++) {
-          s[part] = load(scores + r * pair_keys + part * lanes);
-          if (!whole) s[part] = keep_keys(s[part], part, begin, end, -std::numeric_limits<float>::infinity());
-          most = larger(s[part], most);
+          Lanes<float> some = load(s + part * lanes);
+          if (!whole) store(s + part * lanes, some = keep_keys(some, part, begin, end, -std::numeric_limits<float>::infinity()));
+          most = larger(some, most);
         }
         float& top = maximum[row0 + r];
         const float best = largest<float>(most, most), next = best > top ? best : top;
-        factor[r] = exponential_of<float>(top - next);
+        factor[r] = top - next;
         top = next;
+      }
+      store(factor, softmax_exponential<float>(load(factor)));
+      for (int64_t r = 0; r < count; r++) {
+        auto* to = reinterpret_cast<bfloat16*>(weights + r * pair_keys / 2);
+        if (!seen[r]) {
+          std::fill_n(to, columns, bfloat16(0));
+          continue;
+        }
         Lanes<float> total = load(lane_sum + (row0 + r) * lanes) * factor[r];
         for (int64_t part = 0; part < parts; part++) {
-          const Lanes<float> e = softmax_exponential<float>(s[part] - next);
+          const Lanes<float> e = softmax_exponential<float>(load(scores + r * pair_keys + part * lanes) - maximum[row0 + r]);
           total += e;
           round_lanes(e, to + part * lanes);
         }
