@@ -30,7 +30,7 @@ class Pool {
   // again, and looks when the last time is some milliseconds ago.
   void look_around(std::chrono::steady_clock::time_point now);
 
-  // Memory of a thread's own, 64-byte aligned: no other thread's cache has any of it.
+  // Memory of a thread's own for one task at a time, 64-byte aligned: no other thread's cache has any of it.
   static constexpr size_t own_bytes = size_t(512) << 10;
   uint8_t* own(int thread) const { return own_ + static_cast<size_t>(thread) * own_bytes; }
 

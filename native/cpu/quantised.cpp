@@ -284,12 +284,12 @@ bool streams(const Pool& pool, const QuantisedProduct* products, int64_t count) 
 
 }  // namespace
 
-void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count, QuantisedScratch* scratch) {
+void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count) {
   const bool past_caches = streams(pool, products, count);
   for_runs(pool, products, count, [&](const QuantisedPiece& piece, int64_t panel, int64_t end, int thread) {
     const QuantisedProduct& p = *piece.product;
     fetch_panel(p.w, panel, piece.rows());
-    float* tile = scratch[thread].tile;
+    auto& [tile, twin, block] = QuantisedScratch::of(pool, thread);
     auto columns_of = [&](int64_t i) { return std::min(quantised_rows, p.w.n - i * quantised_rows); };
     auto place = [&](int64_t row, int64_t i) { return p.c + (p.index != nullptr ? p.index[row] : row) * p.c_stride + i * quantised_rows; };
     auto finish = [&](int64_t row, int64_t i, float* sum) {
@@ -302,12 +302,12 @@ void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* produc
     };
     while (piece.rows() == 1 && panel < end) {
       const int64_t stop = std::min(end, panel + tile_elements / quantised_rows);
-      multiply_panels(x, piece, p.w, panel, stop, stop < p.panels ? p.w.panel(stop) : nullptr, tile, scratch[thread].block);
+      multiply_panels(x, piece, p.w, panel, stop, stop < p.panels ? p.w.panel(stop) : nullptr, tile, block);
       for (float* sum = tile; panel < stop; panel++, sum += quantised_rows) finish(piece.begin(), panel, sum);
     }
     for (; panel < end; panel++)
       multiply_strips(
-          x, piece, p.w, panel, panel + 1 < p.panels ? p.w.panel(panel + 1) : nullptr, tile, scratch[thread].block,
+          x, piece, p.w, panel, panel + 1 < p.panels ? p.w.panel(panel + 1) : nullptr, tile, block,
           [&](int64_t row, int64_t rows) {
             for (int64_t i = row; i < row + rows && !past_caches; i++)
               for (int64_t line = 0; line < quantised_rows; line += lanes) __builtin_prefetch(place(i, panel) + line, 1);

@@ -137,11 +137,15 @@ struct QuantisedPiece {
 constexpr int64_t piece_strips = 36;  // at most
 constexpr int64_t tile_elements = piece_strips * strip_rows * quantised_rows;
 
-// What a thread works in: the sums of a piece and a panel, and an unpacked block.
-struct QuantisedScratch {
+// What a thread works in, in memory of its own: the sums of a piece and a panel, those of its twin, and an unpacked block.
+struct alignas(64) QuantisedScratch {
   float tile[tile_elements];
+  float twin[tile_elements];
   uint8_t block[quantised_rows * quantised_block];
+
+  static QuantisedScratch& of(const Pool& pool, int thread) { return *reinterpret_cast<QuantisedScratch*>(pool.own(thread)); }
 };
+static_assert(sizeof(QuantisedScratch) <= Pool::own_bytes);
 
 // tiles [end - panel][rows][32] = the rows of a piece times panels [panel, end) of w.
 // With twin > 0 then also twin_tiles = the rows times panels [panel + twin, end + twin).
@@ -191,8 +195,7 @@ template <class F> void for_runs(Pool& pool, const QuantisedProduct* products, i
 // `workspace`, of QuantisedRows::bytes.
 QuantisedRows quantise_rows(Pool& pool, const Tensor& x, int64_t first, int64_t rows, void* workspace, const int32_t* index = nullptr);
 
-// Runs a list of products of equal k, with scratch for each thread.
-void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count, QuantisedScratch* scratch);
-inline size_t quantised_scratch(const Pool& pool) { return static_cast<size_t>(pool.threads()) * sizeof(QuantisedScratch); }
+// Runs a list of products of equal k.
+void multiply(Pool& pool, const QuantisedRows& x, const QuantisedProduct* products, int64_t count);
 
 }  // namespace zaya::ZAYA_ISA

@@ -63,8 +63,7 @@ void multiply_plain(const Arguments& a, const Projection* plain, int64_t count) 
 size_t cca_project_workspace(const Arguments& a) {
   size_t bytes = 0;
   for (int i = 1; i <= projections; i++)
-    bytes = std::max(bytes, is_quantised(a.in[i]) ? quantised_scratch(*a.pool) + QuantisedRows::bytes(a.in[0].rows(), a.in[0].columns())
-                                                  : plain_bytes(a, a.in[i]));
+    bytes = std::max(bytes, is_quantised(a.in[i]) ? QuantisedRows::bytes(a.in[0].rows(), a.in[0].columns()) : plain_bytes(a, a.in[i]));
   return bytes;
 }
 
@@ -85,8 +84,8 @@ Status cca_project(const Arguments& a) {
     p.c_stride = projection.stride;
   }
   if (count == 0) return {};
-  const QuantisedRows rows = quantise_rows(*a.pool, x, 0, x.rows(), a.workspace + quantised_scratch(*a.pool));
-  multiply(*a.pool, rows, quantised, count, reinterpret_cast<QuantisedScratch*>(a.workspace));
+  const QuantisedRows rows = quantise_rows(*a.pool, x, 0, x.rows(), a.workspace);
+  multiply(*a.pool, rows, quantised, count);
   return {};
 }
 

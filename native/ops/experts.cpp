@@ -122,15 +122,12 @@ template <class T> Status float_experts(const Arguments& a) {
 struct QuantisedPieces {
   Order sorted;
   QuantisedProduct* list;
-  float *inner, *gate_up, *up;
-  QuantisedScratch* scratch;
+  float *inner, *gate_up;
   void *x, *h;
 
-  QuantisedPieces(Pieces& pieces, const Arguments& a, const Sizes& s) : sorted(pieces, s), list(pieces.take<QuantisedProduct>(s.experts)) {
+  QuantisedPieces(Pieces& pieces, const Sizes& s) : sorted(pieces, s), list(pieces.take<QuantisedProduct>(s.experts)) {
     inner = pieces.take<float>(s.tokens * s.inner);
     gate_up = aligned(s) ? nullptr : pieces.take<float>(s.tokens * 2 * s.inner);
-    up = aligned(s) ? pieces.take<float>(a.pool->threads() * tile_elements) : nullptr;
-    scratch = pieces.take<QuantisedScratch>(a.pool->threads());
     x = pieces.take_bytes(QuantisedRows::bytes(s.tokens, s.model));
     h = pieces.take_bytes(QuantisedRows::bytes(s.tokens, s.inner));
   }
@@ -141,7 +138,7 @@ struct QuantisedPieces {
 Status quantised_experts(const Arguments& a) {
   const Sizes s(a);
   Pieces pieces(a.workspace);
-  QuantisedPieces p(pieces, a, s);
+  QuantisedPieces p(pieces, s);
   int64_t routed = 0;
   if (Status status = sort_tokens<float>(a, s, p.sorted, &routed); !status.ok()) return status;
   const int32_t* order = p.sorted.order;
@@ -151,8 +148,7 @@ Status quantised_experts(const Arguments& a) {
     const int64_t inner_panels = s.inner / quantised_rows;
     for (int64_t i = 0; i < count; i++) p.list[i].panels = inner_panels;
     for_runs(*a.pool, p.list, count, [&](const QuantisedPiece& piece, int64_t panel, int64_t end, int thread) {
-      float *gate = p.scratch[thread].tile, *up = p.up + thread * tile_elements;
-      uint8_t* block = p.scratch[thread].block;
+      auto& [gate, up, block] = QuantisedScratch::of(*a.pool, thread);
       const QuantisedWeight& w = piece.product->w;
       const int64_t first = piece.product->first + piece.begin(), rows = piece.rows(), together = tile_elements / (rows * quantised_rows);
       fetch_panel(w, panel, rows);
@@ -167,7 +163,7 @@ Status quantised_experts(const Arguments& a) {
     });
   } else {
     for (int64_t i = 0; i < count; i++) p.list[i].c = p.gate_up + p.list[i].first * 2 * s.inner, p.list[i].c_stride = 2 * s.inner;
-    multiply(*a.pool, x, p.list, count, p.scratch);
+    multiply(*a.pool, x, p.list, count);
     for_rows(*a.pool, routed, 2 * s.inner, [&](int64_t begin, int64_t end, int) {
       for (int64_t i = begin; i < end; i++) {
         const float* gate = p.gate_up + i * 2 * s.inner;
@@ -183,14 +179,14 @@ Status quantised_experts(const Arguments& a) {
     product.c = a.out[0].as<float>(), product.c_stride = s.model;
     product.index = order + product.first, product.factor = a.in[2].as<float>();
   }
-  multiply(*a.pool, h, p.list, count, p.scratch);
+  multiply(*a.pool, h, p.list, count);
   return {};
 }
 
 size_t experts_workspace(const Arguments& a) {
   const Sizes s(a);
   Pieces pieces(nullptr);
-  if (is_quantised(a.in[3])) QuantisedPieces(pieces, a, s);
+  if (is_quantised(a.in[3])) QuantisedPieces(pieces, s);
   else if (a.in[0].dtype == DType::float64) FloatPieces<double>(pieces, a, s);
   else FloatPieces<float>(pieces, a, s);
   return pieces.taken();

@@ -82,18 +82,17 @@ Status quantised_grouped_linear(const Arguments& a) {
   std::fill_n(y.as<float>(), offsets[0] * n, 0.0f);
   std::fill_n(y.as<float>() + offsets[experts] * n, (rows - offsets[experts]) * n, 0.0f);
   auto* list = reinterpret_cast<QuantisedProduct*>(a.workspace);
-  auto* scratch = reinterpret_cast<QuantisedScratch*>(a.workspace + quantised_list_bytes(experts));
   const int64_t count = list_experts(w, offsets, list);
   for (int64_t i = 0; i < count; i++) list[i].c = y.as<float>() + list[i].first * n, list[i].c_stride = n;
-  const QuantisedRows quantised = quantise_rows(*a.pool, x, 0, rows, scratch + a.pool->threads());
-  multiply(*a.pool, quantised, list, count, scratch);
+  const QuantisedRows quantised = quantise_rows(*a.pool, x, 0, rows, a.workspace + quantised_list_bytes(experts));
+  multiply(*a.pool, quantised, list, count);
   return {};
 }
 
 size_t grouped_linear_workspace(const Arguments& a) {
   const Tensor &x = a.in[0], &w = a.in[1];
   if (!is_quantised(w)) return rows_workspace(a, false);
-  return quantised_list_bytes(w.shape[0]) + quantised_scratch(*a.pool) + QuantisedRows::bytes(x.rows(), w.shape[2]);
+  return quantised_list_bytes(w.shape[0]) + QuantisedRows::bytes(x.rows(), w.shape[2]);
 }
 Status grouped_linear(const Arguments& a) {
   return is_quantised(a.in[1]) ? quantised_grouped_linear(a) : multiply_rows(a, "grouped_linear", false);

@@ -13,7 +13,7 @@ namespace {
 constexpr int64_t quantised_step = 4096;  // rows of x that are quantised at a time
 
 size_t quantised_workspace(const Arguments& a) {
-  return QuantisedRows::bytes(std::min(a.in[0].rows(), quantised_step), a.in[1].shape[1]) + quantised_scratch(*a.pool);
+  return QuantisedRows::bytes(std::min(a.in[0].rows(), quantised_step), a.in[1].shape[1]);
 }
 
 Status quantised_linear(const Arguments& a) {
@@ -26,8 +26,8 @@ Status quantised_linear(const Arguments& a) {
   for (int64_t row = 0; row < x.rows(); row += quantised_step) {
     p.m = std::min(quantised_step, x.rows() - row);
     p.c = y.as<float>() + row * p.w.n;
-    const QuantisedRows rows = quantise_rows(*a.pool, x, row, p.m, a.workspace + quantised_scratch(*a.pool));
-    multiply(*a.pool, rows, &p, 1, reinterpret_cast<QuantisedScratch*>(a.workspace));
+    const QuantisedRows rows = quantise_rows(*a.pool, x, row, p.m, a.workspace);
+    multiply(*a.pool, rows, &p, 1);
   }
   return {};
 }

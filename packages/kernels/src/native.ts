@@ -39,7 +39,7 @@ export interface NativeDevice {
 
 export interface NativeAddon {
   readonly planVersion: number;
-  readonly Device: new (threads: number, isa: string, sharedCache: boolean | undefined) => NativeDevice;
+  readonly Device: new (threads: number, isa: string, sharedCache?: boolean) => NativeDevice;
   /** The best last. */
   instructionSets(): readonly InstructionSetInfo[];
   memory(): { currentBytes: number; peakBytes: number };
