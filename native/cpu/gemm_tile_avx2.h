@@ -100,10 +100,10 @@ template <class Step> void avx2_tile(const TileCall& t) {
     return std::array<StripKernel, strip_height>{strip<Step, R + 1>...};
   }(std::make_integer_sequence<int, strip_height>());
 
-  // A panel with fewer than 32 columns of C is made beside C.
+  // A panel with fewer than 32 columns of C, or one that is streamed, is made beside C.
   alignas(32) float edge[tile_height * panel_columns];
   float* out = static_cast<float*>(t.c);
-  const bool whole = t.columns == panel_columns;
+  const bool whole = t.columns == panel_columns && !t.stream;
   if (!whole && t.accumulate)
     for (int i = 0; i < t.rows; i++) std::copy_n(out + i * t.c_stride, t.columns, edge + i * panel_columns);
 
@@ -126,7 +126,10 @@ template <class Step> void avx2_tile(const TileCall& t) {
     pair += chunk_pairs;
   } while (pair < t.pairs);
 
-  if (!whole)
+  if (t.stream)
+    for (int i = 0; i < t.rows; i++)
+      for (int j = 0; j < panel_columns; j += lanes) stream(out + i * t.c_stride + j, load(edge + i * panel_columns + j));
+  else if (!whole)
     for (int i = 0; i < t.rows; i++) std::copy_n(edge + i * panel_columns, t.columns, out + i * t.c_stride);
 }
 

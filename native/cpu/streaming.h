@@ -15,8 +15,10 @@ namespace zaya::ZAYA_ISA {
 inline void stream(float* p, Lanes<float> v) {
 #if defined(__AVX512F__)
   _mm512_stream_ps(p, std::bit_cast<__m512>(v));
+#elif defined(__AVX2__)
+  for (size_t i = 0; i < lanes; i += 8) _mm256_stream_ps(p + i, register_at(v, i * sizeof(float)));
 #elif defined(__x86_64__)
-  for (int i = 0; i < lanes; i += 4) _mm_stream_ps(p + i, __m128{v[i], v[i + 1], v[i + 2], v[i + 3]});
+  for (size_t i = 0; i < lanes; i += 4) _mm_stream_ps(p + i, register_at(v, i * sizeof(float)));
 #else
   store(p, v);
 #endif
