@@ -201,10 +201,10 @@ void multiply_own_columns(Pool& pool, const Formats& formats, const MatrixProduc
   const int64_t panels = panels_of(products[0].n), groups = ceiling(panels, columns), b_size = static_cast<int64_t>(size_of(formats.b));
   int64_t longest = 1;
   for (int64_t i = 0; i < count; i++) longest = std::max(longest, products[i].k);
-  const auto own_bytes = static_cast<size_t>(columns * panel_elements(longest) * b_size);
+  const auto packed_bytes = static_cast<size_t>(columns * panel_elements(longest) * b_size);
   pool.run(count * groups, [&](int64_t task, int thread) {
     const MatrixProduct& p = products[task / groups];
-    uint8_t* own = own_bytes <= Pool::own_bytes ? pool.own(thread) : packed + thread * own_bytes;
+    uint8_t* own = packed_bytes <= Pool::own_bytes ? pool.own(thread) : packed + static_cast<size_t>(thread) * packed_bytes;
     Block block;
     block.product = &p;
     block.formats = formats;

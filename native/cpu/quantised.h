@@ -83,7 +83,7 @@ class QuantisedRows {
   QuantisedRows(void* records, int64_t rows, int64_t k) : k(k), rows(rows), records_(static_cast<QuantisedRecord*>(records)) {}
 
   // Quantises one row.
-  void fill(int64_t row, const float* x, bool past_caches = false) const;
+  void fill(int64_t row, const float* x, bool past_caches) const;
   void copy(int64_t row, const QuantisedRows& source, int64_t from) const {
     for (int64_t b = 0; b < blocks_of(k); b++) at(row, b) = source.at(from, b);
   }
