@@ -33,6 +33,10 @@ class Pool {
   // Memory of a thread's own for one task at a time, 64-byte aligned: no other thread's cache has any of it.
   static constexpr size_t own_bytes = size_t(512) << 10;
   uint8_t* own(int thread) const { return own_ + static_cast<size_t>(thread) * own_bytes; }
+  // So many bytes of it; a part of `elsewhere`, where there are as many for each thread, when that is more than it has.
+  uint8_t* own(int thread, size_t bytes, uint8_t* elsewhere) const {
+    return bytes <= own_bytes ? own(thread) : elsewhere + static_cast<size_t>(thread) * bytes;
+  }
 
   // Runs fn(task, thread) for every task in [0, tasks); thread is in [0, threads()). Returns when all are done.
   template <class F> void run(int64_t tasks, F&& fn) {

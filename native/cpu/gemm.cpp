@@ -204,7 +204,7 @@ void multiply_own_columns(Pool& pool, const Formats& formats, const MatrixProduc
   const auto packed_bytes = static_cast<size_t>(columns * panel_elements(longest) * b_size);
   pool.run(count * groups, [&](int64_t task, int thread) {
     const MatrixProduct& p = products[task / groups];
-    uint8_t* own = packed_bytes <= Pool::own_bytes ? pool.own(thread) : packed + static_cast<size_t>(thread) * packed_bytes;
+    uint8_t* own = pool.own(thread, packed_bytes, packed);
     Block block;
     block.product = &p;
     block.formats = formats;

@@ -88,7 +88,7 @@ template <class T> Status attention_of(const Arguments& a) {
     const int64_t kv_head = task % n.kv_heads, position = piece.begin - ragged.begin(piece.sequence), tokens = piece.end - piece.begin;
     const int64_t first = n.first_block(ragged, piece.sequence, kv_head, block_keys) * block_size;
     const int64_t row = piece.begin * q_stride + kv_head * n.group() * n.head;
-    Tile<T> tile(scratch + static_cast<size_t>(thread) * Tile<T>::bytes(shape), shape);
+    Tile<T> tile(a.pool->own(thread, Tile<T>::bytes(shape), scratch), shape);
     load_queries(tile, shape, q + row, q_stride, tokens, position, scale);
     start_total(tile);
     for (int64_t span = first_span(shape, position); span < end_span(position + tokens - 1); span++) {
@@ -126,14 +126,14 @@ Status attention_in_bfloat16(const Arguments& a) {
     pack_pairs(v + from, kv_stride, piece.end - piece.begin, n.head, nullptr, values + block * across, a.pool->apart());
   });
 
-  const bool past_caches = a.pool->apart(), own = PairTile::bytes(shape) <= Pool::own_bytes;
+  const bool past_caches = a.pool->apart();
   const int64_t tasks = count_pieces(ragged, shape.tokens()) * n.kv_heads;
   a.pool->run(tasks, [&](int64_t task, int thread) {
     task = tasks - 1 - task;  // the longest first
     const Piece piece = find_piece(ragged, shape.tokens(), task / n.kv_heads);
     const int64_t kv_head = task % n.kv_heads, position = piece.begin - ragged.begin(piece.sequence), tokens = piece.end - piece.begin;
     const int64_t first = n.first_block(ragged, piece.sequence, kv_head, pair_keys), row = piece.begin * q_stride + kv_head * n.group() * n.head;
-    PairTile tile(own ? a.pool->own(thread) : scratch + static_cast<size_t>(thread) * PairTile::bytes(shape), shape);
+    PairTile tile(a.pool->own(thread, PairTile::bytes(shape), scratch), shape);
     tile.start(shape, q + row, q_stride, tokens, position, static_cast<float>(a.attribute[0]));
     for (int64_t block = shape.first_key(position) / pair_keys; block <= (position + tokens - 1) / pair_keys; block++)
       tile.attend(shape, block, keys + (first + block) * panel, values + (first + block) * across);
@@ -285,8 +285,7 @@ template <class Blocks> Status attention_grad_of(const Arguments& a) {
           for (T* to : {dk_head + t * kv_stride, dv_head + t * kv_stride})
             make_row(to, head, past_caches, [&](T* row) { std::fill_n(row, head, T(0)); });
       const int64_t step = grad_tokens(group), width = group * head;
-      const size_t tile_bytes = Tile::bytes(step * group, head);
-      Tile tile(tile_bytes <= Pool::own_bytes ? a.pool->own(thread) : scratch + static_cast<size_t>(thread) * tile_bytes, step * group, head);
+      Tile tile(a.pool->own(thread, Tile::bytes(step * group, head), scratch), step * group, head);
       for (int64_t position = query_begin; position < query_end; position += step) {
         const int64_t tokens = std::min(step, query_end - position);
         const int64_t row = (document + position) * q_stride + kv_head * width;

@@ -39,8 +39,7 @@ template <class T> Status make_heads(const Arguments& a) {
   const int64_t tokens = columns.tokens, half = half_of(a), block = GroupConvolution<T>::block_rows;
   float* frequency = reinterpret_cast<float*>(a.workspace);
   float* table = frequency + half;
-  const size_t each = thread_bytes<T>(a);
-  auto scratch_of = [&](int thread) { return each <= Pool::own_bytes ? a.pool->own(thread) : a.workspace + table_bytes(a) + static_cast<size_t>(thread) * each; };
+  auto scratch_of = [&](int thread) { return a.pool->own(thread, thread_bytes<T>(a), a.workspace + table_bytes(a)); };
 
   rope_frequencies(static_cast<float>(a.attribute[4]), half, frequency);
   a.pool->run_ranges(tokens, angle_rows, [&](int64_t begin, int64_t end, int thread) {

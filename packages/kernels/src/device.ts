@@ -24,7 +24,6 @@ export interface DeviceOptions {
   readonly guard?: boolean;
 }
 
-/** What memory a device of this process holds; `peakBytes` is the most since the first device was opened. */
 /** Native bytes that all devices of the process have reserved. Large blocks become memory only as they are touched. */
 export interface MemoryUse {
   readonly currentBytes: number;
