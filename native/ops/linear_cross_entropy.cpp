@@ -5,24 +5,29 @@
 // linear_cross_entropy_sum(h, w, bias?, labels){compute} -> loss_sum [1], dh [T,D], dw [V,D], dbias? [V]
 //   loss_sum = Σ_t loss[t] with its gradient in one pass: a chunk's logits become, in place, dx[t,v] = exp(x − max) / Σ_v exp(x − max) − [v = labels[t]]
 //
-// The logits are made for a chunk of rows at a time, at most about 16 MB of them, and made again by linear_cross_entropy_grad. A row's sum
+// The logits are made for a chunk of rows at a time, 16 MB of them or 256 rows, and made again by linear_cross_entropy_grad. A row's sum
 // runs in 16 lanes over v; dw and dbias add up over t in order, across the chunks. Products as told in cpu/gemm.h; where they round to
-// bfloat16, dx is kept in it.
+// bfloat16, dx is kept in it, and for twice as many rows: dw, which is as large as w, is added to for all of them at once.
 #include <algorithm>
 #include <limits>
 
 #include "cpu/attention_tile.h"
 #include "cpu/gemm.h"
+#include "cpu/streaming.h"
 #include "ops/sum.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
 
-constexpr int64_t chunk_elements = 4 << 20;
+// A chunk of logits and the gradient that is kept; but so many rows at least, since every chunk reads w and every kept part adds to dw.
+constexpr int64_t chunk_elements = 4 << 20, least_chunk_rows = 256;
+constexpr int64_t kept_elements = 8 << 20, least_kept_rows = 512;
 // Weights up to this size are packed once a call, larger ones piece by piece in every chunk.
 constexpr size_t pack_once_bytes = size_t(64) << 20;
 
-int64_t chunk_rows(int64_t rows, int64_t vocabulary) { return std::min(rows, std::max<int64_t>(16, chunk_elements / std::max<int64_t>(1, vocabulary))); }
+int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
+  return std::min(rows, std::max(least_chunk_rows, chunk_elements / std::max<int64_t>(1, vocabulary)));
+}
 
 // Bytes for a copy of B in panels, or 0 where it is read in place or packed piece by piece.
 size_t packed_once(Math math, const Operand& b, int64_t n, int64_t k) {
@@ -137,70 +142,90 @@ template <class T> class Gradient {
   Gradient(const Arguments& a, const Tensor& h, const Tensor& w, const Tensor& bias, const Tensor* out)
       : a_(a), math_(math_of(h.dtype, a.flag(0))), h_(h), w_(w), bias_(bias), dh_(out[0]), dw_(out[1]), dbias_(bias.present() ? out[2].as<T>() : nullptr) {}
 
-  // Rows lie apart by an odd number of cache lines, so that those of a tile do not fall into one set of the cache.
-  static int64_t stride_of(int64_t vocabulary) { return (vocabulary + 31) / 32 * 32 + 16; }
   int64_t rows() const { return h_.rows(); }
   int64_t vocabulary() const { return w_.shape[0]; }
-  int64_t chunk() const { return std::max<int64_t>(1, chunk_rows(rows(), vocabulary())); }
-  // dx as bfloat16 at the front of its row of logits, unless the bias wants its sum.
-  bool narrow() const { return math_ == Math::bfloat16 && dbias_ == nullptr; }
 
   size_t bytes() const {
-    const int64_t V = vocabulary(), D = w_.shape[1], m = chunk_rows(rows(), V);
-    const Operand b = weight_operand(w_, 0), bt = weight_operand_transposed(w_, 0);
-    Operand x = column_operand(h_);
-    const size_t products = std::max({product_bytes(math_, b, m, V, D), product_bytes(math_, bt, m, D, V), product_bytes(math_, x, V, D, m)});
-    return align64(static_cast<size_t>(m * stride_of(V)) * sizeof(T)) + packed_once(math_, b, V, D) + packed_once(math_, bt, D, V) + products;
+    const int64_t V = vocabulary(), D = w_.shape[1], m = chunk(), kept = kept_rows();
+    const Operand b = weight_operand(w_, 0), bt = weight_operand_transposed(w_, 0), x = column_operand(h_);
+    const size_t products = std::max({product_bytes(math_, b, m, V, D), product_bytes(math_, bt, m, D, V), product_bytes(math_, x, classes_each(), D, kept)});
+    return logits_bytes() + kept_bytes() + packed_once(math_, b, V, D) + packed_once(math_, bt, D, V) + products;
   }
 
   // turn(t, x) replaces the logits x of row t by dx and is called for all rows, on any thread.
   template <class F> void run(F&& turn) {
-    const int64_t V = vocabulary(), D = w_.shape[1], step = chunk(), stride = stride_of(V);
+    const int64_t V = vocabulary(), D = w_.shape[1], step = std::max<int64_t>(1, chunk()), many = std::max<int64_t>(1, kept_rows()), stride = stride_of(sizeof(T));
     uint8_t* workspace = a_.workspace;
     T* x = reinterpret_cast<T*>(workspace);
-    workspace += align64(static_cast<size_t>(chunk_rows(rows(), V) * stride) * sizeof(T));
+    workspace += logits_bytes();
+    auto* kept = reinterpret_cast<bfloat16*>(workspace);
+    workspace += kept_bytes();
+    const int64_t kept_stride = stride_of(sizeof(bfloat16));
     const Operand b = pack_once(*a_.pool, math_, weight_operand(w_, 0), V, D, workspace);
     const Operand bt = pack_once(*a_.pool, math_, weight_operand_transposed(w_, 0), D, V, workspace);
     if (rows() == 0) std::memset(dw_.data, 0, static_cast<size_t>(V * D) * sizeof(T));
     if (dbias_ != nullptr) std::fill(dbias_, dbias_ + V, T(0));
-    for (int64_t row = 0; row < rows(); row += step) {
-      const int64_t count = std::min(step, rows() - row);
-      make_logits(a_, math_, h_, b, bias_, V, row, count, x, stride, workspace);
-      a_.pool->run(count, [&](int64_t r, int) {
-        turn(row + r, x + r * stride);
-        if constexpr (sizeof(T) == 4)
-          if (narrow()) narrow_row(x + r * stride, V);
-      });
-      if (dbias_ != nullptr)
-        a_.pool->run_ranges(V, 1024, [&](int64_t begin, int64_t end, int) {
-          for (int64_t r = 0; r < count; r++)
-            for (int64_t v = begin; v < end; v++) dbias_[v] += x[r * stride + v];
+    for (int64_t first = 0; first < rows(); first += many) {
+      const int64_t end = std::min(rows(), first + many);
+      for (int64_t row = first; row < end; row += step) {
+        const int64_t count = std::min(step, end - row);
+        make_logits(a_, math_, h_, b, bias_, V, row, count, x, stride, workspace);
+        a_.pool->run(count, [&](int64_t r, int) {
+          turn(row + r, x + r * stride);
+          if constexpr (sizeof(T) == 4)
+            if (narrow()) narrow_row(x + r * stride, V, kept + (row - first + r) * kept_stride);
         });
-      const Operand dx{x, narrow() ? DType::bfloat16 : h_.dtype, Layout::rows, narrow() ? 2 * stride : stride};
-      MatrixProduct p;
-      p.a = dx;
-      p.b = bt;
-      p.c = dh_.as<T>() + row * D;
-      p.c_stride = D;
-      p.m = count, p.n = D, p.k = V;
-      multiply(*a_.pool, math_, &p, 1, workspace, product_bytes(math_, bt, count, D, V));
-      MatrixProduct q;
-      q.a = dx;
-      q.a.layout = Layout::columns;
-      q.b = column_operand(h_, row);
-      q.c = dw_.data;
-      q.c_stride = D;
-      q.m = V, q.n = D, q.k = count;
-      q.accumulate = row > 0;
-      multiply(*a_.pool, math_, &q, 1, workspace, product_bytes(math_, q.b, V, D, count));
+        if (dbias_ != nullptr)
+          a_.pool->run_ranges(V, 1024, [&](int64_t begin, int64_t last, int) {
+            for (int64_t r = 0; r < count; r++)
+              for (int64_t v = begin; v < last; v++) dbias_[v] += x[r * stride + v];
+          });
+        MatrixProduct p;
+        p.a = narrow() ? Operand{kept + (row - first) * kept_stride, DType::bfloat16, Layout::rows, kept_stride} : Operand{x, h_.dtype, Layout::rows, stride};
+        p.b = bt;
+        p.c = dh_.as<T>() + row * D;
+        p.c_stride = D;
+        p.m = count, p.n = D, p.k = V;
+        multiply(*a_.pool, math_, &p, 1, workspace, product_bytes(math_, bt, count, D, V));
+      }
+      const Operand dx = narrow() ? Operand{kept, DType::bfloat16, Layout::columns, kept_stride} : Operand{x, h_.dtype, Layout::columns, stride};
+      for (int64_t v = 0; v < V; v += classes_each()) {
+        MatrixProduct q;
+        q.a = dx;
+        q.a.data = static_cast<const uint8_t*>(dx.data) + static_cast<size_t>(v) * size_of(dx.dtype);
+        q.b = column_operand(h_, first);
+        q.c = dw_.as<T>() + v * D;
+        q.c_stride = D;
+        q.m = std::min(classes_each(), V - v), q.n = D, q.k = end - first;
+        q.accumulate = first > 0;
+        multiply(*a_.pool, math_, &q, 1, workspace, product_bytes(math_, q.b, q.m, D, q.k));
+      }
     }
   }
 
  private:
-  // Every number is read before its place is written: element v goes to where element v / 2 was.
-  static void narrow_row(T* x, int64_t n) {
-    auto* to = reinterpret_cast<bfloat16*>(x);
-    for (int64_t v = 0; v < n; v += lanes) round_lanes(load(x + v), to + v);
+  bool narrow() const { return math_ == Math::bfloat16; }
+  int64_t chunk() const { return chunk_rows(rows(), vocabulary()); }
+  // Rows whose gradient is kept.
+  int64_t kept_rows() const { return narrow() ? std::min(rows(), std::max(least_kept_rows, kept_elements / std::max<int64_t>(1, vocabulary()))) : chunk(); }
+  // Classes whose weights get their gradient at a time.
+  int64_t classes_each() const { return std::min(vocabulary(), packed_rows(math_, kept_rows())); }
+  // From row to row, of elements of this size: an odd number of cache lines, so that rows of a tile do not fall into one set of the cache.
+  int64_t stride_of(size_t size) const {
+    const auto line = static_cast<int64_t>(64 / size);
+    return (vocabulary() + 2 * line - 1) / (2 * line) * 2 * line + line;
+  }
+  size_t logits_bytes() const { return align64(static_cast<size_t>(chunk() * stride_of(sizeof(T))) * sizeof(T)); }
+  size_t kept_bytes() const { return narrow() ? align64(static_cast<size_t>(kept_rows() * stride_of(sizeof(bfloat16))) * sizeof(bfloat16)) : 0; }
+
+  // Past the caches: it is read when many more have been made. What is behind the row may be overwritten up to a line.
+  static void narrow_row(const T* x, int64_t n, bfloat16* to) {
+    for (int64_t v = 0; v < n; v += 2 * lanes) {
+      alignas(64) bfloat16 line[2 * lanes];
+      round_lanes(load(x + v), line);
+      round_lanes(load(x + v + lanes), line + lanes);
+      copy_bytes(to + v, line, sizeof line, true);
+    }
   }
 
   const Arguments& a_;
