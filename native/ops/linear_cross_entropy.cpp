@@ -25,9 +25,8 @@ constexpr int64_t kept_elements = 8 << 20, least_kept_rows = 512;
 // Weights up to this size are packed once a call, larger ones piece by piece in every chunk.
 constexpr size_t pack_once_bytes = size_t(64) << 20;
 
-int64_t chunk_rows(int64_t rows, int64_t vocabulary) {
-  return std::min(rows, std::max(least_chunk_rows, chunk_elements / std::max<int64_t>(1, vocabulary)));
-}
+int64_t most_rows(int64_t elements, int64_t least, int64_t vocabulary) { return std::max(least, elements / std::max<int64_t>(1, vocabulary)); }
+int64_t chunk_rows(int64_t rows, int64_t vocabulary) { return std::min(rows, most_rows(chunk_elements, least_chunk_rows, vocabulary)); }
 
 // Bytes for a copy of B in panels, or 0 where it is read in place or packed piece by piece.
 size_t packed_once(Math math, const Operand& b, int64_t n, int64_t k) {
@@ -207,9 +206,12 @@ template <class T> class Gradient {
   bool narrow() const { return math_ == Math::bfloat16; }
   int64_t chunk() const { return chunk_rows(rows(), vocabulary()); }
   // Rows whose gradient is kept.
-  int64_t kept_rows() const { return narrow() ? std::min(rows(), std::max(least_kept_rows, kept_elements / std::max<int64_t>(1, vocabulary()))) : chunk(); }
-  // Classes whose weights get their gradient at a time.
-  int64_t classes_each() const { return std::min(vocabulary(), packed_rows(math_, kept_rows())); }
+  int64_t kept_rows() const { return narrow() ? std::min(rows(), most_rows(kept_elements, least_kept_rows, vocabulary())) : chunk(); }
+  // Classes whose weights get their gradient at a time; the same for any number of rows, so that the workspace only grows with it.
+  int64_t classes_each() const {
+    const int64_t most = narrow() ? most_rows(kept_elements, least_kept_rows, vocabulary()) : most_rows(chunk_elements, least_chunk_rows, vocabulary());
+    return std::min(vocabulary(), packed_rows(math_, most));
+  }
   // From row to row, of elements of this size: an odd number of cache lines, so that rows of a tile do not fall into one set of the cache.
   int64_t stride_of(size_t size) const {
     const auto line = static_cast<int64_t>(64 / size);

@@ -5,9 +5,9 @@ import { createGraph, type Graph, type Value } from "./graph.js";
 import { type InstructionSetInfo, whyBest } from "./instruction_sets.js";
 import { layOut } from "./layout.js";
 import { lower } from "./lower.js";
-import { type InstructionSet, loadAddon } from "./native.js";
+import { type InstructionSet, loadAddon, type NativeDevice } from "./native.js";
 import { encode } from "./ops/encode.js";
-import { inputValues, sizesOf, writePlan } from "./plan.js";
+import { inputValues, type PlanSource, sizesOf, writePlan } from "./plan.js";
 import { matrixProducts } from "./products.js";
 import { schedule } from "./schedule.js";
 import { arrayFor, expectRange, type OpenStore, openStore, type Store, type StoreBackend, type TensorData } from "./store.js";
@@ -20,6 +20,11 @@ export interface DeviceOptions {
   readonly isa?: InstructionSet;
   /** Whether the threads are taken to share a cache, which decides what passes by it. Default: measured again and again. Results do not depend on it. */
   readonly sharedCache?: boolean;
+  /**
+   * Whether the null device counts what the CPU's kernels want beside the tensors, on this machine and so many threads. It then needs the addon.
+   * Default false.
+   */
+  readonly workspaces?: boolean;
   /** Puts poison behind every buffer and checks it after each operation: for tests of kernels. */
   readonly guard?: boolean;
 }
@@ -67,7 +72,7 @@ export interface MeasureOptions {
 }
 
 /**
- * Opens the CPU, or the null device, which plans graphs of any size without memory, addon or kernels.
+ * Opens the CPU, or the null device, which plans graphs of any size without memory, addon or kernels (the option `workspaces` aside).
  * @throws NATIVE_UNAVAILABLE when the addon cannot be loaded, with every path tried; INVALID_ARGUMENT for more threads than 64 or four a core
  */
 export async function openDevice(kind: "cpu" | "null" = "cpu", options: DeviceOptions = {}): Promise<Device> {
@@ -76,14 +81,32 @@ export async function openDevice(kind: "cpu" | "null" = "cpu", options: DeviceOp
   const most = Math.max(64, 4 * availableParallelism());
   if (!Number.isInteger(threads) || threads < 1 || threads > most)
     fail("INVALID_ARGUMENT", `threads must be a whole number from 1 to ${most}, received ${threads}`);
-  return kind === "null" ? openNullDevice(threads) : openCpuDevice(threads, options);
+  return kind === "null" ? openNullDevice(threads, options) : openCpuDevice(threads, options);
+}
+
+interface Kernels {
+  readonly native: NativeDevice;
+  /** Where each operation is in its list. */
+  readonly operations: ReadonlyMap<string, number>;
+}
+
+function openKernels(threads: number, given?: InstructionSet, sharedCache?: boolean): Kernels {
+  const addon = loadAddon();
+  const native = callNative(() => new addon.Device(threads, given ?? process.env.ZAYA_ISA ?? "", sharedCache), "INVALID_ARGUMENT");
+  return { native, operations: new Map(native.operations().map((name, i) => [name, i])) };
+}
+
+/** Bytes that each step wants beside its tensors, at the largest sizes. */
+function workspacesOf({ native }: Kernels, source: PlanSource): number[] {
+  const maxima = Float64Array.from(source.sizes, (size) => size.max);
+  const none = source.schedule.steps.map(() => 0);
+  return [...callNative(() => native.workspaces(writePlan(source, null, none, 0), maxima))];
 }
 
 function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false }: DeviceOptions): Device {
   const addon = loadAddon();
-  const isa = given ?? (process.env.ZAYA_ISA as DeviceOptions["isa"]);
-  const native = callNative(() => new addon.Device(threads, isa ?? "", sharedCache), "INVALID_ARGUMENT");
-  const operations = new Map(native.operations().map((name, i) => [name, i]));
+  const kernels = openKernels(threads, given, sharedCache);
+  const { native, operations } = kernels;
   const instructionSets = addon.instructionSets();
   const { instructions } = instructionSets.find(({ name }) => name === native.isa) as InstructionSetInfo;
   const guardBytes = guard ? 64 : 0;
@@ -138,7 +161,7 @@ function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false
   const device: Device = {
     kind: "cpu",
     isa: native.isa,
-    isaReason: given ? "asked for by the program" : isa ? "asked for by ZAYA_ISA" : whyBest(instructionSets, native.isa),
+    isaReason: given ? "asked for by the program" : process.env.ZAYA_ISA ? "asked for by ZAYA_ISA" : whyBest(instructionSets, native.isa),
     threads,
     memory: () => addon.memory(),
     resetPeak: () => addon.resetPeak(),
@@ -173,9 +196,7 @@ function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false
         }
       };
       const source = { graph, schedule: plan, sizes, operations, slotOf };
-      const maxima = Float64Array.from(sizes, (size) => size.max);
-      const zeros = plan.steps.map(() => 0);
-      const workspaceBytes = [...callNative(() => native.workspaces(writePlan(source, null, zeros, 0), maxima))];
+      const workspaceBytes = workspacesOf(kernels, source);
       const layout = layOut(graph, plan, workspaceBytes, guardBytes);
       const id = callNative(() => native.compile(writePlan(source, layout, workspaceBytes, guardBytes)));
       const inputs = inputValues(graph, layout);
@@ -265,8 +286,9 @@ function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false
 
 const noInstructions = { float32: "none", bfloat16: "none", int8: "none" };
 
-/** Plans graphs without running them: layout and byte counts of any model in milliseconds. Kernel workspaces are not counted. */
-function openNullDevice(threads: number): Device {
+/** Plans graphs without running them: layout and byte counts of any model in milliseconds. */
+function openNullDevice(threads: number, { isa, workspaces = false }: DeviceOptions): Device {
+  const kernels = workspaces ? openKernels(threads, isa) : undefined;
   let next = 0;
   let held = 0;
   let peak = 0;
@@ -310,10 +332,19 @@ function openNullDevice(threads: number): Device {
     measureReads: unavailable,
     compile(graph, store) {
       expectOpen();
-      const lowered = lower(graph, () => true);
+      const lowered = lower(graph, (name) => kernels?.operations.has(name) ?? true);
       const plan = schedule(lowered);
       checkStore(lowered, store, backend);
-      const layout = layOut(lowered, plan, [], 0);
+      const workspaceBytes = kernels
+        ? workspacesOf(kernels, {
+            graph: lowered,
+            schedule: plan,
+            sizes: sizesOf(lowered),
+            operations: kernels.operations,
+            slotOf: () => 0,
+          })
+        : [];
+      const layout = layOut(lowered, plan, workspaceBytes, 0);
       return {
         arenaBytes: layout.arenaBytes,
         steps: plan.steps.map((node) => node.name),
@@ -325,6 +356,7 @@ function openNullDevice(threads: number): Device {
       };
     },
     async [Symbol.asyncDispose]() {
+      if (!closed) kernels?.native.close();
       closed = true;
       held = 0;
     },

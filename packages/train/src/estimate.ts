@@ -71,11 +71,11 @@ export async function estimate(options: EstimateOptions): Promise<TrainEstimate>
   const byKind: Partial<Record<ParameterKind, number>> = {};
   for (const { kind, shape } of parameters(config)) byKind[kind] = (byKind[kind] ?? 0) + shape.reduce((product, n) => product * n, 1);
 
-  const memory = { ...(await planTraining(config, parsed.data)), limitBytes: memoryLimit() };
-  const device = await openDevice("cpu", threads === undefined ? {} : { threads }).catch((error: unknown) => {
+  await using device = await openDevice("cpu", threads === undefined ? {} : { threads }).catch((error: unknown) => {
     if (isZayaError(error) && error.code === "NATIVE_UNAVAILABLE") return null;
     throw error;
   });
+  const memory = { ...(await planTraining(config, parsed.data, device !== null)), limitBytes: memoryLimit() };
   const base = { config, description, parametersByKind: byKind, tokensPerStep, flopsPerStep, memory };
   if (!device)
     return {
@@ -87,7 +87,6 @@ export async function estimate(options: EstimateOptions): Promise<TrainEstimate>
       utilisation: null,
       totalSeconds: null,
     };
-  await using _device = device;
   const peakFlops = 1e9 * (await device.measure(dtype, 200));
   const assumed = flopsPerStep / (peakFlops * assumedUtilisation);
   const fits = memory.storeBytes + memory.arenaBytes <= memory.limitBytes;

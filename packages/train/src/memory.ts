@@ -5,24 +5,30 @@ import { fail } from "./errors.js";
 import { allocateTrainingState } from "./optimizer.js";
 import { compileStep, type StepOptions } from "./step.js";
 
-/** Bytes of tensors that stay, and of the arena, without kernels' workspaces. */
+/** Bytes of tensors that stay, and of the arena. */
 export interface PlannedMemory {
   readonly storeBytes: number;
   readonly arenaBytes: number;
 }
 
-/** What a training step takes: weights, moments and sums of gradients stay; activations and gradients are in arenas. */
-export function planTraining(config: ModelConfig, options: StepOptions): Promise<PlannedMemory> {
+/**
+ * What a training step takes: weights, moments and sums of gradients stay; activations and gradients are in arenas. Without `workspaces`
+ * what kernels want beside them is left out, and no addon needed.
+ */
+export function planTraining(config: ModelConfig, options: StepOptions, workspaces = true): Promise<PlannedMemory> {
   return planMemory((device, store) => {
     for (const { name, shape } of parameters(config)) store.allocate(name, tensor("float32", shape));
     allocateTrainingState(store, config, options);
     return compileStep(device, store, config, options);
-  });
+  }, workspaces);
 }
 
 /** What comes of filling a store and compiling for it. */
-export async function planMemory(compile: (device: Device, store: Store) => { readonly arenaBytes: number }): Promise<PlannedMemory> {
-  await using device = await openDevice("null");
+export async function planMemory(
+  compile: (device: Device, store: Store) => { readonly arenaBytes: number },
+  workspaces = true,
+): Promise<PlannedMemory> {
+  await using device = await openDevice("null", { workspaces });
   await using store = device.createStore();
   const { arenaBytes } = compile(device, store);
   return { storeBytes: store.bytes(), arenaBytes };
