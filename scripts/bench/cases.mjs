@@ -219,6 +219,14 @@ const trainingTokens = 2048;
 const documents = Int32Array.from({ length: 5 }, (_, i) => (i * trainingTokens) / 4);
 const bfloat16 = compute("bfloat16");
 
+/** The loss of hidden states h [tokens,D] under weights w [classes,D], by itself and with its gradient. */
+function crossEntropy(h, w, integers) {
+  const [tokens, classes] = [h.type.shape[0], w.type.shape[0]];
+  const labels = integers(Int32Array.from({ length: tokens }, (_, t) => (t * 5) % classes));
+  keep(h.graph, "loss", ops.linearCrossEntropy(h, w, labels, bfloat16).loss);
+  return [ops.linearCrossEntropySum(h, w, labels, bfloat16), h, w];
+}
+
 /** Kernels of a training step: what is differentiated and by what, given functions that make inputs; the operations of each row of the table. */
 const trainingKernels = {
   attention: {
@@ -246,12 +254,11 @@ const trainingKernels = {
   },
   "cross-entropy, 8192 classes": {
     rows: { forward: ["linear_cross_entropy"], "forward and gradient": ["linear_cross_entropy_sum"] },
-    build(numbers, integers) {
-      const [h, w] = [numbers(trainingTokens, D), numbers(8192, D)];
-      const labels = integers(Int32Array.from({ length: trainingTokens }, (_, t) => (t * 5) % 8192));
-      keep(h.graph, "loss", ops.linearCrossEntropy(h, w, labels, bfloat16).loss);
-      return [ops.linearCrossEntropySum(h, w, labels, bfloat16), h, w];
-    },
+    build: (numbers, integers) => crossEntropy(numbers(trainingTokens, D), numbers(8192, D), integers),
+  },
+  "cross-entropy of 512 tokens, 65536 classes": {
+    rows: { "forward and gradient": ["linear_cross_entropy_sum"] },
+    build: (numbers, integers) => crossEntropy(numbers(512, D), numbers(65536, D), integers),
   },
   "convolutions of CCA": {
     dtype: "float32",

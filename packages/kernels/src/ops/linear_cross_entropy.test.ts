@@ -122,6 +122,26 @@ describe("linear_cross_entropy", () => {
     }
   }
 
+  // 256 rows a chunk of logits, 512 whose gradient is kept, 16320 classes whose weights get theirs at a time.
+  test.each(["float32", "bfloat16"] as const)("adds up over chunks of rows and of classes in %s", async (compute) => {
+    const [T, V, D] = [520, 16400, 2];
+    const [h, w] = [testTensor([T, D], 1, 2), testTensor([V, D], 2)];
+    const labels = Array.from({ length: T }, (_, t) => (t % 7 === 2 ? -1 : (t * 27) % V));
+    const seen = compute === "bfloat16" ? throughBfloat16 : (data: ArrayLike<number>) => data;
+    const { loss, dh, dw } = reference(seen(h.data), seen(w.data), null, labels, new Array<number>(T).fill(1), [T, V, D]);
+    await checkCase({
+      inputs: { h, w, labels: testIntegers(...labels) },
+      build: ({ h, w, labels }) => {
+        const total = linearCrossEntropySum(h!, w!, labels!, { compute });
+        const [dh, dw] = differentiate(total, [h!, w!]);
+        return { sum: total, dh: dh!, dw: dw! };
+      },
+      expected: { sum: [loss.reduce((a, b) => a + b, 0)], dh, dw },
+      tolerance: compute === "bfloat16" ? 2 ** -7 : 2e-5,
+      float64: false,
+    });
+  });
+
   test("gives the sum of the losses to the bit, and its gradient times that of the sum", async () => {
     const [h, w] = [testTensor([37, 24], 1, 2), testTensor([90, 24], 2)];
     const labels = testIntegers(...Array.from({ length: 37 }, (_, t) => (t % 6 === 1 ? -1 : t * 2)));
