@@ -1,5 +1,6 @@
 // linear_cross_entropy(h [T,D], w [V,D], bias? [V], labels int32 [T]){compute} -> loss [T], lse [T]
 //   x = h wᵀ + bias;  lse[t] = log Σ_v exp(x[t,v]);  loss[t] = lse[t] − x[t, labels[t]], 0 where the label is −1
+//   with w in quantised panels the product is that of 8-bit integers (cpu/quantised.h)
 // linear_cross_entropy_grad(dloss [T], h, w, bias?, labels, lse){compute} -> dh [T,D], dw [V,D], dbias? [V]
 //   dx[t,v] = (exp(x[t,v] − lse[t]) − [v = labels[t]]) · dloss[t], 0 where the label is −1;  dh = dx w,  dw = dxᵀ h,  dbias = Σ_t dx
 // linear_cross_entropy_sum(h, w, bias?, labels){compute} -> loss_sum [1], dh [T,D], dw [V,D], dbias? [V]
@@ -13,6 +14,7 @@
 
 #include "cpu/attention_tile.h"
 #include "cpu/gemm.h"
+#include "cpu/quantised.h"
 #include "cpu/streaming.h"
 #include "ops/sum.h"
 
@@ -104,28 +106,21 @@ void make_logits(const Arguments& a, Math math, const Tensor& h, const Operand& 
   multiply(*a.pool, math, &p, 1, workspace, product_bytes(math, w, rows, vocabulary, h.columns()));
 }
 
-size_t linear_cross_entropy_workspace(const Arguments& a) {
-  const Tensor &h = a.in[0], &w = a.in[1];
-  const Math math = math_of(h.dtype, a.flag(0));
-  const int64_t V = w.shape[0], D = w.shape[1], rows = chunk_rows(h.rows(), V);
-  const Operand b = weight_operand(w, 0);
-  return align64(static_cast<size_t>(rows * V) * size_of(h.dtype)) + packed_once(math, b, V, D) + product_bytes(math, b, rows, V, D);
+template <class T> size_t logits_bytes(const Arguments& a) {
+  const int64_t V = a.in[1].shape[0];
+  return align64(static_cast<size_t>(chunk_rows(a.in[0].rows(), V) * V) * sizeof(T));
 }
 
-template <class T> Status forward(const Arguments& a) {
-  const Tensor &h = a.in[0], &w = a.in[1], &bias = a.in[2], &labels = a.in[3];
-  const Math math = math_of(h.dtype, a.flag(0));
-  const int64_t V = w.shape[0], D = w.shape[1], T_rows = h.rows(), step = std::max<int64_t>(1, chunk_rows(T_rows, V));
+// make(row, rows, logits) makes the logits of some rows, one row after the other.
+template <class T, class F> Status sum_logits(const Arguments& a, F&& make) {
+  const Tensor& labels = a.in[3];
+  const int64_t V = a.in[1].shape[0], T_rows = a.in[0].rows(), step = std::max<int64_t>(1, chunk_rows(T_rows, V));
   if (Status status = check_labels("linear_cross_entropy", labels, V); !status.ok()) return status;
-  uint8_t* workspace = a.workspace;
-  T* logits = reinterpret_cast<T*>(workspace);
-  workspace += align64(static_cast<size_t>(chunk_rows(T_rows, V) * V) * sizeof(T));
-  const Operand b = pack_once(*a.pool, math, weight_operand(w, 0), V, D, workspace);
-  T *loss = a.out[0].as<T>(), *lse = a.out[1].as<T>();
+  T *logits = reinterpret_cast<T*>(a.workspace), *loss = a.out[0].as<T>(), *lse = a.out[1].as<T>();
   const int32_t* label = labels.as<int32_t>();
   for (int64_t row = 0; row < T_rows; row += step) {
     const int64_t rows = std::min(step, T_rows - row);
-    make_logits(a, math, h, b, bias, V, row, rows, logits, V, workspace);
+    make(row, rows, logits);
     a.pool->run(rows, [&](int64_t r, int) {
       const T* x = logits + r * V;
       lse[row + r] = log_sum_exp<T>(x, V);
@@ -133,6 +128,41 @@ template <class T> Status forward(const Arguments& a) {
     });
   }
   return {};
+}
+
+template <class T> size_t forward_bytes(const Arguments& a) {
+  const Tensor &h = a.in[0], &w = a.in[1];
+  const Math math = math_of(h.dtype, a.flag(0));
+  const int64_t V = w.shape[0], D = w.shape[1];
+  const Operand b = weight_operand(w, 0);
+  return logits_bytes<T>(a) + packed_once(math, b, V, D) + product_bytes(math, b, chunk_rows(h.rows(), V), V, D);
+}
+
+template <class T> Status forward(const Arguments& a) {
+  const Tensor &h = a.in[0], &w = a.in[1], &bias = a.in[2];
+  const Math math = math_of(h.dtype, a.flag(0));
+  const int64_t V = w.shape[0];
+  uint8_t* workspace = a.workspace + logits_bytes<T>(a);
+  const Operand b = pack_once(*a.pool, math, weight_operand(w, 0), V, w.shape[1], workspace);
+  return sum_logits<T>(a, [&](int64_t row, int64_t rows, T* logits) { make_logits(a, math, h, b, bias, V, row, rows, logits, V, workspace); });
+}
+
+size_t quantised_bytes(const Arguments& a) {
+  return logits_bytes<float>(a) + QuantisedRows::bytes(chunk_rows(a.in[0].rows(), a.in[1].shape[0]), a.in[1].shape[1]);
+}
+
+Status quantised_forward(const Arguments& a) {
+  const Tensor& bias = a.in[2];
+  QuantisedProduct p;
+  p.w = quantised_weight(a.in[1], 0);
+  p.panels = quantised_panels(p.w.n);
+  p.c_stride = p.w.n;
+  p.bias = bias.present() ? bias.as<float>() : nullptr;
+  return sum_logits<float>(a, [&](int64_t row, int64_t rows, float* logits) {
+    p.m = rows;
+    p.c = logits;
+    multiply(*a.pool, quantise_rows(*a.pool, a.in[0], row, rows, a.workspace + logits_bytes<float>(a)), &p, 1);
+  });
 }
 
 // Logits with their gradient in their place, and what turns the gradient into those of h, w and bias, a chunk of rows at a time.
@@ -287,7 +317,14 @@ size_t linear_cross_entropy_sum_workspace(const Arguments& a) {
   return bytes + align64(static_cast<size_t>(a.in[0].rows()) * size_of(a.in[0].dtype));
 }
 
-Status linear_cross_entropy(const Arguments& a) { return a.in[0].dtype == DType::float64 ? forward<double>(a) : forward<float>(a); }
+size_t linear_cross_entropy_workspace(const Arguments& a) {
+  if (is_quantised(a.in[1])) return quantised_bytes(a);
+  return a.in[0].dtype == DType::float64 ? forward_bytes<double>(a) : forward_bytes<float>(a);
+}
+Status linear_cross_entropy(const Arguments& a) {
+  if (is_quantised(a.in[1])) return quantised_forward(a);
+  return a.in[0].dtype == DType::float64 ? forward<double>(a) : forward<float>(a);
+}
 Status linear_cross_entropy_grad(const Arguments& a) { return a.in[1].dtype == DType::float64 ? backward<double>(a) : backward<float>(a); }
 Status linear_cross_entropy_sum(const Arguments& a) {
   return a.in[0].dtype == DType::float64 ? forward_and_backward<double>(a) : forward_and_backward<float>(a);

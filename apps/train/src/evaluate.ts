@@ -1,3 +1,4 @@
+import { formatBytes } from "@zaya/kernels";
 import { type EvaluateEvent, type EvaluateOptions, evaluate } from "@zaya/train";
 import type { Command } from "commander";
 import { interruptible } from "../../terminal/src/interrupt.js";
@@ -15,7 +16,7 @@ export function addEvaluateCommand(program: Command): void {
     .option("--fields <names>", "comma-separated keys of a JSONL record (default text)", (text) => text.split(","))
     .option("--context <tokens>", "tokens of a window (default 512)", wholeNumber())
     .option("--windows <n>", "windows at a time (default 4)", wholeNumber())
-    .addOption(dtypeOption("type of the matrices (default bfloat16)"))
+    .addOption(dtypeOption("type of the matrices (default bfloat16; quantised and packed ones as they lie)"))
     .option("--threads <n>", "threads (default: all)", wholeNumber())
     .option("--cache <dir>", "folder in which tokenised data is kept (default: it is not kept)")
     .option("--json", "print the result as JSON")
@@ -23,7 +24,10 @@ export function addEvaluateCommand(program: Command): void {
       const progress = createProgressLine();
       try {
         await interruptible("stopped", async (signal) => {
-          for await (const event of evaluate({ ...given({ ...rest, checkpoint, data }), signal } as EvaluateOptions)) {
+          const onProgress = (done: number, total: number) => {
+            if (!json) progress.update(`loading ${formatBytes(done)} of ${formatBytes(total)}`);
+          };
+          for await (const event of evaluate({ ...given({ ...rest, checkpoint, data }), onProgress, signal } as EvaluateOptions)) {
             if (event.type === "batch-end") {
               if (!json)
                 progress.update(`${formatCount(event.tokens)} of ${formatCount(event.totalTokens)} tokens  loss ${event.loss.toFixed(4)}`);

@@ -45,7 +45,8 @@ export interface EvaluatorOptions {
   readonly context: number;
   readonly windows: number;
   readonly weights: WeightStorage;
-  readonly dtype: "float32" | "bfloat16";
+  /** What matrix products round their operands to. Default: bfloat16 where the weights are, else float32. */
+  readonly dtype?: "float32" | "bfloat16";
 }
 
 /** Compiles the loss without gradients for a store that holds the weights. */
@@ -56,7 +57,12 @@ export function compileEvaluator(
   { context, windows: each, weights, dtype }: EvaluatorOptions,
 ): Evaluator {
   const graph = createGraph();
-  const loss = buildLoss(graph, config, { maxTokens: context * each, maxSequences: context * each, weights, compute: dtype });
+  const loss = buildLoss(graph, config, {
+    maxTokens: context * each,
+    maxSequences: context * each,
+    weights,
+    ...(dtype ? { compute: dtype } : {}),
+  });
   graph.output("loss_sum", loss.lossSum);
   loss.forward.layers.forEach(({ routing }, layer) => {
     if (routing) graph.output(`counts.${layer}`, routing.counts);
@@ -101,13 +107,17 @@ const Options = z.strictObject({
   fields: z.array(z.string()).min(1).default(["text"]),
   context: z.int().min(1).default(512),
   windows: z.int().min(1).default(4),
-  dtype: z.enum(["float32", "bfloat16"]).default("bfloat16"),
+  /** Element type of the matrices. Default: bfloat16; the weights of a run layout are evaluated as they lie, in types of their own. */
+  dtype: z.enum(["float32", "bfloat16"]).optional(),
   threads: z.int().min(1).optional(),
   /** Folder of the tokenised data. Default: a temporary one, removed at the end. */
   cache: z.string().optional(),
   signal: z.instanceof(AbortSignal).optional(),
 });
-export type EvaluateOptions = z.input<typeof Options>;
+export type EvaluateOptions = z.input<typeof Options> & {
+  /** Told while the weights are read: bytes done, and bytes of all. */
+  readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
+};
 
 export type EvaluateEvent =
   | { readonly type: "batch-end"; readonly tokens: number; readonly totalTokens: number; readonly loss: number }
@@ -120,14 +130,16 @@ export type EvaluateEvent =
  * @throws INVALID_OPTIONS, INVALID_DATA, LOSS_NOT_FINITE, and what @zaya/model throws for a checkpoint that cannot be used
  * @example for await (const event of evaluate({ checkpoint: "runs/first/latest", data: ["runs/first/held-out.jsonl"] })) console.log(event);
  */
-export async function* evaluate(options: EvaluateOptions): AsyncGenerator<EvaluateEvent> {
+export async function* evaluate({ onProgress, ...options }: EvaluateOptions): AsyncGenerator<EvaluateEvent> {
   const parsed = Options.safeParse(options);
   if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
   const { checkpoint: dir, data, fields, context, windows: each, dtype, threads, cache, signal } = parsed.data;
   await using checkpoint = await loadCheckpoint(dir);
   const tokenizerFiles = await tokenizerOf(dir);
-  const weights: WeightStorage = { dtype, encoding: "panels" };
-  const shape = { context, windows: each, weights, dtype };
+  if (checkpoint.weights && dtype !== undefined)
+    fail("INVALID_OPTIONS", `dtype: the weights of ${dir} are packed already, in types of their own; leave it out`);
+  const weights: WeightStorage = checkpoint.weights ?? { dtype: dtype ?? "bfloat16", encoding: "panels" };
+  const shape = { context, windows: each, weights };
   expectRoom("an evaluation", await planEvaluation(checkpoint.config, shape));
   await using folder = cache === undefined ? await temporaryFolder() : { path: cache, [Symbol.asyncDispose]: async () => {} };
   await using corpus = await tokeniseFor(checkpoint.config, {
@@ -146,7 +158,7 @@ export async function* evaluate(options: EvaluateOptions): AsyncGenerator<Evalua
   if (windows.numPairs === 0) fail("INVALID_DATA", `${data.join(", ")}: there is no token to predict`);
   await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
   await using store = device.createStore();
-  await loadWeights(store, checkpoint, { ...weights, ...(signal ? { signal } : {}) });
+  await loadWeights(store, checkpoint, { ...weights, ...(onProgress ? { onProgress } : {}), ...(signal ? { signal } : {}) });
   await using evaluator = compileEvaluator(device, store, checkpoint.config, shape);
   let sums: LossSums = { lossSum: 0, labels: 0, counts: [] };
   for await (sums of evaluator.run(windows, signal)) {

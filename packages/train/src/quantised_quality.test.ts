@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Comparison, compareCheckpoints, type QuantiseOptions, quantiseCheckpoint } from "@zaya/model";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { evaluate } from "./evaluate.js";
 import { randomText } from "./testing/text.js";
 import { train } from "./train.js";
 
@@ -35,6 +36,12 @@ async function compare(name: string, widths: Pick<QuantiseOptions, "to" | "atten
   throw new Error("the comparison did not end");
 }
 
+async function bitsPerByte(checkpoint: string): Promise<number> {
+  for await (const event of evaluate({ checkpoint, data: [join(out, "held-out.jsonl")], context: 64 }))
+    if (event.type === "evaluation-end") return event.bitsPerByte;
+  throw new Error("the evaluation did not end");
+}
+
 test("a trained model keeps its predictions in 8 bits, and loses little in 4", { timeout: 240_000 }, async () => {
   const q8 = await compare("q8", { to: "q8" });
   const q4 = await compare("q4", { to: "q4" });
@@ -46,5 +53,18 @@ test("a trained model keeps its predictions in 8 bits, and loses little in 4", {
   expect(all4.meanKl).toBeGreaterThan(1e-4); // attention and head in 4 bits too: what the bound of q8 would find
   expect(q8.topAgreement).toBeGreaterThan(0.995);
   expect(q4.topAgreement).toBeGreaterThan(0.99);
+  const bits = await Promise.all(["run/latest", "q8", "q4"].map((name) => bitsPerByte(join(dir, name))));
+  expect(Math.abs(bits[1]! / bits[0]! - 1)).toBeLessThan(1e-3);
+  expect(Math.abs(bits[2]! / bits[0]! - 1)).toBeLessThan(2e-2);
+  expect(bits[1]).not.toBe(bits[0]); // as they lie, not widened
   for (const share of [...q8.routingAgreement, ...q4.routingAgreement]) expect(share).toBeGreaterThan(0.97);
+});
+
+test("quantised weights are evaluated in their own types only", async () => {
+  await compare("packed", { to: "q8" });
+  const evaluation = evaluate({ checkpoint: join(dir, "packed"), data: [join(out, "held-out.jsonl")], dtype: "float32" });
+  await expect(evaluation.next()).rejects.toMatchObject({
+    code: "INVALID_OPTIONS",
+    message: expect.stringMatching(/^dtype: .* leave it out$/),
+  });
 });

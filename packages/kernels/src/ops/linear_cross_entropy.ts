@@ -1,5 +1,5 @@
 import { expectActivation } from "../activation.js";
-import { computed, expectFixed, expectFloatWeight, expectRank, expectShape } from "../check.js";
+import { computed, expectFixed, expectRank, expectShape, expectUnquantised, expectWeight } from "../check.js";
 import { fail } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
@@ -12,7 +12,7 @@ import { sum } from "./sum.js";
 /**
  * Cross-entropy of the logits h wᵀ + bias, which are never all in memory:
  *   lse[t] = log Σ_v exp(logit[t,v]);  loss[t] = lse[t] − logit[t, labels[t]], 0 where the label is −1
- * h [T,D], w [V,D], bias [V], labels int32 [T] → loss [T] in nats, lse [T]. Chunks of rows; the gradient computes them again
+ * h [T,D], w [V,D], bias [V], labels int32 [T] → loss [T] in nats, lse [T]. w as in `linear`, quantised where no gradient is wanted. Chunks of rows; the gradient computes them again
  * (`linear_cross_entropy_sum` does not).
  */
 export const linearCrossEntropyOperation: Operation = {
@@ -20,7 +20,7 @@ export const linearCrossEntropyOperation: Operation = {
   attributes: ["compute"],
   infer: ([h, w, bias, labels]) => {
     const [T] = expectRank("linear_cross_entropy", "h", expectActivation("linear_cross_entropy", "h", h), 2).shape as [Dimension];
-    const [V, D] = expectFloatWeight("linear_cross_entropy", "w", w, 2).shape as [Dimension, Dimension];
+    const [V, D] = expectWeight("linear_cross_entropy", "w", w, 2).shape as [Dimension, Dimension];
     for (const [what, n] of [
       ["the number of classes", V],
       ["columns of w", D],
@@ -46,6 +46,7 @@ export const linearCrossEntropyGradOperation: Operation = {
   name: "linear_cross_entropy_grad",
   attributes: ["compute"],
   infer: ([dloss, h, w, bias, labels, lse], attributes) => {
+    expectUnquantised("linear_cross_entropy_grad", "w", w);
     const [each] = linearCrossEntropyOperation.infer([h ?? null, w ?? null, bias ?? null, labels ?? null], attributes) as [TensorType];
     expectShape("linear_cross_entropy_grad", "dloss", dloss, each.shape, [each.dtype]);
     expectShape("linear_cross_entropy_grad", "lse", lse, each.shape, [each.dtype]);
