@@ -42,6 +42,7 @@ function render(result: TrainEstimate, steps: number | undefined): string {
     ["memory", `${formatBytes(memory.storeBytes + memory.arenaBytes)} of ${formatBytes(memory.limitBytes)}`],
     ["  weights, moments, sums", formatBytes(memory.storeBytes)],
     ["  activations", formatBytes(memory.arenaBytes)],
+    ["a checkpoint", formatBytes(result.checkpointBytes)],
   ];
   if (result.peakFlops !== null && result.secondsPerStep !== null) {
     rows.push(

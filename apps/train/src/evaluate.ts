@@ -21,13 +21,15 @@ export function addEvaluateCommand(program: Command): void {
     .option("--cache <dir>", "folder in which tokenised data is kept (default: it is not kept)")
     .option("--json", "print the result as JSON")
     .action(async (checkpoint: string, data: string[], { json, ...rest }) => {
+      const loading = createProgressLine();
       const progress = createProgressLine();
       try {
         await interruptible("stopped", async (signal) => {
           const onProgress = (done: number, total: number) => {
-            if (!json) progress.update(`loading ${formatBytes(done)} of ${formatBytes(total)}`);
+            if (!json) loading.update(`loading ${formatBytes(done)} of ${formatBytes(total)}`);
           };
           for await (const event of evaluate({ ...given({ ...rest, checkpoint, data }), onProgress, signal } as EvaluateOptions)) {
+            loading.end();
             if (event.type === "batch-end") {
               if (!json)
                 progress.update(`${formatCount(event.tokens)} of ${formatCount(event.totalTokens)} tokens  loss ${event.loss.toFixed(4)}`);
@@ -39,6 +41,7 @@ export function addEvaluateCommand(program: Command): void {
           }
         });
       } finally {
+        loading.end();
         progress.end();
       }
     });

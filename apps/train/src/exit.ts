@@ -8,6 +8,7 @@ const codes: Readonly<Record<string, number>> = {
   RUN_LOCKED: exitCode.locked,
   NATIVE_UNAVAILABLE: exitCode.blocked,
   LOSS_NOT_FINITE: exitCode.failed,
+  SAVE_FAILED: exitCode.failed,
   KERNEL_FAILED: exitCode.failed,
   DISPOSED: exitCode.failed,
   GUARD_OVERWRITTEN: exitCode.failed,

@@ -1,11 +1,13 @@
-import { cp, mkdtemp, readdir, readlink, rm, symlink, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readdir, readFile, readlink, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openDevice } from "@zaya/kernels";
 import { presets } from "@zaya/model";
 import { makeFolder } from "@zaya/model/internal";
 import { expect, test } from "vitest";
-import { findLatest, saveRun } from "./checkpoint.js";
+import { expectCheckpointRoom, findLatest, saveRun } from "./checkpoint.js";
+import { writeFreshWeights } from "./fresh_weights.js";
+import { allocateTrainingState } from "./optimizer.js";
 import { RunOptions } from "./options.js";
 
 test("a save that fails leaves nothing", async () => {
@@ -70,4 +72,49 @@ test("does not take checkpoints that cannot be read for none", async () => {
   const out = await mkdtemp(join(tmpdir(), "checkpoint-"));
   await writeFile(join(out, "checkpoints"), "");
   await expect(findLatest(out)).rejects.toMatchObject({ code: "ENOTDIR" });
+});
+
+/** A run with one checkpoint, of step 4. */
+async function smallRun(): Promise<string> {
+  const out = await mkdtemp(join(tmpdir(), "checkpoint-"));
+  const config = presets["zaya-tiny"];
+  await using device = await openDevice();
+  await using store = device.createStore();
+  const options = RunOptions.parse({ data: ["corpus.txt"] });
+  allocateTrainingState(store, config, options);
+  await writeFreshWeights(store, config, 1);
+  await saveRun(out, { step: 4, tokens: 9, seed: 1, data: "abc" }, { store, config, optimizer: options.optimizer, graphs: {} }, {}, 1);
+  return out;
+}
+
+test.each([
+  ["another step", (text: string) => text.replace('"step": 4', '"step": 3')],
+  ["other data", (text: string) => text.replace(/"data": "./, '"data": "x')],
+  ["another place of a tensor", (text: string) => text.replace(/"offset": (\d)/, '"offset": 9$1')],
+  ["nothing in it", () => "null"],
+])("refuses a manifest that tells of %s", async (_, change) => {
+  const out = await smallRun();
+  const path = join(out, "latest", "manifest.json");
+  const text = await readFile(path, "utf8");
+  expect(change(text)).not.toBe(text);
+  await writeFile(path, change(text));
+  await expect(findLatest(out)).rejects.toMatchObject({ code: "CHECKPOINT_DAMAGED", message: expect.stringContaining("manifest.json") });
+});
+
+test("refuses checkpoints for which the disk has no room, with what they take", async () => {
+  const out = await mkdtemp(join(tmpdir(), "checkpoint-"));
+  const { optimizer } = RunOptions.parse({ data: ["corpus.txt"] });
+  const tiny = { config: presets["zaya-tiny"], optimizer };
+  await expectCheckpointRoom(out, tiny, 3, 2);
+  await expectCheckpointRoom(out, tiny, 0, 2);
+  const huge = { config: { ...presets["zaya-tiny"], vocabSize: 2 ** 42 }, optimizer };
+  await expectCheckpointRoom(out, huge, 0, 2);
+  for (const [more, keep, what] of [
+    [1, 2, /^a checkpoint needs .* PB more/],
+    [Number.POSITIVE_INFINITY, 2, /^holding 3 checkpoints at a time needs/],
+  ] as const)
+    await expect(expectCheckpointRoom(out, huge, more, keep)).rejects.toMatchObject({
+      code: "DISK_FULL",
+      message: expect.stringMatching(what),
+    });
 });

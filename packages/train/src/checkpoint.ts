@@ -3,14 +3,15 @@
 //   checkpoints/step-00000500/training/state.bin                                  the optimizer's tensors, one after the other
 //   checkpoints/step-00000500/training/step.graph.pb                              what was run, as decodeGraph of @zaya/kernels reads it, and
 //                                                                                 accumulate.graph.pb where a step has several microbatches
-//   checkpoints/step-00000500/manifest.json                                       step, position, seed, every file's size and sha256
+//   checkpoints/step-00000500/manifest.json                                       step, position, seed, every file's size and sha256, and its own
 // It is written under another name, each file synced, the manifest last, and then renamed: a folder called step-… is complete.
 // No time or machine is in it: the same steps give the same bytes.
+import { createHash } from "node:crypto";
 import { lstat, readdir, readFile, readlink, rename, rm, stat } from "node:fs/promises";
 import { basename, dirname, join, relative } from "node:path";
-import { encodeGraph, type Graph, type Store, tensor } from "@zaya/kernels";
+import { encodeGraph, type Graph, isZayaError, type Store, tensor } from "@zaya/kernels";
 import { loadCheckpoint, loadWeights, type ModelConfig, parameters, saveCheckpoint, type TokenizerFiles } from "@zaya/model";
-import { makeFolder } from "@zaya/model/internal";
+import { expectDiskRoom, makeFolder } from "@zaya/model/internal";
 import { z } from "zod";
 import type { ClockState } from "./clock.js";
 import { fail } from "./errors.js";
@@ -41,6 +42,8 @@ const Manifest = z.object({
   clock: z.object({ elapsed: z.number(), warmed: z.number() }).optional(),
   files: z.record(z.string(), z.object({ bytes: z.int(), sha256: z.string() })),
   tensors: z.array(SavedTensor),
+  /** Of all of the above as JSON without spaces. */
+  sha256: z.string().optional(),
 });
 
 /** Where a run is, without its tensors. */
@@ -58,7 +61,11 @@ interface Tensors {
   readonly optimizer: RunOptions["optimizer"];
 }
 
-/** Saves a checkpoint, points `latest` at it and removes all but the newest `keep`. A save that fails leaves nothing. */
+/**
+ * Saves a checkpoint, points `latest` at it and removes all but the newest `keep`. A save that fails leaves nothing. On a disk that has become full
+ * older ones go first, but for the newest.
+ * @throws DISK_FULL before anything is written
+ */
 export async function saveRun(
   out: string,
   state: RunState,
@@ -71,6 +78,7 @@ export async function saveRun(
   const path = join(paths.checkpoints, name);
   const temporary = join(paths.checkpoints, `partial-${name}`);
   await rm(temporary, { recursive: true, force: true });
+  await makeRoom(out, tensors, state.step);
   const bytes = await writeCheckpoint(temporary, state, tensors, tokenizerFiles).catch(async (cause: unknown) => {
     await rm(temporary, { recursive: true, force: true }); // on a full disk it would be in the way
     throw cause;
@@ -80,6 +88,41 @@ export async function saveRun(
   await linkLatest(out, path);
   await keepNewest(out, keep);
   return { path, state, bytes };
+}
+
+/** Bytes of a checkpoint, but for the tokenizer and what describes it. */
+export function checkpointBytes({ config, optimizer }: Omit<Tensors, "store">): number {
+  const elements = [...parameters(config), ...optimizerTensors(config, optimizer)].reduce((sum, { shape }) => sum + elementsOf(shape), 0);
+  return elements * Float32Array.BYTES_PER_ELEMENT;
+}
+
+/**
+ * Refuses a run whose checkpoints do not fit on its disk: those that are kept, and one that is written beside them.
+ * @param more checkpoints that will be saved
+ * @throws DISK_FULL
+ */
+export async function expectCheckpointRoom(out: string, tensors: Omit<Tensors, "store">, more: number, keep: number): Promise<void> {
+  const { checkpoints } = runPaths(out);
+  const present = (await stepFolders(checkpoints)).length;
+  const count = Math.min(more, keep + 1 - present);
+  if (count <= 0) return;
+  const what = count === 1 ? "a checkpoint" : `holding ${present + count} checkpoints at a time`;
+  await expectDiskRoom(out, count * checkpointBytes(tensors), { what, otherwise: "keep fewer, or choose a folder on another disk" });
+}
+
+async function makeRoom(out: string, tensors: Tensors, step: number): Promise<void> {
+  const { checkpoints } = runPaths(out);
+  await makeFolder(checkpoints);
+  for (;;) {
+    const saved = await stepFolders(checkpoints);
+    const otherwise = saved.length > 0 ? `resume from ${saved.at(-1)} on another disk` : "begin on another disk: nothing was saved yet";
+    try {
+      return await expectDiskRoom(checkpoints, checkpointBytes(tensors), { what: `the checkpoint of step ${step}`, otherwise });
+    } catch (error) {
+      if (!isZayaError(error) || saved.length < 2) throw error;
+      await keepNewest(out, saved.length - 1);
+    }
+  }
 }
 
 /** Writes all files of a checkpoint, the manifest last; the bytes of the others. */
@@ -106,7 +149,7 @@ async function writeCheckpoint(
     bytes += found.bytes;
   }
   const manifest: z.input<typeof Manifest> = { formatVersion, ...state, files, tensors };
-  await writeAtomically(join(folder, "manifest.json"), `${JSON.stringify(manifest, null, 1)}\n`);
+  await writeAtomically(join(folder, "manifest.json"), `${JSON.stringify({ ...manifest, sha256: hashOf(manifest) }, null, 1)}\n`);
   return bytes;
 }
 
@@ -218,11 +261,20 @@ async function readManifest(path: string): Promise<z.output<typeof Manifest>> {
   } catch (cause) {
     await damaged(path, "manifest.json", "is not JSON", cause);
   }
-  const version = (json as { formatVersion?: unknown }).formatVersion;
+  const { sha256, ...content } = Object(json) as { sha256?: unknown; formatVersion?: unknown; step?: unknown };
+  const isOther = sha256 !== undefined && sha256 !== hashOf(content);
+  if (isOther || (typeof content.step === "number" && stepName(content.step) !== basename(path)))
+    await damaged(path, "manifest.json", "does not have the content that was saved");
+  const version = content.formatVersion;
+  if (typeof version !== "number") await damaged(path, "manifest.json", "is not a manifest of a run");
   if (version !== formatVersion)
     fail("FORMAT_UNSUPPORTED", `${path} has format version ${String(version)}; this program reads ${formatVersion}`);
   const parsed = Manifest.safeParse(json);
   return parsed.data ?? (await damaged(path, "manifest.json", `is not a manifest of a run: ${parsed.error.issues[0]?.path.join(".")}`));
+}
+
+function hashOf(manifest: object): string {
+  return createHash("sha256").update(JSON.stringify(manifest)).digest("hex");
 }
 
 /** Tells what is wrong with a file of a checkpoint, and which checkpoint is the one before it. */

@@ -10,7 +10,8 @@ export type TrainErrorCode =
   | "RUN_MISMATCH"
   | "CHECKPOINT_DAMAGED"
   | "FORMAT_UNSUPPORTED"
-  | "LOSS_NOT_FINITE";
+  | "LOSS_NOT_FINITE"
+  | "SAVE_FAILED";
 
 /** Throws what this package throws; the code is checked against the list above. */
 export function fail(code: TrainErrorCode, message: string, cause?: unknown): never {

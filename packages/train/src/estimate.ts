@@ -1,6 +1,7 @@
 import { type Device, isZayaError, memoryLimit, openDevice } from "@zaya/kernels";
 import { type Description, describe, type ModelConfig, type ParameterKind, type PresetName, parameters } from "@zaya/model";
 import { z } from "zod";
+import { checkpointBytes } from "./checkpoint.js";
 import { randomBatch } from "./create.js";
 import { fail } from "./errors.js";
 import { writeFreshWeights } from "./fresh_weights.js";
@@ -43,6 +44,8 @@ export interface TrainEstimate {
   readonly parametersByKind: Readonly<Partial<Record<ParameterKind, number>>>;
   readonly tokensPerStep: number;
   readonly memory: PlannedMemory & { readonly limitBytes: number };
+  /** Of one checkpoint on the disk, but for the tokenizer. */
+  readonly checkpointBytes: number;
   readonly flopsPerStep: number;
   /** FLOP/s of this machine now, both in the computing type; null where no device can be opened. */
   readonly peakFlops: number | null;
@@ -61,7 +64,7 @@ export interface TrainEstimate {
 export async function estimate(options: EstimateOptions): Promise<TrainEstimate> {
   const parsed = Options.safeParse(options);
   if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
-  const { from, model, tokenizer, vocabSize, context, windows, accumulation, dtype, steps, threads, measure } = parsed.data;
+  const { from, model, tokenizer, vocabSize, context, windows, accumulation, dtype, steps, threads, measure, optimizer } = parsed.data;
   expectOneModel({ model, from });
   const resolved = await resolveConfig({ model, from, context }, tokenizer === undefined ? null : await tokenizerOf(tokenizer));
   const config: ModelConfig = typeof model === "string" && tokenizer === undefined ? { ...resolved, vocabSize } : resolved;
@@ -76,7 +79,15 @@ export async function estimate(options: EstimateOptions): Promise<TrainEstimate>
     throw error;
   });
   const memory = { ...(await planTraining(config, parsed.data, device !== null)), limitBytes: memoryLimit() };
-  const base = { config, description, parametersByKind: byKind, tokensPerStep, flopsPerStep, memory };
+  const base = {
+    config,
+    description,
+    parametersByKind: byKind,
+    tokensPerStep,
+    flopsPerStep,
+    memory,
+    checkpointBytes: checkpointBytes({ config, optimizer }),
+  };
   if (!device)
     return {
       ...base,

@@ -338,7 +338,7 @@ async function spoilWeights(checkpoint: string): Promise<void> {
   const bytes = await readFile(model);
   for (let at = 8 + Number(bytes.readBigUInt64LE()); at < bytes.length; at += 4) bytes.writeFloatLE(1e30, at);
   await writeFile(model, bytes);
-  const saved = JSON.parse(await readFile(manifest, "utf8"));
+  const { sha256: _, ...saved } = JSON.parse(await readFile(manifest, "utf8"));
   saved.files["model.safetensors"].sha256 = await sha256OfFile(model);
   await writeFile(manifest, JSON.stringify(saved));
 }

@@ -1,8 +1,8 @@
-import { type Device, openDevice, type Store } from "@zaya/kernels";
+import { type Device, isZayaError, openDevice, type Store } from "@zaya/kernels";
 import { describe, loadCheckpoint, loadWeights, type ModelConfig } from "@zaya/model";
 import { makeFolder, takeLock } from "@zaya/model/internal";
 import { z } from "zod";
-import { findLatest, keepNewest, loadRun, type RunCheckpoint, type RunState, saveRun } from "./checkpoint.js";
+import { expectCheckpointRoom, findLatest, keepNewest, loadRun, type RunCheckpoint, type RunState, saveRun } from "./checkpoint.js";
 import { createClock } from "./clock.js";
 import { fail, type TrainErrorCode } from "./errors.js";
 import { compileEvaluator, type Evaluator, type LossSums, lossFigures } from "./evaluate.js";
@@ -25,8 +25,8 @@ const formatVersion = 1;
  * run.json. Nothing happens before the first event is asked for. A run that stops in any way goes on bit for bit with `resume`, except
  * one that is limited by seconds.
  *
- * @throws INVALID_OPTIONS, INVALID_DATA, NOT_A_RUN, RUN_EXISTS, RUN_LOCKED, RUN_MISMATCH, CHECKPOINT_DAMAGED, LOSS_NOT_FINITE; the
- * signal's reason after a save when it is aborted
+ * @throws INVALID_OPTIONS, INVALID_DATA, NOT_A_RUN, RUN_EXISTS, RUN_LOCKED, RUN_MISMATCH, CHECKPOINT_DAMAGED, LOSS_NOT_FINITE; DISK_FULL
+ * before the first step, SAVE_FAILED where the disk has become full; the signal's reason after a save when it is aborted
  * @example
  * for await (const event of train({ model: "zaya-tiny", data: ["corpus.txt"], out: "runs/first", steps: 100 })) {
  *   if (event.type === "step-end") console.log(event.step, event.loss);
@@ -44,7 +44,26 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent> 
   const latest = await findLatest(parsed.out);
   if (latest && !saved) fail("NOT_A_RUN", `${parsed.out} holds checkpoints and no run.json; choose another folder`);
   await using prepared = await prepare(parsed, latest?.path ?? null);
-  yield* runSteps(parsed, prepared, latest);
+  const { config } = prepared;
+  await expectCheckpointRoom(
+    parsed.out,
+    { config, optimizer: parsed.optimizer },
+    savesToCome(parsed, latest?.state.step ?? 0),
+    parsed.keep,
+  );
+  try {
+    yield* runSteps(parsed, prepared, latest);
+  } catch (cause) {
+    if (isZayaError(cause) && cause.code === "DISK_FULL") fail("SAVE_FAILED", cause.message, cause);
+    if ((cause as NodeJS.ErrnoException | null)?.code === "ENOSPC")
+      fail("SAVE_FAILED", `no space is left on the disk of ${parsed.out}; free some and resume from its newest checkpoint`, cause);
+    throw cause;
+  }
+}
+
+/** Checkpoints of the steps that are left, at most; what a limit in seconds leaves is not known. */
+function savesToCome({ steps, saveEvery }: ParsedOptions, done: number): number {
+  return steps === undefined ? Number.POSITIVE_INFINITY : Math.ceil(steps / saveEvery) - Math.floor(done / saveEvery);
 }
 
 export type ResumeOptions = Pick<
