@@ -79,7 +79,7 @@ function addLimitOptions(command: Command, otherwise: (value: string) => string)
     .option("--evaluate-every <steps>", `(${otherwise("100")})`, wholeNumber())
     .option("--evaluate-tokens <n>", `held-out tokens of one evaluation (${otherwise("32768")})`, wholeNumber())
     .option("--save-every <steps>", `(${otherwise("500")})`, wholeNumber())
-    .option("--keep <n>", `checkpoints kept (${otherwise("2")})`, wholeNumber())
+    .option("--keep <n>", `newest checkpoints kept; the best stays beside them (${otherwise("2")})`, wholeNumber())
     .option("--cache <dir>", `folder of tokenised data (${otherwise("tokens in the run's folder")})`)
     .option("--json", "print every event as a line of JSON");
 }

@@ -5,7 +5,7 @@ import { openDevice } from "@zaya/kernels";
 import { presets } from "@zaya/model";
 import { makeFolder } from "@zaya/model/internal";
 import { expect, test } from "vitest";
-import { expectCheckpointRoom, findLatest, saveRun } from "./checkpoint.js";
+import { expectCheckpointRoom, findLatest, keepCheckpoints, saveRun } from "./checkpoint.js";
 import { writeFreshWeights } from "./fresh_weights.js";
 import { allocateTrainingState } from "./optimizer.js";
 import { RunOptions } from "./options.js";
@@ -16,7 +16,7 @@ test("a save that fails leaves nothing", async () => {
   await using store = device.createStore();
   const { optimizer } = RunOptions.parse({ data: ["corpus.txt"] });
   const state = { step: 1, tokens: 0, seed: 1, data: "" };
-  const saving = saveRun(out, state, { store, config: presets["zaya-tiny"], optimizer, graphs: {} }, {}, 1);
+  const saving = saveRun(out, state, { store, config: presets["zaya-tiny"], optimizer, graphs: {} }, {}, { keep: 1, losses: new Map() });
   await expect(saving).rejects.toMatchObject({ code: "MISSING_TENSOR" });
   expect(await readdir(join(out, "checkpoints"))).toEqual([]);
 });
@@ -83,7 +83,13 @@ async function smallRun(): Promise<string> {
   const options = RunOptions.parse({ data: ["corpus.txt"] });
   allocateTrainingState(store, config, options);
   await writeFreshWeights(store, config, 1);
-  await saveRun(out, { step: 4, tokens: 9, seed: 1, data: "abc" }, { store, config, optimizer: options.optimizer, graphs: {} }, {}, 1);
+  await saveRun(
+    out,
+    { step: 4, tokens: 9, seed: 1, data: "abc" },
+    { store, config, optimizer: options.optimizer, graphs: {} },
+    {},
+    { keep: 1, losses: new Map() },
+  );
   return out;
 }
 
@@ -117,4 +123,25 @@ test("refuses checkpoints for which the disk has no room, with what they take", 
       code: "DISK_FULL",
       message: expect.stringMatching(what),
     });
+});
+
+test("keeps the newest checkpoints and the one with the lowest held-out loss", async () => {
+  const out = await mkdtemp(join(tmpdir(), "checkpoint-"));
+  const checkpoints = join(out, "checkpoints");
+  for (const step of [1, 2, 3, 4, 5]) await makeFolder(join(checkpoints, `step-0000000${step}`));
+  await keepCheckpoints(out, { keep: 2, losses: new Map() });
+  expect((await readdir(out)).sort()).toEqual(["checkpoints"]);
+  expect((await readdir(checkpoints)).sort()).toEqual(["step-00000004", "step-00000005"]);
+  for (const step of [6, 7]) await makeFolder(join(checkpoints, `step-0000000${step}`));
+  await keepCheckpoints(out, {
+    keep: 1,
+    losses: new Map([
+      [3, 0.1],
+      [4, 1.5],
+      [5, 1.5],
+      [6, 1.7],
+    ]),
+  });
+  expect(await readlink(join(out, "best"))).toBe("checkpoints/step-00000004");
+  expect((await readdir(checkpoints)).sort()).toEqual(["step-00000004", "step-00000007"]);
 });

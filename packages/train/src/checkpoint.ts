@@ -61,8 +61,15 @@ interface Tensors {
   readonly optimizer: RunOptions["optimizer"];
 }
 
+/** Which checkpoints stay: the newest, and the one with the lowest held-out loss of those that have one. */
+export interface Kept {
+  readonly keep: number;
+  /** Held-out loss by step. */
+  readonly losses: ReadonlyMap<number, number>;
+}
+
 /**
- * Saves a checkpoint, points `latest` at it and removes all but the newest `keep`. A save that fails leaves nothing. On a disk that has become full
+ * Saves a checkpoint, points `latest` at it, and removes what need not be kept. A save that fails leaves nothing. On a disk that has become full
  * older ones go first, but for the newest.
  * @throws DISK_FULL before anything is written
  */
@@ -71,14 +78,14 @@ export async function saveRun(
   state: RunState,
   tensors: Tensors & { readonly graphs: Readonly<Record<string, Graph>> },
   tokenizerFiles: TokenizerFiles,
-  keep: number,
+  kept: Kept,
 ): Promise<RunCheckpoint> {
   const paths = runPaths(out);
   const name = stepName(state.step);
   const path = join(paths.checkpoints, name);
   const temporary = join(paths.checkpoints, `partial-${name}`);
   await rm(temporary, { recursive: true, force: true });
-  await makeRoom(out, tensors, state.step);
+  await makeRoom(out, tensors, state.step, kept);
   const bytes = await writeCheckpoint(temporary, state, tensors, tokenizerFiles).catch(async (cause: unknown) => {
     await rm(temporary, { recursive: true, force: true }); // on a full disk it would be in the way
     throw cause;
@@ -86,7 +93,7 @@ export async function saveRun(
   await rename(temporary, path);
   await syncFolder(paths.checkpoints);
   await linkLatest(out, path);
-  await keepNewest(out, keep);
+  await keepCheckpoints(out, kept);
   return { path, state, bytes };
 }
 
@@ -110,7 +117,7 @@ export async function expectCheckpointRoom(out: string, tensors: Omit<Tensors, "
   await expectDiskRoom(out, count * checkpointBytes(tensors), { what, otherwise: "keep fewer, or choose a folder on another disk" });
 }
 
-async function makeRoom(out: string, tensors: Tensors, step: number): Promise<void> {
+async function makeRoom(out: string, tensors: Tensors, step: number, { losses }: Kept): Promise<void> {
   const { checkpoints } = runPaths(out);
   await makeFolder(checkpoints);
   for (;;) {
@@ -120,7 +127,8 @@ async function makeRoom(out: string, tensors: Tensors, step: number): Promise<vo
       return await expectDiskRoom(checkpoints, checkpointBytes(tensors), { what: `the checkpoint of step ${step}`, otherwise });
     } catch (error) {
       if (!isZayaError(error) || saved.length < 2) throw error;
-      await keepNewest(out, saved.length - 1);
+      const older = saved.slice(0, -1);
+      await removeCheckpoint(out, older.find((name) => name !== bestOf(saved, losses)) ?? (older[0] as string));
     }
   }
 }
@@ -229,6 +237,10 @@ function stepName(step: number): string {
   return `step-${String(step).padStart(8, "0")}`;
 }
 
+function stepOf(name: string): number {
+  return Number(name.slice("step-".length));
+}
+
 async function stepFolders(checkpoints: string): Promise<string[]> {
   return (await namesIn(checkpoints)).filter((name) => /^step-\d+$/.test(name)).sort();
 }
@@ -243,14 +255,36 @@ function nullIfAbsent(cause: NodeJS.ErrnoException): null {
   throw cause;
 }
 
-/** Removes all but the newest checkpoints, each in two moves, so that a folder called step-… is never half a checkpoint. */
-export async function keepNewest(out: string, keep: number): Promise<void> {
+/** Removes the checkpoints that need not be kept, and points `best` at the one with the lowest held-out loss. */
+export async function keepCheckpoints(out: string, { keep, losses }: Kept): Promise<void> {
+  const saved = await stepFolders(runPaths(out).checkpoints);
+  const best = bestOf(saved, losses);
+  if (best) await linkAtomically(relative(out, join(runPaths(out).checkpoints, best)), runPaths(out).best);
+  for (const name of saved.slice(0, -keep)) if (name !== best) await removeCheckpoint(out, name);
+}
+
+/** The checkpoint that `best` points to, or null where none of those that are kept was evaluated. */
+export async function bestCheckpoint(
+  out: string,
+  losses: Kept["losses"],
+): Promise<{ readonly path: string; readonly step: number; readonly loss: number } | null> {
   const { checkpoints } = runPaths(out);
-  for (const name of (await stepFolders(checkpoints)).slice(0, -keep)) {
-    const aside = join(checkpoints, `partial-remove-${name}`);
-    await rename(join(checkpoints, name), aside);
-    await rm(aside, { recursive: true });
-  }
+  const name = bestOf(await stepFolders(checkpoints), losses);
+  return name === undefined ? null : { path: join(checkpoints, name), step: stepOf(name), loss: losses.get(stepOf(name)) as number };
+}
+
+/** The first of equals. */
+function bestOf(saved: readonly string[], losses: Kept["losses"]): string | undefined {
+  const lossOf = (name: string) => losses.get(stepOf(name)) ?? Number.POSITIVE_INFINITY;
+  return saved.filter((name) => losses.has(stepOf(name))).sort((a, b) => lossOf(a) - lossOf(b))[0];
+}
+
+/** In two moves, so that a folder called step-… is never half a checkpoint. */
+async function removeCheckpoint(out: string, name: string): Promise<void> {
+  const { checkpoints } = runPaths(out);
+  const aside = join(checkpoints, `partial-remove-${name}`);
+  await rename(join(checkpoints, name), aside);
+  await rm(aside, { recursive: true });
 }
 
 async function readManifest(path: string): Promise<z.output<typeof Manifest>> {

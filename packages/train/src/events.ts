@@ -10,6 +10,8 @@ export type TrainEvent =
       /** Folder of the last checkpoint, which any loader of the transformers layout opens. */
       readonly checkpoint: string;
       readonly loss: number | null;
+      /** The checkpoint with the lowest held-out loss of those that are kept; null where none was evaluated. */
+      readonly best: { readonly path: string; readonly step: number; readonly loss: number } | null;
     };
 
 export interface RunStart {

@@ -74,5 +74,6 @@ export function runPaths(out: string) {
     tokens: join(out, "tokens"),
     checkpoints: join(out, "checkpoints"),
     latest: join(out, "latest"),
+    best: join(out, "best"),
   };
 }

@@ -2,7 +2,16 @@ import { type Device, isZayaError, openDevice, type Store } from "@zaya/kernels"
 import { describe, loadCheckpoint, loadWeights, type ModelConfig } from "@zaya/model";
 import { makeFolder, takeLock } from "@zaya/model/internal";
 import { z } from "zod";
-import { expectCheckpointRoom, findLatest, keepNewest, loadRun, type RunCheckpoint, type RunState, saveRun } from "./checkpoint.js";
+import {
+  bestCheckpoint,
+  expectCheckpointRoom,
+  findLatest,
+  keepCheckpoints,
+  loadRun,
+  type RunCheckpoint,
+  type RunState,
+  saveRun,
+} from "./checkpoint.js";
 import { createClock } from "./clock.js";
 import { fail, type TrainErrorCode } from "./errors.js";
 import { compileEvaluator, type Evaluator, type LossSums, lossFigures } from "./evaluate.js";
@@ -21,7 +30,7 @@ import { type Batch, sampleWindows, type Windows } from "./windows.js";
 const formatVersion = 1;
 
 /**
- * Trains a model and saves it in the folder `out`: checkpoints (and `latest`, a link to the newest), metrics.jsonl, timings.jsonl,
+ * Trains a model and saves it in the folder `out`: checkpoints (and the links `latest`, to the newest, and `best`, to the one with the lowest held-out loss), metrics.jsonl, timings.jsonl,
  * run.json. Nothing happens before the first event is asked for. A run that stops in any way goes on bit for bit with `resume`, except
  * one that is limited by seconds.
  *
@@ -146,7 +155,6 @@ async function* runSteps(
   allocateTrainingState(store, config, options);
   if (latest) {
     await loadRun(latest.path, { store, config, optimizer });
-    await keepNewest(out, options.keep); // only now that the newest is known to be whole
   } else await startWeights(store, config, options);
   // Only now, so that what is refused leaves nothing that looks like a run, and a run that was there as it was.
   await writeRun(options);
@@ -174,7 +182,10 @@ async function* runSteps(
   let savedAt = latest ? number : -1;
   let checkpoint = latest?.path ?? "";
   let loss: number | null = null;
-  let evaluatedAt = metrics.kept.findLast((line) => line.evaluationLoss !== undefined)?.step ?? -1;
+  const losses = new Map(metrics.kept.flatMap(({ step, evaluationLoss }) => (evaluationLoss == null ? [] : [[step, evaluationLoss]])));
+  let evaluatedAt = [...losses.keys()].at(-1) ?? -1;
+  const kept = { keep: options.keep, losses };
+  if (latest) await keepCheckpoints(out, kept); // only now that the newest is known to be whole
 
   async function* save(): AsyncGenerator<TrainEvent> {
     if (savedAt === number) return;
@@ -183,7 +194,7 @@ async function* runSteps(
     const started = performance.now();
     await metrics.sync();
     const at: RunState = { ...state, step: number, tokens, ...clock.state() };
-    const saved = await saveRun(out, at, { store, config, optimizer, graphs: step.graphs }, prepared.tokenizerFiles, options.keep);
+    const saved = await saveRun(out, at, { store, config, optimizer, graphs: step.graphs }, prepared.tokenizerFiles, kept);
     savedAt = number;
     checkpoint = saved.path;
     yield { type: "checkpoint-end", step: number, path: saved.path, bytes: saved.bytes, seconds: (performance.now() - started) / 1000 };
@@ -195,6 +206,7 @@ async function* runSteps(
     if (!result) return false;
     if (!Number.isFinite(result.loss)) diverged(number, `held-out loss ${result.loss}`, savedAt, savedAt === number);
     evaluatedAt = number;
+    losses.set(number, result.loss);
     await metrics.append({ step: number, evaluationLoss: result.loss, bitsPerByte: result.bitsPerByte });
     yield result;
     return true;
@@ -226,7 +238,7 @@ async function* runSteps(
     await timings.append({ step: number, seconds, tokensPerSecond, utilisation });
     yield ended;
   }
-  yield { type: "train-end", step: number, checkpoint, loss };
+  yield { type: "train-end", step: number, checkpoint, loss, best: await bestCheckpoint(out, losses) };
 }
 
 /** The machine's peak in FLOP/s: the highest seen so far, measured again every few seconds. While something else runs it comes out lower than it is. */
