@@ -24,7 +24,10 @@ export interface Store extends AsyncDisposable {
   write(name: string, type: TensorType, data: TensorData): Promise<void>;
   /** Overwrites part of a plain tensor, from element `begin` on. @throws INVALID_ARGUMENT outside of it */
   writePart(name: string, begin: number, data: TensorData): void;
-  /** Makes a tensor that is a read-only part of a file, memory-mapped: nothing is copied, pages are shared between processes. */
+  /**
+   * Makes a tensor that is a read-only part of a file, memory-mapped: nothing is copied, pages are shared between processes. The file must stay as it is;
+   * where it is made shorter the system ends the process that reads what was cut off (SIGBUS). A new file that is renamed over it does no harm.
+   */
   map(name: string, type: TensorType, path: string, byteOffset: number): void;
   /** Brings a mapped tensor into memory, so that the first run that reads it does not wait for the disk. */
   prefetch(name: string, options?: PrefetchOptions): Promise<void>;
