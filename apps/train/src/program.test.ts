@@ -97,6 +97,8 @@ test("tells that a run is at its end, and how to go on", async () => {
   expect(await run("train", join(folder, "text.txt"), "--out", out, "--steps", "2", ...shape)).toBe(0);
   expect(await run("resume", out)).toBe(0);
   expect(errors).toContain("2 steps are done already; go on with a larger --steps\n");
+  expect(await run("resume", out, "--steps", "1")).toBe(2);
+  expect(errors).toContain(`zaya-train: steps: ${out} has done 2 steps already; go on with more\n`);
 });
 
 test("says that nothing was saved of a run that was stopped before its first step", async () => {

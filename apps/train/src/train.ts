@@ -66,8 +66,8 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 cannot run here, 4 stopped and save
       "Goes on with a run from its newest checkpoint, bit for bit as if it had not been stopped (unless it is limited by --seconds).",
     )
     .argument("<dir>", "folder of the run")
-    .option("--steps <n>", "another number of updates of the whole run, where it is limited by steps", wholeNumber())
-    .option("--seconds <n>", "another training time of the whole run, where it is limited by time", number())
+    .option("--steps <n>", "a larger number of updates of the whole run, where it is limited by steps", wholeNumber())
+    .option("--seconds <n>", "a longer training time of the whole run, where it is limited by time", number())
     .option("--threads <n>", "threads (default: all)", wholeNumber());
   addLimitOptions(resumeCommand, () => "default: as before").action(async (dir: string, { json, ...rest }) => {
     await follow((signal) => resume(dir, { ...(given(rest) as ResumeOptions), signal }), dir, json === true);

@@ -307,6 +307,34 @@ test("goes on with more steps than planned, from the weights of another run as w
   expect(fine[1]).toMatchObject({ step: 1 });
 });
 
+test("refuses to end before what is done, and leaves the run as it was", async () => {
+  const files = () => Promise.all(["run.json", "metrics.jsonl"].map((name) => readFile(join(out, name), "utf8")));
+  await collect(train(options({ steps: 3, evaluateEvery: 2 })));
+  const before = await files();
+  for (const steps of [1, 2, 3]) {
+    await expect(collect(resume(out, { steps, evaluateEvery: 1 }))).rejects.toMatchObject({
+      code: "INVALID_OPTIONS",
+      message: `steps: ${out} has done 3 steps already; go on with more`,
+    });
+  }
+  await expect(collect(train(options({ steps: 2, resume: true })))).rejects.toMatchObject({ code: "INVALID_OPTIONS" });
+  expect(await files()).toEqual(before);
+  for (const again of [resume(out), train(options({ steps: 3, evaluateEvery: 2, resume: true }))])
+    expect((await collect(again)).map(({ type }) => type)).toEqual(["run-start", "train-end"]);
+  expect(await files()).toEqual(before);
+});
+
+test("refuses to end before the time that was trained", async () => {
+  const { steps: _steps, ...timed } = options();
+  await collect(train({ ...timed, seconds: 1e-3 }));
+  const before = await readFile(join(out, "run.json"), "utf8");
+  await expect(collect(resume(out, { seconds: 1e-4 }))).rejects.toMatchObject({
+    code: "INVALID_OPTIONS",
+    message: expect.stringMatching(/^seconds: .* has trained for \d+\.\d s already; go on with more$/),
+  });
+  expect(await readFile(join(out, "run.json"), "utf8")).toBe(before);
+});
+
 test.each([0, 0.1])("saves no weights whose loss is not a number, and keeps what was saved; held out: %d", async (heldOut) => {
   const wild = options({ learningRate: 1e30, warmup: 0, saveEvery: 1, heldOut, optimizer: { clip: 0 } });
   const controller = new AbortController();

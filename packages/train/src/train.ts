@@ -42,7 +42,11 @@ const formatVersion = 1;
  * }
  */
 export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent> {
-  const parsed = parseOptions(options);
+  yield* start(parseOptions(options));
+}
+
+/** `lengthIsNew`: the steps or seconds are not those of before. */
+async function* start(parsed: ParsedOptions, lengthIsNew = false): AsyncGenerator<TrainEvent> {
   await makeFolder(parsed.out);
   await using _lock = await takeLock(runPaths(parsed.out).lock, {
     code: "RUN_LOCKED" satisfies TrainErrorCode,
@@ -52,6 +56,8 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent> 
   if (saved) checkSame(parsed, saved);
   const latest = await findLatest(parsed.out);
   if (latest && !saved) fail("NOT_A_RUN", `${parsed.out} holds checkpoints and no run.json; choose another folder`);
+  const isPlanned = parsed.steps === saved?.limits.steps && parsed.seconds === saved?.limits.seconds;
+  if (latest && (lengthIsNew || !isPlanned)) expectLonger(parsed, latest.state);
   await using prepared = await prepare(parsed, latest?.path ?? null);
   const { config } = prepared;
   await expectCheckpointRoom(
@@ -81,8 +87,8 @@ export type ResumeOptions = Pick<
 >;
 
 /**
- * Goes on with the run in a folder, from its newest checkpoint. Limits may be changed; a longer run also has a longer schedule. `data` names
- * the same files at another place; they have to give the same tokens.
+ * Goes on with the run in a folder, from its newest checkpoint. Limits may be changed; a longer run also has a longer schedule, and one that
+ * would end before what is done is refused. `data` names the same files at another place; they have to give the same tokens.
  *
  * @throws NOT_A_RUN, and what {@link train} throws
  */
@@ -90,9 +96,10 @@ export async function* resume(out: string, options: ResumeOptions = {}): AsyncGe
   const saved = await readRun(out);
   if (!saved) fail("NOT_A_RUN", `${out}: there is no run.json; start a run with train`);
   const { steps, seconds, ...limits } = saved.limits;
-  const length = options.steps === undefined && options.seconds === undefined ? { steps, seconds } : {};
+  const lengthIsNew = options.steps !== undefined || options.seconds !== undefined;
+  const length = lengthIsNew ? {} : { steps, seconds };
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  yield* train({ ...saved.run, ...limits, ...length, ...given, out, resume: true } as TrainOptions);
+  yield* start(parseOptions({ ...saved.run, ...limits, ...length, ...given, out, resume: true }), lengthIsNew);
 }
 
 /** What run.json says, or null. */
@@ -127,6 +134,14 @@ function checkSame(options: ParsedOptions, { run: saved, limits }: { run: RunOpt
     const [was, is] = limits.seconds === undefined ? ["steps", "seconds"] : ["seconds", "steps"];
     fail("INVALID_OPTIONS", `${is}: ${options.out} is limited by ${was}; go on with another number of ${was}`);
   }
+}
+
+/** A run that is to end where it has been already would do nothing, and have another plan than what it did. */
+function expectLonger({ out, steps, seconds }: ParsedOptions, { step, clock }: RunState): void {
+  if (steps !== undefined && steps <= step) fail("INVALID_OPTIONS", `steps: ${out} has done ${step} steps already; go on with more`);
+  const elapsed = clock?.elapsed ?? 0;
+  if (seconds !== undefined && seconds <= elapsed)
+    fail("INVALID_OPTIONS", `seconds: ${out} has trained for ${elapsed.toFixed(1)} s already; go on with more`);
 }
 
 async function writeRun(options: ParsedOptions): Promise<void> {
