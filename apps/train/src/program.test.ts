@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rename, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
@@ -99,6 +99,17 @@ test("tells that a run is at its end, and how to go on", async () => {
   expect(errors).toContain("2 steps are done already; go on with a larger --steps\n");
   expect(await run("resume", out, "--steps", "1")).toBe(2);
   expect(errors).toContain(`zaya-train: steps: ${out} has done 2 steps already; go on with more\n`);
+});
+
+test("goes on with data that was moved", async () => {
+  const [text, moved, out] = [join(folder, "text.txt"), join(folder, "moved.txt"), join(folder, "out")];
+  await writeFile(text, "Some text. ".repeat(200));
+  const shape = ["--model", "zaya-tiny", "--context", "16", "--windows", "1", "--vocab-size", "270"];
+  expect(await run("train", text, "--out", out, "--steps", "1", ...shape)).toBe(0);
+  await rename(text, moved);
+  expect(await run("resume", out, "--steps", "2")).toBe(2);
+  expect(errors).toContain("text.txt: no such file; where the run's data has moved, name its files with the option data\n");
+  expect(await run("resume", out, "--steps", "2", "--data", moved)).toBe(0);
 });
 
 test("says that nothing was saved of a run that was stopped before its first step", async () => {

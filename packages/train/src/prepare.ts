@@ -76,7 +76,8 @@ async function configOf(dir: string): Promise<ModelConfig> {
  */
 export async function prepare(options: ParsedOptions, checkpoint: string | null): Promise<Prepared> {
   const { out, context, heldOut: fraction, evaluateTokens, signal } = options;
-  for (const file of options.data) await stat(file).catch((cause) => fail("INVALID_DATA", `${file}: no such file`, cause));
+  const advice = options.resume ? "; where the run's data has moved, name its files with the option data" : "";
+  for (const file of options.data) await stat(file).catch((cause) => fail("INVALID_DATA", `${file}: no such file${advice}`, cause));
   const { config, tokenizerFiles } = await prepareModel(options, checkpoint);
   expectRoom("a step", await planTraining(config, options));
   const corpus = await tokeniseFor(config, {

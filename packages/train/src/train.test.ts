@@ -258,7 +258,10 @@ test("goes on with data that was moved, and with no other", async () => {
   await writeFile(mine, await readFile(data));
   await collect(train(options({ data: [mine], steps: 1 })));
   await rename(mine, moved);
-  await expect(collect(resume(out, { steps: 2 }))).rejects.toMatchObject({ code: "INVALID_DATA", message: `${mine}: no such file` });
+  await expect(collect(resume(out, { steps: 2 }))).rejects.toMatchObject({
+    code: "INVALID_DATA",
+    message: `${mine}: no such file; where the run's data has moved, name its files with the option data`,
+  });
   const events = await collect(train(options({ data: [moved], steps: 2, resume: true })));
   expect(events[0]).toMatchObject({ type: "run-start", resumedFrom: 1 });
   expect(JSON.parse(await readFile(join(out, "run.json"), "utf8")).run.data).toEqual([moved]);
