@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -41,4 +41,11 @@ test("reads both curves from the metrics", async () => {
   await writeFile(join(folder, "metrics.jsonl"), '{"step":1,"loss":2}\n{"step":1,"evaluationLoss":2.5}\n');
   await saveCurve(join(folder, "metrics.jsonl"), join(folder, "loss.svg"));
   expect(await readFile(join(folder, "loss.svg"), "utf8")).toContain("2.50");
+});
+
+test("draws no picture of a run without metrics", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "curve-"));
+  await writeFile(join(folder, "metrics.jsonl"), "");
+  expect(await saveCurve(join(folder, "metrics.jsonl"), join(folder, "loss.svg"))).toBe("");
+  expect(await readdir(folder)).toEqual(["metrics.jsonl"]);
 });

@@ -68,9 +68,9 @@ ${heldOut.map((point) => `<circle cx="${x(point.step).toFixed(1)}" cy="${y(point
 `;
 }
 
-/** Writes loss.svg from a run's metrics and returns the chart for the terminal. */
+/** Writes loss.svg from a run's metrics, where there are any, and returns the chart for the terminal. */
 export async function saveCurve(metrics: string, svg: string): Promise<string> {
   const { training, heldOut } = await readCurves(metrics);
-  await writeFile(svg, drawSvg(training, heldOut));
+  if (training.length + heldOut.length > 0) await writeFile(svg, drawSvg(training, heldOut));
   return drawChart(training);
 }

@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, rename, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rename, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
@@ -118,6 +118,20 @@ test("says that nothing was saved of a run that was stopped before its first ste
   process.emit("SIGINT");
   expect(await ended).toBe(4);
   expect(errors).toContain("stopped before the first step; nothing was saved\n");
+});
+
+test("draws the loss of a run that was stopped, and of one that diverged", async () => {
+  const [text, stopped, wild] = [join(folder, "text.txt"), join(folder, "stopped"), join(folder, "wild")];
+  await writeFile(text, "Some text. ".repeat(200));
+  const shape = ["--model", "zaya-tiny", "--context", "16", "--windows", "1", "--vocab-size", "270"];
+  const ended = run("train", text, "--out", stopped, "--steps", "1000000", "--json", ...shape);
+  while (!output.includes("step-end")) await new Promise((resolve) => setImmediate(resolve));
+  process.emit("SIGINT");
+  expect(await ended).toBe(4);
+  expect(await readFile(join(stopped, "loss.svg"), "utf8")).toContain("<polyline");
+  expect(await run("train", text, "--out", wild, "--steps", "9", "--lr", "1e30", "--warmup", "0", "--clip", "0", ...shape)).toBe(1);
+  expect(errors).toContain("zaya-train: step 2: loss NaN");
+  expect(await readFile(join(wild, "loss.svg"), "utf8")).toContain("step 1<");
 });
 
 test("removes the tokens it made for an evaluation that is stopped", async () => {

@@ -90,6 +90,7 @@ async function follow(start: (signal: AbortSignal) => AsyncIterable<TrainEvent>,
   using interrupt = interruptSignal(() => new Error("interrupted"));
   const { signal } = interrupt;
   const progress = createProgressLine();
+  const [metrics, svg] = [join(out, "metrics.jsonl"), join(out, "loss.svg")];
   let started = false;
   let steps: number | null = null;
   signal.addEventListener("abort", () => {
@@ -105,11 +106,11 @@ async function follow(start: (signal: AbortSignal) => AsyncIterable<TrainEvent>,
       if (json) printJson(event);
       else show(event, steps, progress);
     }
-    const chart = await saveCurve(join(out, "metrics.jsonl"), join(out, "loss.svg"));
-    if (!json)
-      process.stdout.write(`\n${chart}\n\nloss curve: ${join(out, "loss.svg")}\nserve it:   npx zaya-serve ${join(out, "latest")}\n`);
+    const chart = await saveCurve(metrics, svg);
+    if (!json) process.stdout.write(`\n${chart}\n\nloss curve: ${svg}\nserve it:   npx zaya-serve ${join(out, "latest")}\n`);
   } catch (error) {
     progress.end();
+    if (started) await saveCurve(metrics, svg).catch(() => {}); // what ended the run is told, not what came of that
     if (!signal.aborted || error !== signal.reason) throw error;
     process.exitCode = exitCode.partial;
     if (!json)
