@@ -1,5 +1,7 @@
+import { readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { loadTokenizer, saveTokenizer, trainTokenizer } from "@zaya/model";
-import { expectNoCheckpoint } from "@zaya/model/internal";
+import { expectNoCheckpoint, tokenizerFileNames } from "@zaya/model/internal";
 import { readDocuments } from "@zaya/train";
 import type { Command } from "commander";
 import { interruptible } from "../../terminal/src/interrupt.js";
@@ -20,9 +22,10 @@ export function addTokenizerCommand(program: Command): void {
     .option("--vocab-size <n>", "tokens in all", wholeNumber(262), 4096)
     .option("--fields <names>", "comma-separated keys of a JSONL record (default text)", (text) => text.split(","))
     .option("--max-bytes <n>", "read about this much text at most", wholeNumber())
+    .option("--overwrite", "replace a tokenizer that is there")
     .option("--json", "print the result as JSON")
-    .action(async (files: string[], { out, vocabSize, fields = ["text"], maxBytes, json }) => {
-      await expectNoCheckpoint(out);
+    .action(async (files: string[], { out, vocabSize, fields = ["text"], maxBytes, overwrite = false, json }) => {
+      await expectRoomFor(out, overwrite);
       async function* texts(): AsyncGenerator<string> {
         let found = false;
         for await (const { text } of readDocuments(files, { fields, maxLength: 65536 })) {
@@ -32,9 +35,19 @@ export function addTokenizerCommand(program: Command): void {
         if (!found) throw new InputError(`no text in ${files.join(", ")}`);
       }
       const made = await interruptible("stopped", (signal) => trainTokenizer(texts(), { vocabSize, maxBytes, signal }));
+      if (overwrite) for (const name of tokenizerFileNames) await rm(join(out, name), { force: true }); // what the new one does not have
       await saveTokenizer(out, made);
       const tokenizer = await loadTokenizer(out);
       if (json) printJson({ out, vocabSize: tokenizer.vocabSize });
       else process.stdout.write(`${out}: ${tokenizer.vocabSize} tokens\n`);
     });
+}
+
+/** Refuses the folder of a checkpoint or a run, and that of a tokenizer unless it is to be replaced. */
+async function expectRoomFor(out: string, overwrite: boolean): Promise<void> {
+  await expectNoCheckpoint(out);
+  const names = await readdir(out).catch(() => [] as string[]);
+  if (names.includes("run.json")) throw new InputError(`${out} holds a run already (run.json); choose another folder`);
+  if (names.includes("tokenizer.json") && !overwrite)
+    throw new InputError(`${out} holds a tokenizer already (tokenizer.json); choose another folder or ask to overwrite it`);
 }
