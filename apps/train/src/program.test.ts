@@ -36,6 +36,11 @@ test.each([
     ["train", "TEXT", "--out", "OUT", "--steps", "1", "--model", "zaya-huge"],
     /no preset "zaya-huge"; there are zaya1-8b/,
   ],
+  [
+    "a preset by the name of what every object has",
+    ["train", "TEXT", "--out", "OUT", "--steps", "1", "-m", "constructor"],
+    /no preset "constructor"; there are zaya1-8b/,
+  ],
   ["an unknown preset to measure", ["bench", "zaya-huge"], /no preset "zaya-huge"/],
   ["a step to measure that does not fit", ["bench", "--context", "999999"], /takes [\d.]+ [GTP]B of memory.* there are/],
   [
@@ -76,8 +81,10 @@ test.each([
 ])("answers %s with a clear line and exit code 2", async (_what, args, message) => {
   await writeFile(join(folder, "text.txt"), "Some text. ".repeat(100));
   await writeFile(join(folder, "bad.jsonl"), '{"text": ');
-  const places: Record<string, string> = { OUT: join(folder, "out"), TEXT: join(folder, "text.txt"), JSONL: join(folder, "bad.jsonl") };
-  expect(await run(...args.map((arg) => places[arg] ?? arg))).toBe(2);
+  const places = new Map(
+    Object.entries({ OUT: "out", TEXT: "text.txt", JSONL: "bad.jsonl" }).map(([word, name]) => [word, join(folder, name)]),
+  );
+  expect(await run(...args.map((arg) => places.get(arg) ?? arg))).toBe(2);
   expect(errors).toMatch(message);
   expect(errors).not.toMatch(/^ {4}at /m);
 });

@@ -1,4 +1,4 @@
-import { mkdtemp, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -14,7 +14,7 @@ import {
 import { beforeAll, beforeEach, expect, test } from "vitest";
 import { tokeniseFor } from "./evaluate.js";
 import { parseOptions } from "./options.js";
-import { prepare } from "./prepare.js";
+import { prepare, resolveConfig } from "./prepare.js";
 import { randomText } from "./testing/text.js";
 import { cutWindows } from "./windows.js";
 
@@ -50,6 +50,19 @@ test("a checkpoint that is given another tokenizer begins, ends and pads texts a
   expect(kept.config).toMatchObject({ vocabSize: 280, bosTokenId: 2, eosTokenIds: [1, 4], padTokenId: 0 });
   await using given = await prepare(parseOptions({ ...options, tokenizer }), null);
   expect(given.config).toMatchObject({ vocabSize: 280, bosTokenId: null, eosTokenIds: [4], padTokenId: null });
+});
+
+test("refuses a configuration without room for a window, before a tokenizer is made, and gives room where it is not given", async () => {
+  const [from, out] = [join(folder, "base"), join(folder, "run")];
+  const model = { ...config, maxPositions: 31 };
+  await expect(prepare(parseOptions({ ...step, model, data: [texts], out }), null)).rejects.toMatchObject({
+    code: "INVALID_OPTIONS",
+    message: "context: 32 tokens are more than model.maxPositions, 31; raise it, or take less context",
+  });
+  expect(await readdir(folder)).toEqual(["texts.jsonl"]);
+  await saveCheckpoint(from, { config: model, tensors: initialise(model, 1), tokenizerFiles });
+  expect(await resolveConfig({ model: undefined, from, context: 32 }, null)).toMatchObject({ maxPositions: 32 });
+  expect(await resolveConfig({ model: "zaya-tiny", from: undefined, context: 4096 }, null)).toMatchObject({ maxPositions: 4096 });
 });
 
 test.each(["bos and eos", "no bos"])("held-out records give the tokens of the run, special ones in the text too: %s", async (kind) => {

@@ -39,12 +39,21 @@ export interface Prepared extends PreparedModel, AsyncDisposable {
 /**
  * The configuration of a preset, a given one, or that of a checkpoint. A preset has the vocabulary of the tokenizer; a preset and a checkpoint have
  * room for `context`, and the tokens that begin, end and pad a text are those of the tokenizer, where there is another than the checkpoint's own.
+ *
+ * @throws INVALID_OPTIONS where there is no such preset, or a given configuration has less room than `context`
  */
 export async function resolveConfig(
   { model, from, context }: Pick<ParsedOptions, "model" | "from" | "context">,
   tokenizerFiles: TokenizerFiles | null,
 ): Promise<ModelConfig> {
-  if (typeof model === "object") return model;
+  if (typeof model === "object") {
+    if (model.maxPositions < context)
+      fail(
+        "INVALID_OPTIONS",
+        `context: ${context} tokens are more than model.maxPositions, ${model.maxPositions}; raise it, or take less context`,
+      );
+    return model;
+  }
   const base = from === undefined ? presetOf(model) : await configOf(from);
   const maxPositions = Math.max(base.maxPositions, context);
   if (!tokenizerFiles) return { ...base, maxPositions };
@@ -59,9 +68,9 @@ export async function resolveConfig(
   };
 }
 
-function presetOf(name: string | undefined): ModelConfig {
-  const preset = presets[name as keyof typeof presets] as ModelConfig | undefined;
-  return preset ?? fail("INVALID_OPTIONS", `model: there is no preset "${name}"; there are ${Object.keys(presets).join(", ")}`);
+function presetOf(name = ""): ModelConfig {
+  if (Object.hasOwn(presets, name)) return presets[name as keyof typeof presets];
+  fail("INVALID_OPTIONS", `model: there is no preset "${name}"; there are ${Object.keys(presets).join(", ")}`);
 }
 
 async function configOf(dir: string): Promise<ModelConfig> {
