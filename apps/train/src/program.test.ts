@@ -58,6 +58,18 @@ test.each([
   ["an unknown option", ["train", "TEXT", "--out", "OUT", "--stepz", "1"], /unknown option '--stepz'/],
   ["a folder without a run", ["resume", "/nowhere"], /there is no run\.json/],
   ["malformed JSONL", ["train", "JSONL", "--out", "OUT", "--steps", "1"], /bad\.jsonl:1: not JSON/],
+  [
+    "JSON that is no lines",
+    ["tokenizer", "train", "/nowhere/a.json", "--out", "OUT"],
+    /a\.json: is JSON as a whole; write it to a \.jsonl/,
+  ],
+  ["fields of a text", ["eval", "/nowhere", "TEXT", "--fields", "text"], /fields: only records have them/],
+  ["a warm-up as long as the run", ["train", "TEXT", "--out", "OUT", "--steps", "5", "--warmup", "5"], /warmup: 5 steps leave nothing/],
+  [
+    "a vocabulary for a tokenizer that is there",
+    ["train", "TEXT", "--out", "OUT", "--steps", "1", "--tokenizer", "/nowhere", "--vocab-size", "300"],
+    /vocabSize: no tokenizer is trained/,
+  ],
   ["a checkpoint that is none", ["eval", "/nowhere", "TEXT"], /config\.json: no such file/],
   ["an unknown preset to make", ["init", "zaya-huge", "--out", "OUT"], /no preset "zaya-huge"/],
   ["two types", ["init", "zaya-tiny", "--out", "OUT", "--to", "q4", "--dtype", "float32"], /dtype: the run layout/],

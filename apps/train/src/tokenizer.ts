@@ -2,7 +2,7 @@ import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { loadTokenizer, saveTokenizer, trainTokenizer } from "@zaya/model";
 import { expectNoCheckpoint, tokenizerFileNames } from "@zaya/model/internal";
-import { readDocuments } from "@zaya/train";
+import { expectFormats, readDocuments } from "@zaya/train";
 import type { Command } from "commander";
 import { interruptible } from "../../terminal/src/interrupt.js";
 import { printJson, wholeNumber } from "./commands.js";
@@ -24,11 +24,12 @@ export function addTokenizerCommand(program: Command): void {
     .option("--max-bytes <n>", "read about this much text at most", wholeNumber())
     .option("--overwrite", "replace a tokenizer that is there")
     .option("--json", "print the result as JSON")
-    .action(async (files: string[], { out, vocabSize, fields = ["text"], maxBytes, overwrite = false, json }) => {
+    .action(async (files: string[], { out, vocabSize, fields, maxBytes, overwrite = false, json }) => {
       await expectRoomFor(out, overwrite);
+      expectFormats(files, fields);
       async function* texts(): AsyncGenerator<string> {
         let found = false;
-        for await (const { text } of readDocuments(files, { fields, maxLength: 65536 })) {
+        for await (const { text } of readDocuments(files, { fields: fields ?? ["text"], maxLength: 65536 })) {
           found = true;
           yield text;
         }

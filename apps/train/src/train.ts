@@ -27,7 +27,7 @@ export function addTrainCommands(program: Command): void {
     .option("--held-out <share>", "share of the text kept for evaluation, at most half (default 0.05)", number({ zero: true }))
     .option("--lr <rate>", "peak learning rate (default 1e-3)", number())
     .option("--final-lr <share>", "what the cosine leaves of it (default 0.1)", number({ zero: true }))
-    .option("--warmup <steps>", "steps of linear warm-up (default 20)", wholeNumber(0))
+    .option("--warmup <steps>", "steps of linear warm-up (default 20, or a tenth of --steps where that is less)", wholeNumber(0))
     .option("--weight-decay <rate>", "(default 0.1)", number({ zero: true }))
     .addOption(new Option("--decay <what>", "what decays (default matrices)").choices(["matrices", "all"]))
     .option("--clip <norm>", "largest gradient norm, 0 = none (default 1)", number({ zero: true }))

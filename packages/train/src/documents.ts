@@ -32,9 +32,25 @@ export interface ReadDocumentsOptions {
 export async function* readDocuments(files: readonly string[], options: ReadDocumentsOptions): AsyncGenerator<Document> {
   await expectDistinct(files);
   for (const file of files) {
-    const documents = recordFiles.has(extname(file).toLowerCase()) ? readRecords(file, options.fields) : readText(file);
+    const documents = holdsRecords(file) ? readRecords(file, options.fields) : readText(file);
     yield* cut(documents, options.maxLength);
   }
+}
+
+/**
+ * Refuses a .json file, which would be read as one text, and fields where no file has records.
+ *
+ * @throws INVALID_OPTIONS
+ */
+export function expectFormats(files: readonly string[], fields: readonly string[] | undefined): void {
+  const json = files.find((file) => extname(file).toLowerCase() === ".json");
+  if (json !== undefined) fail("INVALID_OPTIONS", `${json}: is JSON as a whole; write it to a .jsonl file, one record a line`);
+  if (fields !== undefined && !files.some(holdsRecords))
+    fail("INVALID_OPTIONS", "fields: only records have them, and no file is a .jsonl or .ndjson one; leave fields out");
+}
+
+function holdsRecords(file: string): boolean {
+  return recordFiles.has(extname(file).toLowerCase());
 }
 
 /** Held-out documents of a file that is read twice would be trained on too. */

@@ -22,6 +22,12 @@ test("refuses a model and a checkpoint at once", async () => {
   await expect(estimate({ model: "zaya-512", from: "/nowhere" })).rejects.toThrow("model and from are both given; choose one");
 });
 
+test("refuses a vocabulary where no tokenizer is trained", async () => {
+  await expect(estimate({ model: "zaya-512", tokenizer: "/nowhere", vocabSize: 300 })).rejects.toThrow(
+    /^vocabSize: no tokenizer is trained/,
+  );
+});
+
 test("measures a few steps of a small model", async () => {
   const result = await estimate({ model: "zaya-tiny", context: 64, windows: 1, steps: 10 });
   if (result.peakFlops === null) return;

@@ -7,7 +7,7 @@ import { fail } from "./errors.js";
 import { writeFreshWeights } from "./fresh_weights.js";
 import { type PlannedMemory, planTraining } from "./memory.js";
 import { allocateTrainingState } from "./optimizer.js";
-import { describeIssues, expectOneModel, RunOptions } from "./options.js";
+import { defaultVocabSize, describeIssues, expectOneModel, expectTrained, RunOptions } from "./options.js";
 import { resolveConfig } from "./prepare.js";
 import { compileStep, type StepOptions } from "./step.js";
 import { tokenizerOf } from "./tokenizer_files.js";
@@ -66,8 +66,10 @@ export async function estimate(options: EstimateOptions): Promise<TrainEstimate>
   if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
   const { from, model, tokenizer, vocabSize, context, windows, accumulation, dtype, steps, threads, measure, optimizer } = parsed.data;
   expectOneModel({ model, from });
+  expectTrained({ vocabSize, tokenizer, from });
   const resolved = await resolveConfig({ model, from, context }, tokenizer === undefined ? null : await tokenizerOf(tokenizer));
-  const config: ModelConfig = typeof model === "string" && tokenizer === undefined ? { ...resolved, vocabSize } : resolved;
+  const config: ModelConfig =
+    typeof model === "string" && tokenizer === undefined ? { ...resolved, vocabSize: vocabSize ?? defaultVocabSize } : resolved;
   const description = describe(config, { context, batchTokens: context * windows });
   const tokensPerStep = context * windows * accumulation;
   const flopsPerStep = description.flops.training.total * tokensPerStep;

@@ -16,6 +16,7 @@ import {
 } from "@zaya/model";
 import { z } from "zod";
 import { type Corpus, openCorpus } from "./corpus.js";
+import { expectFormats } from "./documents.js";
 import { fail } from "./errors.js";
 import type { EvaluationEnd } from "./events.js";
 import { expertLoad } from "./load.js";
@@ -104,7 +105,8 @@ const Options = z.strictObject({
   /** Folder of a checkpoint in any layout, with its tokenizer. */
   checkpoint: z.string(),
   data: z.array(z.string()).min(1),
-  fields: z.array(z.string()).min(1).default(["text"]),
+  /** Keys of a JSONL record that make up a document. Default: text. */
+  fields: z.array(z.string()).min(1).optional(),
   context: z.int().min(1).default(512),
   windows: z.int().min(1).default(4),
   /** Element type of the matrices. Default: bfloat16; the weights of a run layout are evaluated as they lie, in types of their own. */
@@ -134,6 +136,7 @@ export async function* evaluate({ onProgress, ...options }: EvaluateOptions): As
   const parsed = Options.safeParse(options);
   if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
   const { checkpoint: dir, data, fields, context, windows: each, dtype, threads, cache, signal } = parsed.data;
+  expectFormats(data, fields);
   await using checkpoint = await loadCheckpoint(dir);
   const tokenizerFiles = await tokenizerOf(dir);
   if (checkpoint.weights && dtype !== undefined)
@@ -145,7 +148,7 @@ export async function* evaluate({ onProgress, ...options }: EvaluateOptions): As
   await using corpus = await tokeniseFor(checkpoint.config, {
     tokenizerFiles,
     files: data,
-    fields,
+    fields: fields ?? ["text"],
     context,
     cache: folder.path,
     signal,

@@ -1,6 +1,6 @@
 export { type BenchEvent, type BenchOptions, type BenchResult, bench } from "./bench.js";
 export { type CreateEvent, type CreateOptions, createCheckpoint } from "./create.js";
-export { type Document, type ReadDocumentsOptions, readDocuments } from "./documents.js";
+export { type Document, expectFormats, type ReadDocumentsOptions, readDocuments } from "./documents.js";
 export type { TrainErrorCode } from "./errors.js";
 export { type EstimateOptions, estimate, type TrainEstimate } from "./estimate.js";
 export { type EvaluateEvent, type EvaluateOptions, evaluate } from "./evaluate.js";

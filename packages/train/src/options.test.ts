@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { presets } from "@zaya/model";
 import { expect, test } from "vitest";
-import { parseOptions } from "./options.js";
+import { completeOptions, parseOptions, runOptionsOf } from "./options.js";
 
 const good = { model: "zaya-tiny", data: ["corpus.txt"], out: "run", steps: 10 };
 
@@ -33,6 +33,30 @@ test.each([
 ])("refuses %j with one line", (options, message) => {
   expect(() => parseOptions(options)).toThrow(message);
   expect(() => parseOptions(options)).toThrow(expect.objectContaining({ code: "INVALID_OPTIONS" }));
+});
+
+test.each([
+  [{ tokenizer: "t", vocabSize: 300 }, "vocabSize: no tokenizer is trained where tokenizer has one; leave either out"],
+  [{ model: undefined, from: "c", vocabSize: 4096 }, "vocabSize: no tokenizer is trained where from has one; leave either out"],
+  [{ fields: ["text"] }, "fields: only records have them, and no file is a .jsonl or .ndjson one; leave fields out"],
+  [{ data: ["/a.txt", "/b.json"] }, "/b.json: is JSON as a whole; write it to a .jsonl file, one record a line"],
+  [{ warmup: 10 }, "warmup: 10 steps leave nothing of a run of 10; take fewer, or leave it out"],
+])("refuses %j in a new run, and takes it as it is in one that goes on", (more, message) => {
+  const options = parseOptions({ ...good, ...more });
+  expect(() => completeOptions(options, null)).toThrow(expect.objectContaining({ code: "INVALID_OPTIONS", message }));
+  const saved = { ...runOptionsOf(completeOptions(parseOptions(good), null)), vocabSize: 5, fields: ["a"], warmup: 90 };
+  expect(completeOptions(options, saved)).toEqual({ vocabSize: 5, fields: ["a"], warmup: 90, ...options });
+});
+
+test.each([
+  [1, 0],
+  [2, 1],
+  [9, 1],
+  [41, 5],
+  [200, 20],
+  [9999, 20],
+])("a run of %i steps warms up in %i of them", (steps, warmup) => {
+  expect(completeOptions(parseOptions({ ...good, steps }), null)).toMatchObject({ warmup, vocabSize: 4096, fields: ["text"] });
 });
 
 test("takes a configuration as it is", () => {

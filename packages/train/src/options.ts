@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { ModelConfig, type PresetName } from "@zaya/model";
 import { z } from "zod";
+import { expectFormats } from "./documents.js";
 import { fail } from "./errors.js";
 
 const whole = z.int().min(1);
@@ -27,6 +28,8 @@ const OptimizerOptions = z.strictObject({
   clip: z.number().min(0).default(1),
 });
 
+export const defaultVocabSize = 4096;
+
 /** Everything that decides what a run computes; kept in run.json. */
 export const RunOptions = z.strictObject({
   model: Model.optional(),
@@ -34,14 +37,14 @@ export const RunOptions = z.strictObject({
   from: path.optional(),
   /** Text files (one document each) and .jsonl files (one a line). */
   data: z.array(path).min(1, "name at least one file"),
-  /** Keys of a JSONL record that make up a document. */
-  fields: z.array(z.string()).min(1).default(["text"]),
+  /** Keys of a JSONL record that make up a document. Default: text. */
+  fields: z.array(z.string()).min(1).optional(),
   /** Share of the text kept for evaluation, in whole documents; at most half. */
   heldOut: z.number().min(0).lt(1).default(0.05),
   /** Folder with tokenizer.json, not needed any more once the run has a checkpoint. Default: that of `from`, else one is trained on the data. */
   tokenizer: path.optional(),
-  /** Vocabulary of the tokenizer that is trained. */
-  vocabSize: whole.default(4096),
+  /** Vocabulary of the tokenizer that is trained. Default 4096. */
+  vocabSize: whole.optional(),
   /** Tokens of a window. */
   context: size.default(512),
   /** Windows of a microbatch. */
@@ -49,8 +52,8 @@ export const RunOptions = z.strictObject({
   /** Microbatches whose gradients are summed for one update. */
   accumulation: size.default(1),
   learningRate: z.number().positive().default(1e-3),
-  /** Steps of linear warm-up. */
-  warmup: z.int().min(0).default(20),
+  /** Steps of linear warm-up, fewer than those of the run. Default 20, or a tenth of the run's steps where that is less. */
+  warmup: z.int().min(0).optional(),
   /** What the cosine leaves of the learning rate. */
   finalLearningRate: z.number().min(0).max(1).default(0.1),
   optimizer: OptimizerOptions.default(() => OptimizerOptions.parse({})),
@@ -93,12 +96,14 @@ export type TrainOptions = Omit<z.input<typeof Options>, "model"> & {
   /** Name of a preset, or a configuration. With a preset the vocabulary is the tokenizer's. Either this or `from`. */
   readonly model?: PresetName | ModelConfig | (string & {}) | undefined;
 };
-export type ParsedOptions = z.output<typeof Options>;
+export type GivenOptions = z.output<typeof Options>;
+/** With every option that a run needs. */
+export type ParsedOptions = GivenOptions & { readonly fields: readonly string[]; readonly vocabSize: number; readonly warmup: number };
 export type RunOptions = z.output<typeof RunOptions>;
 export type LimitOptions = z.output<typeof LimitOptions>;
 
 /** @throws INVALID_OPTIONS with one line naming the option */
-export function parseOptions(options: unknown): ParsedOptions {
+export function parseOptions(options: unknown): GivenOptions {
   const parsed = Options.safeParse(options);
   if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
   const { steps, seconds, model, from } = parsed.data;
@@ -113,6 +118,38 @@ export function expectOneModel({ model, from }: Pick<RunOptions, "model" | "from
   if (model === undefined && from === undefined)
     fail("INVALID_OPTIONS", "say what to train: model (a preset or a configuration) or from (a checkpoint)");
   if (model !== undefined && from !== undefined) fail("INVALID_OPTIONS", "model and from are both given; choose one");
+}
+
+/**
+ * Fills in what was not given and is not to contradict what was: as it is in run.json where a run goes on, else by default.
+ *
+ * @throws INVALID_OPTIONS where options of a new run contradict each other
+ */
+export function completeOptions(options: GivenOptions, saved: RunOptions | null): ParsedOptions {
+  const { data, fields, vocabSize, warmup, steps } = options;
+  if (!saved) {
+    expectFormats(data, fields);
+    expectTrained(options);
+    if (warmup !== undefined && steps !== undefined && warmup >= steps)
+      fail("INVALID_OPTIONS", `warmup: ${warmup} steps leave nothing of a run of ${steps}; take fewer, or leave it out`);
+  }
+  return {
+    ...options,
+    fields: fields ?? saved?.fields ?? ["text"],
+    vocabSize: vocabSize ?? saved?.vocabSize ?? defaultVocabSize,
+    warmup: warmup ?? saved?.warmup ?? defaultWarmup(steps),
+  };
+}
+
+function defaultWarmup(steps = Number.POSITIVE_INFINITY): number {
+  return Math.min(20, Math.ceil(steps / 10), steps - 1);
+}
+
+/** @throws INVALID_OPTIONS where a vocabulary is asked for and no tokenizer is trained */
+export function expectTrained({ vocabSize, tokenizer, from }: Pick<RunOptions, "vocabSize" | "tokenizer" | "from">): void {
+  if (vocabSize === undefined || (tokenizer === undefined && from === undefined)) return;
+  const source = tokenizer === undefined ? "from" : "tokenizer";
+  fail("INVALID_OPTIONS", `vocabSize: no tokenizer is trained where ${source} has one; leave either out`);
 }
 
 /** The options that belong into run.json, from all. */

@@ -13,7 +13,7 @@ import {
 } from "@zaya/model";
 import { beforeAll, beforeEach, expect, test } from "vitest";
 import { tokeniseFor } from "./evaluate.js";
-import { parseOptions } from "./options.js";
+import { completeOptions, parseOptions, type TrainOptions } from "./options.js";
 import { prepare, resolveConfig } from "./prepare.js";
 import { randomText } from "./testing/text.js";
 import { cutWindows } from "./windows.js";
@@ -33,6 +33,7 @@ beforeEach(async () => {
   await writeFile(texts, linesOf(randomText(20)));
 });
 
+const optionsOf = (options: TrainOptions) => completeOptions(parseOptions(options), null);
 const linesOf = (documents: readonly string[]) => documents.map((text) => JSON.stringify(text)).join("\n");
 
 /** A tokenizer that ends a text with the end of a turn, and begins and pads none. */
@@ -46,16 +47,16 @@ test("a checkpoint that is given another tokenizer begins, ends and pads texts a
   await saveCheckpoint(from, { config, tensors: initialise(config, 1), tokenizerFiles });
   await saveOtherTokenizer(tokenizer);
   const options = { ...step, from, data: [texts], out: join(folder, "run") };
-  await using kept = await prepare(parseOptions(options), null);
+  await using kept = await prepare(optionsOf(options), null);
   expect(kept.config).toMatchObject({ vocabSize: 280, bosTokenId: 2, eosTokenIds: [1, 4], padTokenId: 0 });
-  await using given = await prepare(parseOptions({ ...options, tokenizer }), null);
+  await using given = await prepare(optionsOf({ ...options, tokenizer }), null);
   expect(given.config).toMatchObject({ vocabSize: 280, bosTokenId: null, eosTokenIds: [4], padTokenId: null });
 });
 
 test("refuses a configuration without room for a window, before a tokenizer is made, and gives room where it is not given", async () => {
   const [from, out] = [join(folder, "base"), join(folder, "run")];
   const model = { ...config, maxPositions: 31 };
-  await expect(prepare(parseOptions({ ...step, model, data: [texts], out }), null)).rejects.toMatchObject({
+  await expect(prepare(optionsOf({ ...step, model, data: [texts], out }), null)).rejects.toMatchObject({
     code: "INVALID_OPTIONS",
     message: "context: 32 tokens are more than model.maxPositions, 31; raise it, or take less context",
   });
@@ -73,7 +74,7 @@ test.each(["bos and eos", "no bos"])("held-out records give the tokens of the ru
   await writeFile(texts, linesOf(chat.slice(0, 20)));
   await writeFile(long, chat.join("")); // is cut into documents
   const options = { ...step, model: "zaya-tiny", data: [texts, long], tokenizer, heldOut: 0.5, evaluateTokens: 1e6 };
-  await using run = await prepare(parseOptions({ ...options, out: join(folder, "run") }), null);
+  await using run = await prepare(optionsOf({ ...options, out: join(folder, "run") }), null);
 
   const records = join(folder, "held-out.jsonl");
   await writeFile(records, await run.heldOutRecords());

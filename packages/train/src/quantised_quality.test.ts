@@ -19,7 +19,7 @@ beforeAll(async () => {
       .map((text) => JSON.stringify(text))
       .join("\n"),
   );
-  const learning = { steps: 100, context: 64, windows: 8, learningRate: 3e-3 };
+  const learning = { steps: 100, warmup: 20, context: 64, windows: 8, learningRate: 3e-3 };
   for await (const _ of train({ model: "zaya-tiny", data: [data], out, vocabSize: 270, heldOut: 0.1, ...learning }));
 }, 240_000);
 afterAll(() => rm(dir, { recursive: true }));

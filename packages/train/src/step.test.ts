@@ -4,13 +4,13 @@ import { describe, expect, test } from "vitest";
 import { openReferenceCase, referenceCases } from "../../model/src/testing/reference_case.js";
 import { randomBatch } from "./create.js";
 import { allocateTrainingState } from "./optimizer.js";
-import { type ParsedOptions, parseOptions } from "./options.js";
+import { type GivenOptions, parseOptions } from "./options.js";
 import { compileStep } from "./step.js";
 import type { Batch } from "./windows.js";
 
 const base = parseOptions({ model: "zaya-tiny", data: ["none"], out: "none", steps: 1, dtype: "float32", context: 64, windows: 2 });
 
-async function open(device: Device, config: ModelConfig, options: ParsedOptions, seed = 1): Promise<Store> {
+async function open(device: Device, config: ModelConfig, options: GivenOptions, seed = 1): Promise<Store> {
   const store = device.createStore();
   allocateTrainingState(store, config, options);
   const shapes = new Map(parameters(config).map(({ name, shape }) => [name, shape]));

@@ -34,7 +34,6 @@ const options = (more: Partial<TrainOptions> = {}): TrainOptions => ({
   vocabSize: 270,
   context: 32,
   windows: 2,
-  warmup: 2,
   heldOut: 0.1,
   threads: 2,
   ...more,
@@ -117,7 +116,7 @@ test("refuses to evaluate a text of one token", async () => {
 
 test("names the checkpoint below the folder of a run that is given to start from", async () => {
   await collect(train(options({ steps: 1 })));
-  const again = train({ ...options({ steps: 1 }), model: undefined, from: out, out: `${out}-again` });
+  const again = train({ ...options({ steps: 1, vocabSize: undefined }), model: undefined, from: out, out: `${out}-again` });
   await expect(collect(again)).rejects.toThrow(`the checkpoint is in ${join(out, "latest")}`);
 });
 
@@ -157,7 +156,7 @@ async function expectSameCheckpoint(...runs: readonly string[]): Promise<void> {
 test("goes on as it began when what it started from is changed or gone", async () => {
   const [base, tokenizer] = [join(out, "latest"), join(out, "tokenizer")];
   await collect(train(options({ steps: 1 })));
-  const { model: _model, ...rest } = options({ from: base, tokenizer, steps: 2 });
+  const { model: _model, vocabSize: _size, ...rest } = options({ from: base, tokenizer, steps: 2 });
   const [whole, parts] = [`${out}-whole`, `${out}-parts`];
   await collect(train({ ...rest, out: whole }));
   for await (const event of train({ ...rest, out: parts, saveEvery: 1 })) if (event.type === "checkpoint-end") break;
@@ -251,6 +250,20 @@ test("takes a limit of undefined for one that is not given", async () => {
   const before = await readFile(join(out, "run.json"), "utf8");
   await collect(resume(out, { steps: undefined, keep: undefined, saveEvery: undefined, cache: undefined }));
   expect(await readFile(join(out, "run.json"), "utf8")).toBe(before);
+});
+
+test("goes on with what run.json says where that is no longer given like that", async () => {
+  const [base, path] = [`${out}-base`, join(out, "run.json")];
+  await collect(train(options({ steps: 1, out: base })));
+  const { model: _model, vocabSize: _size, ...rest } = options({ from: join(base, "latest"), steps: 3 });
+  await collect(train(rest));
+  const saved = JSON.parse(await readFile(path, "utf8"));
+  expect(saved.run).toMatchObject({ fields: ["text"], vocabSize: 4096, warmup: 1 });
+  const before = { ...saved, run: { ...saved.run, warmup: 20, fields: ["other"] } };
+  await writeFile(path, JSON.stringify(before));
+  const events = await collect(train({ ...rest, steps: 4, resume: true }));
+  expect(events.find((event) => event.type === "step-end")).toMatchObject({ step: 4, learningRate: (1e-3 * 4) / 20 });
+  expect(JSON.parse(await readFile(path, "utf8")).run).toEqual(before.run);
 });
 
 test("goes on with data that was moved, and with no other", async () => {
@@ -395,7 +408,7 @@ test("refuses to call the loss of a checkpoint a number when it is none", async 
 });
 
 test("trains for a time instead of steps", async () => {
-  const { steps: _steps, ...timed } = options();
+  const { steps: _steps, ...timed } = options({ warmup: 2 });
   const events = await collect(train({ ...timed, seconds: 0.5 }));
   expect(events.at(-1)?.type).toBe("train-end");
   const rates = events.flatMap((event) => (event.type === "step-end" ? [event.learningRate] : []));

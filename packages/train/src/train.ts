@@ -21,7 +21,17 @@ import { writeFreshWeights } from "./fresh_weights.js";
 import { expertLoad } from "./load.js";
 import { openMetrics } from "./metrics.js";
 import { allocateTrainingState } from "./optimizer.js";
-import { describeIssues, LimitOptions, type ParsedOptions, parseOptions, RunOptions, runOptionsOf, type TrainOptions } from "./options.js";
+import {
+  completeOptions,
+  describeIssues,
+  type GivenOptions,
+  LimitOptions,
+  type ParsedOptions,
+  parseOptions,
+  RunOptions,
+  runOptionsOf,
+  type TrainOptions,
+} from "./options.js";
 import { type Prepared, prepare } from "./prepare.js";
 import { learningRateAt } from "./schedule.js";
 import { compileStep, type StepSums, type TrainingStep } from "./step.js";
@@ -46,32 +56,29 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent> 
 }
 
 /** `lengthIsNew`: the steps or seconds are not those of before. */
-async function* start(parsed: ParsedOptions, lengthIsNew = false): AsyncGenerator<TrainEvent> {
-  await makeFolder(parsed.out);
-  await using _lock = await takeLock(runPaths(parsed.out).lock, {
+async function* start(given: GivenOptions, lengthIsNew = false): AsyncGenerator<TrainEvent> {
+  const { out } = given;
+  await makeFolder(out);
+  await using _lock = await takeLock(runPaths(out).lock, {
     code: "RUN_LOCKED" satisfies TrainErrorCode,
     doing: "working in this folder",
   });
-  const saved = await readRun(parsed.out);
-  if (saved) checkSame(parsed, saved);
-  const latest = await findLatest(parsed.out);
-  if (latest && !saved) fail("NOT_A_RUN", `${parsed.out} holds checkpoints and no run.json; choose another folder`);
-  const isPlanned = parsed.steps === saved?.limits.steps && parsed.seconds === saved?.limits.seconds;
-  if (latest && (lengthIsNew || !isPlanned)) expectLonger(parsed, latest.state);
-  await using prepared = await prepare(parsed, latest?.path ?? null);
+  const saved = await readRun(out);
+  const options = completeOptions(given, saved?.run ?? null);
+  if (saved) checkSame(options, saved);
+  const latest = await findLatest(out);
+  if (latest && !saved) fail("NOT_A_RUN", `${out} holds checkpoints and no run.json; choose another folder`);
+  const isPlanned = options.steps === saved?.limits.steps && options.seconds === saved?.limits.seconds;
+  if (latest && (lengthIsNew || !isPlanned)) expectLonger(options, latest.state);
+  await using prepared = await prepare(options, latest?.path ?? null);
   const { config } = prepared;
-  await expectCheckpointRoom(
-    parsed.out,
-    { config, optimizer: parsed.optimizer },
-    savesToCome(parsed, latest?.state.step ?? 0),
-    parsed.keep,
-  );
+  await expectCheckpointRoom(out, { config, optimizer: options.optimizer }, savesToCome(options, latest?.state.step ?? 0), options.keep);
   try {
-    yield* runSteps(parsed, prepared, latest);
+    yield* runSteps(options, prepared, latest);
   } catch (cause) {
     if (isZayaError(cause) && cause.code === "DISK_FULL") fail("SAVE_FAILED", cause.message, cause);
     if ((cause as NodeJS.ErrnoException | null)?.code === "ENOSPC")
-      fail("SAVE_FAILED", `no space is left on the disk of ${parsed.out}; free some and resume from its newest checkpoint`, cause);
+      fail("SAVE_FAILED", `no space is left on the disk of ${out}; free some and resume from its newest checkpoint`, cause);
     throw cause;
   }
 }
