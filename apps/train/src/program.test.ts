@@ -120,6 +120,14 @@ test("tells that a run is at its end, and how to go on", async () => {
   expect(errors).toContain(`zaya-train: steps: ${out} has done 2 steps already; go on with more\n`);
 });
 
+test("says why nothing is held out of a text", async () => {
+  await writeFile(join(folder, "text.txt"), "Some text.");
+  expect(await run("train", join(folder, "text.txt"), "--out", join(folder, "out"), "--model", "zaya-tiny", "--steps", "1")).toBe(0);
+  expect(errors).toMatch(
+    /^nothing is held out, nor evaluated: the text is one document of \d+ tokens, and two windows of 512 are needed$/m,
+  );
+});
+
 test("goes on with data that was moved", async () => {
   const [text, moved, out] = [join(folder, "text.txt"), join(folder, "moved.txt"), join(folder, "out")];
   await writeFile(text, "Some text. ".repeat(200));

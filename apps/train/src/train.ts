@@ -133,6 +133,7 @@ function show(event: TrainEvent, steps: number | null, progress: ReturnType<type
       progress.print(
         `${formatCount(data.trainingTokens)} training and ${formatCount(data.heldOutTokens)} held-out tokens in ${data.documents} documents`,
       );
+      if (data.notHeldOut !== null) progress.print(`nothing is held out, nor evaluated: ${data.notHeldOut}`);
       progress.print(
         `${event.tokensPerStep} tokens and ${formatCount(event.flopsPerStep)}FLOP a step; memory ${formatBytes(memory.storeBytes + memory.arenaBytes)}`,
       );

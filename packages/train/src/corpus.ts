@@ -12,7 +12,7 @@ import { basename, join, resolve } from "node:path";
 import type { Tokenizer } from "@zaya/model";
 import { makeFolder } from "@zaya/model/internal";
 import { z } from "zod";
-import { readDocuments } from "./documents.js";
+import { cutTail, type Document, readDocuments } from "./documents.js";
 import { fail } from "./errors.js";
 import { openFile, readJson, writeAtomically } from "./files.js";
 
@@ -46,6 +46,8 @@ export interface CorpusOptions {
   readonly fields: readonly string[];
   /** Characters after which a long text goes on in another document. */
   readonly maxLength: number;
+  /** Share of every text that becomes a document of its own. */
+  readonly tail?: number | undefined;
   /** Folder of the cache. */
   readonly cache: string;
   readonly signal?: AbortSignal | undefined;
@@ -84,13 +86,13 @@ export async function openCorpus(options: CorpusOptions): Promise<Corpus> {
   return openTokens(folder, cache, known !== null);
 }
 
-async function keyOf({ files, tokenizerFingerprint, fields, maxLength }: CorpusOptions): Promise<string> {
+async function keyOf({ files, tokenizerFingerprint, fields, maxLength, tail }: CorpusOptions): Promise<string> {
   const described: unknown[] = [];
   for (const file of files) {
     const found = await stat(file).catch((cause) => fail("INVALID_DATA", `${file}: no such file`, cause));
     described.push([resolve(file), found.size, found.mtimeMs]);
   }
-  const key = JSON.stringify({ formatVersion, tokenizerFingerprint, fields, maxLength, described });
+  const key = JSON.stringify({ formatVersion, tokenizerFingerprint, fields, maxLength, tail, described });
   return createHash("sha256").update(key).digest("hex").slice(0, 16);
 }
 
@@ -158,7 +160,7 @@ async function tokenise(options: CorpusOptions, folder: string): Promise<void> {
         await shard.sync();
       }
     };
-    for await (const { text, complete } of readDocuments(files, options)) {
+    for await (const { text, complete } of documentsOf(options)) {
       signal?.throwIfAborted();
       const document = encodeDocument(text, complete, tokenizer);
       if (document === null) continue;
@@ -186,6 +188,13 @@ async function tokenise(options: CorpusOptions, folder: string): Promise<void> {
   } finally {
     await rm(temporary, { recursive: true, force: true });
     inProgress.delete(name);
+  }
+}
+
+async function* documentsOf({ tail, files, ...options }: CorpusOptions): AsyncGenerator<Document> {
+  for await (const document of readDocuments(files, options)) {
+    if (tail === undefined) yield document;
+    else yield* cutTail(document, tail);
   }
 }
 

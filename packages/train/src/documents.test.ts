@@ -3,7 +3,7 @@ import { link, mkdtemp, rm, symlink, truncate, writeFile } from "node:fs/promise
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, expect, test } from "vitest";
-import { type Document, readDocuments } from "./documents.js";
+import { cutTail, type Document, readDocuments } from "./documents.js";
 
 let folder: string;
 beforeAll(async () => {
@@ -37,6 +37,20 @@ test("cuts a long text at paragraphs and loses nothing", async () => {
   expect(documents.every((document) => document.text.length <= 1000)).toBe(true);
   expect(documents.slice(0, -1).every((document) => document.text.endsWith("\n\n") && !document.complete)).toBe(true);
   expect(documents.at(-1)?.complete).toBe(true);
+});
+
+test.each([
+  ["a paragraph", `${"x".repeat(80)}\n\n${"y z\n".repeat(4)}`, 0.15, 82],
+  ["a line", `${"x".repeat(82)}\n${"y z ".repeat(4)}`, 0.15, 83],
+  ["a word", `${"x".repeat(82)} ${"y".repeat(16)}`, 0.15, 83],
+  ["nothing that ends before", `x\n\n${"y".repeat(97)}`, 0.15, 85],
+  ["a pair of surrogates", "😀".repeat(50), 0.15, 84],
+  ["half of it", "x".repeat(100), 0.5, 50],
+])("cuts a share off the end of a text after %s", (_what, text, share, at) => {
+  expect(cutTail({ text, complete: true }, share)).toEqual([
+    { text: text.slice(0, at), complete: false },
+    { text: text.slice(at), complete: true },
+  ]);
 });
 
 test("cuts no character in half where there is no space", async () => {

@@ -170,11 +170,20 @@ async function* cut(chunks: AsyncIterable<Chunk>, maxLength: number): AsyncGener
   }
 }
 
-/** After the last paragraph, else line, in the second half of the allowed length; else anywhere but inside a surrogate pair. */
-function cutPosition(text: string, maxLength: number): number {
+/** Cuts about this share, at most half, off the end of a document: another one, for evaluation. */
+export function cutTail({ text, complete }: Document, share: number): Document[] {
+  const at = cutPosition(text, Math.floor(text.length * (1 - share)), text.length * (1 - 1.5 * share));
+  return [
+    { text: text.slice(0, at), complete: false },
+    { text: text.slice(at), complete },
+  ];
+}
+
+/** After the last paragraph, else line, else word, between these lengths; else at the larger, but not inside a surrogate pair. */
+function cutPosition(text: string, maxLength: number, minLength = maxLength / 2): number {
   for (const separator of ["\n\n", "\n", " "]) {
     const at = text.lastIndexOf(separator, maxLength - separator.length);
-    if (at >= maxLength / 2) return at + separator.length;
+    if (at >= minLength) return at + separator.length;
   }
   const last = text.charCodeAt(maxLength - 1);
   return last >= 0xd800 && last < 0xdc00 ? maxLength - 1 : maxLength;

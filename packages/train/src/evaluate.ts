@@ -197,11 +197,12 @@ export async function tokeniseFor(
     files: readonly string[];
     fields: readonly string[];
     context: number;
+    tail?: number;
     cache: string;
     signal?: AbortSignal | undefined;
   },
 ): Promise<Corpus> {
-  const { tokenizerFiles, files, fields, context, cache, signal } = options;
+  const { tokenizerFiles, files, fields, context, tail, cache, signal } = options;
   const tokenizer = await loadTokenizer(tokenizerFiles);
   if (tokenizer.vocabSize > config.vocabSize) {
     fail("INVALID_OPTIONS", `the tokenizer has ${tokenizer.vocabSize} tokens and the model only ${config.vocabSize} rows for them`);
@@ -212,6 +213,7 @@ export async function tokeniseFor(
     tokenizerFingerprint: fingerprintOf(tokenizerFiles),
     fields,
     maxLength: documentLength(context),
+    tail,
     cache,
     signal,
   });

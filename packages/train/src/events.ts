@@ -23,7 +23,14 @@ export interface RunStart {
   readonly steps: number | null;
   readonly parameters: { readonly total: number; readonly active: number };
   readonly tokensPerStep: number;
-  readonly data: { readonly documents: number; readonly trainingTokens: number; readonly heldOutTokens: number; readonly cached: boolean };
+  readonly data: {
+    readonly documents: number;
+    readonly trainingTokens: number;
+    readonly heldOutTokens: number;
+    /** Why nothing is held out, and so evaluated, although a share was asked for; else null. */
+    readonly notHeldOut: string | null;
+    readonly cached: boolean;
+  };
   readonly vocabSize: number;
   /** Bytes of the tensors in the store, and of the arenas of the step and the evaluation. */
   readonly memory: { readonly storeBytes: number; readonly arenaBytes: number };

@@ -39,7 +39,7 @@ export const RunOptions = z.strictObject({
   data: z.array(path).min(1, "name at least one file"),
   /** Keys of a JSONL record that make up a document. Default: text. */
   fields: z.array(z.string()).min(1).optional(),
-  /** Share of the text kept for evaluation, in whole documents; at most half. */
+  /** Share of the text kept for evaluation, in whole documents; at most half. A single document is cut, where it fills two windows. */
   heldOut: z.number().min(0).lt(1).default(0.05),
   /** Folder with tokenizer.json, not needed any more once the run has a checkpoint. Default: that of `from`, else one is trained on the data. */
   tokenizer: path.optional(),

@@ -12,6 +12,7 @@ import {
   type TokenizerFiles,
   trainTokenizer,
 } from "@zaya/model";
+import type { RunCheckpoint } from "./checkpoint.js";
 import type { Corpus } from "./corpus.js";
 import { readDocuments } from "./documents.js";
 import { fail } from "./errors.js";
@@ -32,6 +33,8 @@ export interface Prepared extends PreparedModel, AsyncDisposable {
   readonly training: Windows;
   /** The held-out documents of one evaluation; null when nothing is held out. */
   readonly heldOut: Windows | null;
+  /** Why nothing is held out although a share was asked for. */
+  readonly notHeldOut: string | null;
   /** Those documents as lines of JSONL, with the text that the tokenizer gives back: {@link readDocuments} makes the same documents of them. */
   heldOutRecords(): Promise<string>;
 }
@@ -79,24 +82,17 @@ async function configOf(dir: string): Promise<ModelConfig> {
 }
 
 /**
- * Prepares a new run, or one that goes on from the folder of its newest checkpoint.
+ * Prepares a new run, or one that goes on from its newest checkpoint.
  *
  * @throws INVALID_OPTIONS, INVALID_DATA, CHECKPOINT_DAMAGED
  */
-export async function prepare(options: ParsedOptions, checkpoint: string | null): Promise<Prepared> {
-  const { out, context, heldOut: fraction, evaluateTokens, signal } = options;
+export async function prepare(options: ParsedOptions, latest: Pick<RunCheckpoint, "path" | "state"> | null): Promise<Prepared> {
+  const { context, heldOut: fraction, evaluateTokens } = options;
   const advice = options.resume ? "; where the run's data has moved, name its files with the option data" : "";
   for (const file of options.data) await stat(file).catch((cause) => fail("INVALID_DATA", `${file}: no such file${advice}`, cause));
-  const { config, tokenizerFiles } = await prepareModel(options, checkpoint);
+  const { config, tokenizerFiles } = await prepareModel(options, latest?.path ?? null);
   expectRoom("a step", await planTraining(config, options));
-  const corpus = await tokeniseFor(config, {
-    tokenizerFiles,
-    files: options.data,
-    fields: options.fields,
-    context,
-    cache: options.cache ?? runPaths(out).tokens,
-    signal,
-  });
+  const corpus = await tokeniseData(options, { config, tokenizerFiles }, latest?.state.data);
   const split = splitDocuments(corpus.starts, fraction);
   const training = cutWindows(corpus, split.training, context);
   if (training.count === 0) fail("INVALID_DATA", "the files hold no two tokens to train on");
@@ -127,9 +123,32 @@ export async function prepare(options: ParsedOptions, checkpoint: string | null)
     corpus,
     training,
     heldOut: heldOut.numPairs > 0 ? heldOut : null,
+    notHeldOut: fraction === 0 || heldOut.numPairs > 0 ? null : whyNothing(corpus, context),
     heldOutRecords,
     [Symbol.asyncDispose]: () => corpus[Symbol.asyncDispose](),
   };
+}
+
+/** The data of a run. A single document is cut so that a share is held out, except where `saved`, what a run was trained on, is the whole. */
+async function tokeniseData(
+  { data: files, fields, context, heldOut, out, cache = runPaths(out).tokens, signal }: ParsedOptions,
+  { config, tokenizerFiles }: PreparedModel,
+  saved: string | undefined,
+): Promise<Corpus> {
+  const options = { tokenizerFiles, files, fields, context, cache, signal };
+  const whole = await tokeniseFor(config, options);
+  if (heldOut === 0 || !canBeCut(whole, context) || whole.fingerprint === saved) return whole;
+  return await tokeniseFor(config, { ...options, tail: Math.min(heldOut, 0.5) });
+}
+
+function canBeCut({ numDocuments, numTokens }: Corpus, context: number): boolean {
+  return numDocuments === 1 && numTokens > 2 * context;
+}
+
+function whyNothing(corpus: Corpus, context: number): string {
+  if (corpus.numDocuments > 1) return "no held-out document has a token to predict";
+  if (canBeCut(corpus, context)) return "this run began without";
+  return `the text is one document of ${corpus.numTokens} tokens, and two windows of ${context} are needed`;
 }
 
 /** Those of the run's newest checkpoint, whatever has become of what it started from; before there is one, those of the options. */

@@ -86,6 +86,41 @@ test.each(["float32", "bfloat16"] as const)(
   },
 );
 
+test("cuts a single text of two windows to hold out a share of it, and evaluates that", async () => {
+  const text = join(await mkdtemp(join(tmpdir(), "train-")), "short.txt");
+  await writeFile(text, randomText(4).join("\n"));
+  const events = await collect(train(options({ data: [text], steps: 1 })));
+  const [start] = events;
+  expect(start).toMatchObject({ data: { documents: 2, notHeldOut: null } });
+  const { tokens } = events.find((event) => event.type === "evaluation-end") as EvaluationEnd;
+  const { data } = start as Extract<TrainEvent, { type: "run-start" }>;
+  expect(tokens).toBe(data.heldOutTokens);
+  expect(tokens / (tokens + data.trainingTokens)).toBeGreaterThan(0.05);
+  expect(tokens / (tokens + data.trainingTokens)).toBeLessThan(0.2);
+  expect((await collect(resume(out, { steps: 2 })))[0]).toMatchObject({ data: { ...data, cached: true } });
+});
+
+test("holds nothing out of a text of less than two windows, and says why", async () => {
+  const text = join(await mkdtemp(join(tmpdir(), "train-")), "short.txt");
+  await writeFile(text, "one two three");
+  const short = options({ data: [text], steps: 1 });
+  const [start] = await collect(train(short));
+  const notHeldOut = expect.stringMatching(/^the text is one document of \d+ tokens, and two windows of 32 are needed$/);
+  expect(start).toMatchObject({ data: { heldOutTokens: 0, notHeldOut } });
+  const [unasked] = await collect(train({ ...short, heldOut: 0, out: `${out}-unasked` }));
+  expect(unasked).toMatchObject({ data: { heldOutTokens: 0, notHeldOut: null } });
+});
+
+test("a run that began with a whole text goes on with it", async () => {
+  const text = join(await mkdtemp(join(tmpdir(), "train-")), "short.txt");
+  await writeFile(text, randomText(4).join("\n"));
+  await collect(train(options({ data: [text], steps: 1, heldOut: 0 })));
+  const saved = JSON.parse(await readFile(join(out, "run.json"), "utf8"));
+  await writeFile(join(out, "run.json"), JSON.stringify({ ...saved, run: { ...saved.run, heldOut: 0.1 } })); // as such runs were
+  const [start] = await collect(resume(out, { steps: 2 }));
+  expect(start).toMatchObject({ resumedFrom: 1, data: { documents: 1, heldOutTokens: 0, notHeldOut: "this run began without" } });
+});
+
 test("a call that failed before its run began leaves nothing to the next", async () => {
   const empty = join(await mkdtemp(join(tmpdir(), "train-")), "empty.txt");
   await writeFile(empty, "");

@@ -70,7 +70,7 @@ async function* start(given: GivenOptions, lengthIsNew = false): AsyncGenerator<
   if (latest && !saved) fail("NOT_A_RUN", `${out} holds checkpoints and no run.json; choose another folder`);
   const isPlanned = options.steps === saved?.limits.steps && options.seconds === saved?.limits.seconds;
   if (latest && (lengthIsNew || !isPlanned)) expectLonger(options, latest.state);
-  await using prepared = await prepare(options, latest?.path ?? null);
+  await using prepared = await prepare(options, latest);
   const { config } = prepared;
   await expectCheckpointRoom(out, { config, optimizer: options.optimizer }, savesToCome(options, latest?.state.step ?? 0), options.keep);
   try {
@@ -341,7 +341,7 @@ function stepEnd(
 
 function runStart(
   options: ParsedOptions,
-  { config, corpus, training, heldOut }: Prepared,
+  { config, corpus, training, heldOut, notHeldOut }: Prepared,
   resumedFrom: number | null,
   memory: RunStart["memory"],
 ): RunStart {
@@ -359,6 +359,7 @@ function runStart(
       documents: corpus.numDocuments,
       trainingTokens: training.numPairs,
       heldOutTokens: heldOut?.numPairs ?? 0,
+      notHeldOut,
       cached: corpus.cached,
     },
     vocabSize: config.vocabSize,
