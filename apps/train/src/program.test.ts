@@ -128,15 +128,22 @@ test("says why nothing is held out of a text", async () => {
   );
 });
 
-test("goes on with data that was moved", async () => {
-  const [text, moved, out] = [join(folder, "text.txt"), join(folder, "moved.txt"), join(folder, "out")];
+test("evaluates on other files, and goes on with data that was moved", async () => {
+  const [text, moved, other, out] = ["text.txt", "moved.txt", "other.txt", "out"].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+    string,
+  ];
   await writeFile(text, "Some text. ".repeat(200));
   const shape = ["--model", "zaya-tiny", "--context", "16", "--windows", "1", "--vocab-size", "270"];
-  expect(await run("train", text, "--out", out, "--steps", "1", ...shape)).toBe(0);
+  await writeFile(other, "Other text. ".repeat(20));
+  expect(await run("train", text, "--eval-data", other, "--out", out, "--steps", "1", ...shape)).toBe(0);
+  expect(errors).toMatch(/^step 1 {2}.*held out/m);
   await rename(text, moved);
   expect(await run("resume", out, "--steps", "2")).toBe(2);
   expect(errors).toContain("text.txt: no such file; where the run's data has moved, name its files with the option data\n");
-  expect(await run("resume", out, "--steps", "2", "--data", moved)).toBe(0);
+  expect(await run("resume", out, "--steps", "2", "--data", moved, "--eval-data", other)).toBe(0);
 });
 
 test("says that nothing was saved of a run that was stopped before its first step", async () => {

@@ -25,6 +25,7 @@ export function addTrainCommands(program: Command): void {
     .option("--seconds <n>", "training time instead of --steps; such a run is not reproducible to the bit", number())
     .option("--fields <names>", "comma-separated keys of a JSONL record, joined by newlines (default text)", (text) => text.split(","))
     .option("--held-out <share>", "share of the text kept for evaluation, at most half (default 0.05)", number({ zero: true }))
+    .option("--eval-data <files...>", "text and .jsonl files to evaluate on instead")
     .option("--lr <rate>", "peak learning rate (default 1e-3)", number())
     .option("--final-lr <share>", "what the cosine leaves of it (default 0.1)", number({ zero: true }))
     .option("--warmup <steps>", "steps of linear warm-up (default 20, or a tenth of --steps where that is less)", wholeNumber(0))
@@ -45,7 +46,7 @@ Ctrl-C saves after the step in progress; a second Ctrl-C stops at once, and the 
 Exit codes: 0 done, 1 failed, 2 bad input, 3 cannot run here, 4 stopped and saved, 5 another process works in the folder.`,
     )
     .action(async (files: string[], options) => {
-      const { json, lr, finalLr, optimizer, weightDecay, decay, clip, heldOut, model, from, ...rest } = options;
+      const { json, lr, finalLr, optimizer, weightDecay, decay, clip, heldOut, evalData, model, from, ...rest } = options;
       const trainOptions = given({
         ...rest,
         data: files,
@@ -54,6 +55,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 cannot run here, 4 stopped and save
         learningRate: lr,
         finalLearningRate: finalLr,
         heldOut,
+        evaluationData: evalData,
         optimizer: given({ name: optimizer, weightDecay, decay, clip }),
       }) as TrainOptions;
       await follow((signal) => train({ ...trainOptions, signal }), options.out, json === true);
@@ -67,11 +69,13 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 cannot run here, 4 stopped and save
     )
     .argument("<dir>", "folder of the run")
     .option("--data <files...>", "the files of the run, where they have moved; their tokens have to be the same")
+    .option("--eval-data <files...>", "the same of the files to evaluate on")
     .option("--steps <n>", "a larger number of updates of the whole run, where it is limited by steps", wholeNumber())
     .option("--seconds <n>", "a longer training time of the whole run, where it is limited by time", number())
     .option("--threads <n>", "threads (default: all)", wholeNumber());
-  addLimitOptions(resumeCommand, () => "default: as before").action(async (dir: string, { json, ...rest }) => {
-    await follow((signal) => resume(dir, { ...(given(rest) as ResumeOptions), signal }), dir, json === true);
+  addLimitOptions(resumeCommand, () => "default: as before").action(async (dir: string, { json, evalData, ...rest }) => {
+    const options = given({ ...rest, evaluationData: evalData }) as ResumeOptions;
+    await follow((signal) => resume(dir, { ...options, signal }), dir, json === true);
   });
 }
 

@@ -38,6 +38,8 @@ const Manifest = z.object({
   seed: z.int(),
   /** Fingerprint of the corpus from which the next batch is drawn, by step. */
   data: z.string(),
+  /** That of the corpus on which the run is evaluated, only in runs that have files for it. */
+  evaluationData: z.string().optional(),
   /** Training time so far, only in runs that are limited by time. */
   clock: z.object({ elapsed: z.number(), warmed: z.number() }).optional(),
   files: z.record(z.string(), z.object({ bytes: z.int(), sha256: z.string() })),
@@ -47,7 +49,9 @@ const Manifest = z.object({
 });
 
 /** Where a run is, without its tensors. */
-export type RunState = Pick<z.output<typeof Manifest>, "step" | "tokens" | "seed" | "data"> & { readonly clock?: ClockState };
+export type RunState = Pick<z.output<typeof Manifest>, "step" | "tokens" | "seed" | "data" | "evaluationData"> & {
+  readonly clock?: ClockState;
+};
 
 export interface RunCheckpoint {
   readonly path: string;
@@ -177,8 +181,8 @@ export async function findLatest(out: string): Promise<{ readonly path: string; 
   }
   const path = join(checkpoints, newest);
   await linkLatest(out, path);
-  const { step, tokens, seed, data, clock } = await readManifest(path);
-  return { path, state: { step, tokens, seed, data, ...(clock ? { clock } : {}) } };
+  const { step, tokens, seed, data, evaluationData, clock } = await readManifest(path);
+  return { path, state: { step, tokens, seed, data, ...(evaluationData ? { evaluationData } : {}), ...(clock ? { clock } : {}) } };
 }
 
 /**

@@ -53,8 +53,12 @@ function holdsRecords(file: string): boolean {
   return recordFiles.has(extname(file).toLowerCase());
 }
 
-/** Held-out documents of a file that is read twice would be trained on too. */
-async function expectDistinct(files: readonly string[]): Promise<void> {
+/**
+ * What is evaluated of a file that is read twice would be trained on too.
+ *
+ * @throws INVALID_DATA naming a file that is there twice, by whatever names
+ */
+export async function expectDistinct(files: readonly string[]): Promise<void> {
   const names = new Map<string, string>();
   for (const file of files) {
     const found = await stat(file, { bigint: true }).catch(() => null); // it is told when it is read that there is none

@@ -26,6 +26,7 @@ export interface RunStart {
   readonly data: {
     readonly documents: number;
     readonly trainingTokens: number;
+    /** To be evaluated: held out, or of the files given for it. */
     readonly heldOutTokens: number;
     /** Why nothing is held out, and so evaluated, although a share was asked for; else null. */
     readonly notHeldOut: string | null;

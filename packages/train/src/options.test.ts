@@ -40,12 +40,14 @@ test.each([
   [{ model: undefined, from: "c", vocabSize: 4096 }, "vocabSize: no tokenizer is trained where from has one; leave either out"],
   [{ fields: ["text"] }, "fields: only records have them, and no file is a .jsonl or .ndjson one; leave fields out"],
   [{ data: ["/a.txt", "/b.json"] }, "/b.json: is JSON as a whole; write it to a .jsonl file, one record a line"],
+  [{ evaluationData: ["b.txt"], heldOut: 0.1 }, "heldOut and evaluationData are both given; choose one"],
+  [{ evaluationData: ["/b.JSON"] }, "/b.JSON: is JSON as a whole; write it to a .jsonl file, one record a line"],
   [{ warmup: 10 }, "warmup: 10 steps leave nothing of a run of 10; take fewer, or leave it out"],
 ])("refuses %j in a new run, and takes it as it is in one that goes on", (more, message) => {
   const options = parseOptions({ ...good, ...more });
   expect(() => completeOptions(options, null)).toThrow(expect.objectContaining({ code: "INVALID_OPTIONS", message }));
-  const saved = { ...runOptionsOf(completeOptions(parseOptions(good), null)), vocabSize: 5, fields: ["a"], warmup: 90 };
-  expect(completeOptions(options, saved)).toEqual({ vocabSize: 5, fields: ["a"], warmup: 90, ...options });
+  const saved = { ...runOptionsOf(completeOptions(parseOptions(good), null)), vocabSize: 5, fields: ["a"], heldOut: 0.2, warmup: 90 };
+  expect(completeOptions(options, saved)).toEqual({ vocabSize: 5, fields: ["a"], heldOut: 0.2, warmup: 90, ...options });
 });
 
 test.each([
@@ -57,6 +59,13 @@ test.each([
   [9999, 20],
 ])("a run of %i steps warms up in %i of them", (steps, warmup) => {
   expect(completeOptions(parseOptions({ ...good, steps }), null)).toMatchObject({ warmup, vocabSize: 4096, fields: ["text"] });
+});
+
+test("holds out a share unless there are files to evaluate on", () => {
+  const heldOut = (more: object) => completeOptions(parseOptions({ ...good, ...more }), null).heldOut;
+  expect([{}, { heldOut: 0.2 }, { evaluationData: ["b.txt"] }, { evaluationData: ["b.txt"], heldOut: 0 }].map(heldOut)).toEqual([
+    0.05, 0.2, 0, 0,
+  ]);
 });
 
 test("takes a configuration as it is", () => {

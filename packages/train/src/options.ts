@@ -39,8 +39,13 @@ export const RunOptions = z.strictObject({
   data: z.array(path).min(1, "name at least one file"),
   /** Keys of a JSONL record that make up a document. Default: text. */
   fields: z.array(z.string()).min(1).optional(),
-  /** Share of the text kept for evaluation, in whole documents; at most half. A single document is cut, where it fills two windows. */
-  heldOut: z.number().min(0).lt(1).default(0.05),
+  /**
+   * Share of the text kept for evaluation, in whole documents; at most half. A single document is cut, where it fills two windows. Default 0.05,
+   * and none beside `evaluationData`.
+   */
+  heldOut: z.number().min(0).lt(1).optional(),
+  /** Files to evaluate on instead of a share of the text. */
+  evaluationData: z.array(path).min(1, "name at least one file").optional(),
   /** Folder with tokenizer.json, not needed any more once the run has a checkpoint. Default: that of `from`, else one is trained on the data. */
   tokenizer: path.optional(),
   /** Vocabulary of the tokenizer that is trained. Default 4096. */
@@ -98,7 +103,12 @@ export type TrainOptions = Omit<z.input<typeof Options>, "model"> & {
 };
 export type GivenOptions = z.output<typeof Options>;
 /** With every option that a run needs. */
-export type ParsedOptions = GivenOptions & { readonly fields: readonly string[]; readonly vocabSize: number; readonly warmup: number };
+export type ParsedOptions = GivenOptions & {
+  readonly fields: readonly string[];
+  readonly heldOut: number;
+  readonly vocabSize: number;
+  readonly warmup: number;
+};
 export type RunOptions = z.output<typeof RunOptions>;
 export type LimitOptions = z.output<typeof LimitOptions>;
 
@@ -126,9 +136,10 @@ export function expectOneModel({ model, from }: Pick<RunOptions, "model" | "from
  * @throws INVALID_OPTIONS where options of a new run contradict each other
  */
 export function completeOptions(options: GivenOptions, saved: RunOptions | null): ParsedOptions {
-  const { data, fields, vocabSize, warmup, steps } = options;
+  const { data, evaluationData, fields, heldOut, vocabSize, warmup, steps } = options;
   if (!saved) {
-    expectFormats(data, fields);
+    expectFormats([...data, ...(evaluationData ?? [])], fields);
+    if (evaluationData && heldOut) fail("INVALID_OPTIONS", "heldOut and evaluationData are both given; choose one");
     expectTrained(options);
     if (warmup !== undefined && steps !== undefined && warmup >= steps)
       fail("INVALID_OPTIONS", `warmup: ${warmup} steps leave nothing of a run of ${steps}; take fewer, or leave it out`);
@@ -136,6 +147,7 @@ export function completeOptions(options: GivenOptions, saved: RunOptions | null)
   return {
     ...options,
     fields: fields ?? saved?.fields ?? ["text"],
+    heldOut: heldOut ?? saved?.heldOut ?? (evaluationData ? 0 : 0.05),
     vocabSize: vocabSize ?? saved?.vocabSize ?? defaultVocabSize,
     warmup: warmup ?? saved?.warmup ?? defaultWarmup(steps),
   };

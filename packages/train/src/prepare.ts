@@ -14,14 +14,14 @@ import {
 } from "@zaya/model";
 import type { RunCheckpoint } from "./checkpoint.js";
 import type { Corpus } from "./corpus.js";
-import { readDocuments } from "./documents.js";
+import { expectDistinct, readDocuments } from "./documents.js";
 import { fail } from "./errors.js";
 import { documentLength, tokeniseFor } from "./evaluate.js";
 import { readJson, runPaths } from "./files.js";
 import { expectRoom, planTraining } from "./memory.js";
 import type { ParsedOptions } from "./options.js";
 import { tokenizerOf } from "./tokenizer_files.js";
-import { cutWindows, splitDocuments, type Windows } from "./windows.js";
+import { cutWindows, shuffleDocuments, splitDocuments, type Windows } from "./windows.js";
 
 interface PreparedModel {
   readonly config: ModelConfig;
@@ -30,8 +30,10 @@ interface PreparedModel {
 
 export interface Prepared extends PreparedModel, AsyncDisposable {
   readonly corpus: Corpus;
+  /** The files to evaluate on, where there are any. */
+  readonly evaluation: Corpus | null;
   readonly training: Windows;
-  /** The held-out documents of one evaluation; null when nothing is held out. */
+  /** The documents of one evaluation, of that or held out; null when there are none. */
   readonly heldOut: Windows | null;
   /** Why nothing is held out although a share was asked for. */
   readonly notHeldOut: string | null;
@@ -88,28 +90,30 @@ async function configOf(dir: string): Promise<ModelConfig> {
  */
 export async function prepare(options: ParsedOptions, latest: Pick<RunCheckpoint, "path" | "state"> | null): Promise<Prepared> {
   const { context, heldOut: fraction, evaluateTokens } = options;
-  const advice = options.resume ? "; where the run's data has moved, name its files with the option data" : "";
-  for (const file of options.data) await stat(file).catch((cause) => fail("INVALID_DATA", `${file}: no such file${advice}`, cause));
+  await expectFiles(options);
   const { config, tokenizerFiles } = await prepareModel(options, latest?.path ?? null);
   expectRoom("a step", await planTraining(config, options));
   const corpus = await tokeniseData(options, { config, tokenizerFiles }, latest?.state.data);
+  const evaluation = await tokeniseEvaluation(options, { config, tokenizerFiles });
   const split = splitDocuments(corpus.starts, fraction);
   const training = cutWindows(corpus, split.training, context);
   if (training.count === 0) fail("INVALID_DATA", "the files hold no two tokens to train on");
+  const source = evaluation ?? corpus;
   let tokens = 0;
-  const evaluated = split.heldOut.filter((document) => {
-    const size = (corpus.starts[document + 1] as number) - (corpus.starts[document] as number);
+  const evaluated = (evaluation ? [...shuffleDocuments(evaluation.numDocuments)] : split.heldOut).filter((document) => {
+    const size = (source.starts[document + 1] as number) - (source.starts[document] as number);
     const fits = tokens === 0 || tokens + size <= evaluateTokens;
     if (fits) tokens += size;
     return fits;
   });
-  const heldOut = cutWindows(corpus, evaluated, context);
+  const heldOut = cutWindows(source, evaluated, context);
+  if (evaluation && heldOut.numPairs === 0) fail("INVALID_DATA", `${options.evaluationData?.join(", ")}: there is no token to predict`);
   async function heldOutRecords(): Promise<string> {
     const tokenizer = await loadTokenizer(tokenizerFiles);
     const { bosTokenId, eosTokenId } = tokenizer;
     const records: string[] = [];
     for (const document of evaluated) {
-      const ids = await corpus.read(corpus.starts[document] as number, corpus.starts[document + 1] as number);
+      const ids = await source.read(source.starts[document] as number, source.starts[document + 1] as number);
       const continues = eosTokenId !== null && ids.at(-1) !== eosTokenId;
       const written = [...ids].slice(bosTokenId === null ? 0 : 1, eosTokenId === null || continues ? undefined : -1);
       const text = tokenizer.decode(written, { skipSpecialTokens: false });
@@ -121,12 +125,25 @@ export async function prepare(options: ParsedOptions, latest: Pick<RunCheckpoint
     config,
     tokenizerFiles,
     corpus,
+    evaluation,
     training,
     heldOut: heldOut.numPairs > 0 ? heldOut : null,
     notHeldOut: fraction === 0 || heldOut.numPairs > 0 ? null : whyNothing(corpus, context),
     heldOutRecords,
-    [Symbol.asyncDispose]: () => corpus[Symbol.asyncDispose](),
+    async [Symbol.asyncDispose]() {
+      await corpus[Symbol.asyncDispose]();
+      await evaluation?.[Symbol.asyncDispose]();
+    },
   };
+}
+
+/** @throws INVALID_DATA where a file is missing or named twice */
+async function expectFiles({ data, evaluationData = [], resume }: ParsedOptions): Promise<void> {
+  for (const [option, files] of Object.entries({ data, evaluationData })) {
+    const advice = resume ? `; where the run's data has moved, name its files with the option ${option}` : "";
+    for (const file of files) await stat(file).catch((cause) => fail("INVALID_DATA", `${file}: no such file${advice}`, cause));
+  }
+  await expectDistinct([...data, ...evaluationData]);
 }
 
 /** The data of a run. A single document is cut so that a share is held out, except where `saved`, what a run was trained on, is the whole. */
@@ -139,6 +156,13 @@ async function tokeniseData(
   const whole = await tokeniseFor(config, options);
   if (heldOut === 0 || !canBeCut(whole, context) || whole.fingerprint === saved) return whole;
   return await tokeniseFor(config, { ...options, tail: Math.min(heldOut, 0.5) });
+}
+
+async function tokeniseEvaluation(
+  { evaluationData: files, fields, context, out, cache = runPaths(out).tokens, signal }: ParsedOptions,
+  { config, tokenizerFiles }: PreparedModel,
+): Promise<Corpus | null> {
+  return files ? await tokeniseFor(config, { tokenizerFiles, files, fields, context, cache, signal }) : null;
 }
 
 function canBeCut({ numDocuments, numTokens }: Corpus, context: number): boolean {

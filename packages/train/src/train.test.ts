@@ -111,6 +111,39 @@ test("holds nothing out of a text of less than two windows, and says why", async
   expect(unasked).toMatchObject({ data: { heldOutTokens: 0, notHeldOut: null } });
 });
 
+test("evaluates on files of their own, and goes on with those alone, wherever they are", async () => {
+  const [mine, moved] = [`${out}-evaluation.txt`, `${out}-moved.txt`];
+  await writeFile(mine, randomText(3).join("\n"));
+  const { heldOut: _heldOut, ...own } = options({ evaluationData: [mine], steps: 1 });
+  const [start, ...events] = await collect(train(own));
+  expect(start).toMatchObject({ data: { documents: 80, notHeldOut: null } });
+  const { loss, tokens, bytes } = events.find((event) => event.type === "evaluation-end") as EvaluationEnd;
+  expect(bytes).toBe((await stat(mine)).size);
+  for await (const event of evaluate({ checkpoint: join(out, "latest"), data: [mine], context: 32, windows: 2 }))
+    if (event.type === "evaluation-end") {
+      expect(event).toMatchObject({ tokens, bytes });
+      expect(Math.abs(event.loss / loss - 1)).toBeLessThan(1e-3);
+    }
+  await rename(mine, moved);
+  await expect(collect(resume(out, { steps: 2 }))).rejects.toThrow(
+    `${mine}: no such file; where the run's data has moved, name its files with the option evaluationData`,
+  );
+  expect((await collect(resume(out, { steps: 2, evaluationData: [moved] }))).at(-1)).toMatchObject({ type: "train-end", step: 2 });
+  await expect(collect(train({ ...own, evaluationData: undefined, steps: 3, resume: true }))).rejects.toThrow(
+    /other values of evaluationData/,
+  );
+  await writeFile(moved, "another text");
+  await expect(collect(resume(out, { steps: 3 }))).rejects.toMatchObject({
+    code: "RUN_MISMATCH",
+    message: `the evaluation data is not what ${out} was evaluated on: its tokens differ`,
+  });
+});
+
+test("refuses to evaluate on what is trained on", async () => {
+  const { heldOut: _heldOut, ...own } = options({ evaluationData: [data] });
+  await expect(collect(train(own))).rejects.toMatchObject({ code: "INVALID_DATA", message: `${data}: is named twice` });
+});
+
 test("a run that began with a whole text goes on with it", async () => {
   const text = join(await mkdtemp(join(tmpdir(), "train-")), "short.txt");
   await writeFile(text, randomText(4).join("\n"));

@@ -90,12 +90,22 @@ function savesToCome({ steps, saveEvery }: ParsedOptions, done: number): number 
 
 export type ResumeOptions = Pick<
   Partial<TrainOptions>,
-  "data" | "threads" | "cache" | "signal" | "steps" | "seconds" | "evaluateEvery" | "evaluateTokens" | "saveEvery" | "keep"
+  | "data"
+  | "evaluationData"
+  | "threads"
+  | "cache"
+  | "signal"
+  | "steps"
+  | "seconds"
+  | "evaluateEvery"
+  | "evaluateTokens"
+  | "saveEvery"
+  | "keep"
 >;
 
 /**
  * Goes on with the run in a folder, from its newest checkpoint. Limits may be changed; a longer run also has a longer schedule, and one that
- * would end before what is done is refused. `data` names the same files at another place; they have to give the same tokens.
+ * would end before what is done is refused. `data` and `evaluationData` name the same files at another place; they have to give the same tokens.
  *
  * @throws NOT_A_RUN, and what {@link train} throws
  */
@@ -128,8 +138,12 @@ export async function readRun(out: string): Promise<{ run: RunOptions; limits: L
 function checkSame(options: ParsedOptions, { run: saved, limits }: { run: RunOptions; limits: LimitOptions }): void {
   if (!options.resume) fail("RUN_EXISTS", `${options.out} holds a run already; go on with it (resume) or choose another folder`);
   const run = runOptionsOf(options);
-  const keys = Object.keys(run) as (keyof RunOptions)[];
-  const changed = keys.filter((key) => key !== "data" && JSON.stringify(run[key]) !== JSON.stringify(saved[key]));
+  const keys = Object.keys(RunOptions.shape) as (keyof RunOptions)[];
+  const isSame = (key: keyof RunOptions) =>
+    key === "data" || key === "evaluationData"
+      ? (run[key] === undefined) === (saved[key] === undefined)
+      : JSON.stringify(run[key]) === JSON.stringify(saved[key]);
+  const changed = keys.filter((key) => !isSame(key));
   if (changed.length > 0) {
     fail(
       "RUN_MISMATCH",
@@ -170,7 +184,12 @@ async function* runSteps(
   if (latest && latest.state.data !== prepared.corpus.fingerprint) {
     fail("RUN_MISMATCH", `the data is not what ${out} was trained on: its tokens differ`);
   }
-  const state: RunState = latest?.state ?? { step: 0, tokens: 0, seed, data: prepared.corpus.fingerprint };
+  const evaluationData = prepared.evaluation?.fingerprint;
+  if (latest && latest.state.evaluationData !== evaluationData) {
+    fail("RUN_MISMATCH", `the evaluation data is not what ${out} was evaluated on: its tokens differ`);
+  }
+  const data = prepared.corpus.fingerprint;
+  const state: RunState = latest?.state ?? { step: 0, tokens: 0, seed, data, ...(evaluationData ? { evaluationData } : {}) };
 
   await using device = await openDevice("cpu", threads === undefined ? {} : { threads });
   await using store = device.createStore();

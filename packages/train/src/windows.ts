@@ -82,6 +82,11 @@ export function cutWindows(corpus: Corpus, documents: readonly number[], context
   };
 }
 
+/** All documents in a fixed order that is the same for every seed: any first few are a fair sample. */
+export function* shuffleDocuments(numDocuments: number): Generator<number> {
+  for (let rank = 0; rank < numDocuments; rank++) yield permute(0, 0xffffffff, rank, numDocuments);
+}
+
 /**
  * Which documents are held out: a fixed choice, the same for every seed, so that runs can be compared. In a shuffled order each document is
  * taken that keeps the held-out tokens within this fraction of all tokens, and within half of them; where none does, as in a corpus of a few long
@@ -98,8 +103,8 @@ export function splitDocuments(starts: ArrayLike<number>, fraction: number): { t
   const total = starts[numDocuments] as number;
   let room = Math.min(Math.round(fraction * total), Math.floor(total / 2));
   const heldOut: number[] = [];
-  for (let rank = 0; rank < numDocuments && room >= sizeOf(smallest); rank++) {
-    const document = permute(0, 0xffffffff, rank, numDocuments);
+  for (const document of shuffleDocuments(numDocuments)) {
+    if (room < sizeOf(smallest)) break;
     if (sizeOf(document) > room) continue;
     heldOut.push(document);
     room -= sizeOf(document);
