@@ -69,7 +69,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 cannot run here, 4 stopped and save
     )
     .argument("<dir>", "folder of the run")
     .option("--data <files...>", "the files of the run, where they have moved; their tokens have to be the same")
-    .option("--eval-data <files...>", "the same of the files to evaluate on")
+    .option("--eval-data <files...>", "the files to evaluate on, where they have moved")
     .option("--steps <n>", "a larger number of updates of the whole run, where it is limited by steps", wholeNumber())
     .option("--seconds <n>", "a longer training time of the whole run, where it is limited by time", number())
     .option("--threads <n>", "threads (default: all)", wholeNumber());
