@@ -97,6 +97,7 @@ async function follow(start: (signal: AbortSignal) => AsyncIterable<TrainEvent>,
   const [metrics, svg] = [join(out, "metrics.jsonl"), join(out, "loss.svg")];
   let started = false;
   let steps: number | null = null;
+  let best = "";
   signal.addEventListener("abort", () => {
     if (!json) progress.print(`stopping${started ? " after this step" : ""}; Ctrl-C again stops at once`);
   });
@@ -107,11 +108,13 @@ async function follow(start: (signal: AbortSignal) => AsyncIterable<TrainEvent>,
         started = true;
         steps = event.steps;
       }
+      if (event.type === "train-end" && event.best && event.best.step < event.step)
+        best = `held out best at step ${event.best.step}, ${event.best.loss.toFixed(4)} nats a token: ${join(out, "best")}\n`;
       if (json) printJson(event);
       else show(event, steps, progress);
     }
     const chart = await saveCurve(metrics, svg);
-    if (!json) process.stdout.write(`\n${chart}\n\nloss curve: ${svg}\nserve it:   npx zaya-serve ${join(out, "latest")}\n`);
+    if (!json) process.stdout.write(`\n${chart}\n\nloss curve: ${svg}\n${best}serve it:   npx zaya-serve ${join(out, "latest")}\n`);
   } catch (error) {
     progress.end();
     if (started) await saveCurve(metrics, svg).catch(() => {}); // what ended the run is told, not what came of that
