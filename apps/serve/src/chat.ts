@@ -1,9 +1,10 @@
-import { text as ask, intro, isCancel, log, outro } from "@clack/prompts";
+import { intro, log, outro } from "@clack/prompts";
 import type { ChatMessage } from "@zaya/model";
 import type { Engine } from "@zaya/serve";
 import pc from "picocolors";
 import { interruptSignal, StoppedError } from "../../terminal/src/interrupt.js";
 import { exitCodes, InputError } from "./exit.js";
+import { openMessageReader } from "./message_reader.js";
 import { type LoadFlags, openEngine, type SamplingFlags, samplingOptions } from "./options.js";
 import { describeEngine } from "./report.js";
 
@@ -11,21 +12,23 @@ export interface ChatFlags extends LoadFlags, SamplingFlags {
   readonly system?: string;
 }
 
-/** A conversation in the terminal. Ctrl-C while an answer comes stops the answer; at the prompt it ends the conversation. */
+/** A conversation in the terminal. Ctrl-C while an answer comes stops the answer; at the prompt it ends the conversation, as the end of input does. */
 export async function chat(model: string, flags: ChatFlags): Promise<number> {
   if (!process.stdin.isTTY || !process.stdout.isTTY) throw new InputError("chat needs a terminal; use `zaya-serve complete` in scripts");
   await using engine = await openEngine(model, flags, { maxSequences: 1 });
   if (engine.tokenizer.chatTemplate === null) throw new InputError(`${model} has no chat template; use \`zaya-serve complete\``);
   intro(describeEngine(engine));
   const messages: ChatMessage[] = flags.system === undefined ? [] : [{ role: "system", content: flags.system }];
+  log.message(pc.dim("/clear begins again, Ctrl-C ends"));
+  using reader = openMessageReader(`${pc.bold("You")}  `, process.stdin, process.stdout);
   for (;;) {
-    const content = await ask({ message: pc.bold("You"), placeholder: "/clear begins again, Ctrl-C ends" });
-    if (isCancel(content)) break;
+    const content = await reader.next();
+    if (content === null) break;
     if (content === "/clear") {
       messages.length = flags.system === undefined ? 0 : 1;
       continue;
     }
-    if (!content?.trim()) continue;
+    if (!content.trim()) continue;
     messages.push({ role: "user", content });
     const answer = await say(engine, messages, flags);
     if (answer === null) messages.pop();
