@@ -64,6 +64,19 @@ export function origin(text: string): string {
   throw new InvalidArgumentError("Expected * or an origin without a path, such as https://example.com.");
 }
 
+/** A key as it can stand in a header. */
+export function apiKey(text: string): string {
+  if (!/^[\x21-\x7e]+$/.test(text)) throw new InvalidArgumentError("Expected a key of printable ASCII characters without spaces.");
+  return text;
+}
+
+/** A name as it can stand in a URL, without a port; for an option that may be given several times. */
+export function hosts(text: string, before: readonly string[] = []): readonly string[] {
+  if (!URL.canParse(`http://${text}`) || new URL(`http://${text}`).host !== text.toLowerCase() || /:\d+$/.test(text))
+    throw new InvalidArgumentError("Expected a name without a port, such as zaya.example.com.");
+  return [...before, text];
+}
+
 /** For an option that may be given several times. */
 export function collect(text: string, before: readonly string[] = []): readonly string[] {
   if (text === "") throw new InvalidArgumentError("Expected a text that is not empty.");

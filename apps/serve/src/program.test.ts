@@ -97,7 +97,7 @@ test("serves by default, tells what to open, and finishes what runs when it is t
   await using unfinished = connect(Number(port), "127.0.0.1");
   unfinished
     .on("error", () => {})
-    .write("POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{");
+    .write("POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{");
   let told = 0;
   const text = await readStream(url, 400, () => {
     if (told++ === 0) process.emit("SIGTERM");
@@ -106,6 +106,34 @@ test("serves by default, tells what to open, and finishes what runs when it is t
   expect(text.endsWith("data: [DONE]\n\n")).toBe(true);
   expect(await ended).toBe(0);
   expect(output.stderr).toContain("finishing 1 request;");
+});
+
+test.each([
+  { host: "127.0.0.1", key: [], warned: false },
+  { host: "0.0.0.0", key: ["--api-key", "a-key"], warned: false },
+  { host: "0.0.0.0", key: [], warned: true },
+])("on $host with the key $key it says who may use it: $warned", async ({ host, key, warned }) => {
+  const ended = runProgram(["serve", checkpoint, "--port", "0", "--host", host, ...key, "--allow-host", "zaya.example", "--json"]);
+  await until(() => output.stdout.includes("listening"));
+  const { url } = JSON.parse(output.stdout) as { url: string };
+  expect((await fetch(`${url}/v1/models`)).status).toBe(key.length > 0 ? 401 : 200);
+  expect((await fetch(`${url}/v1/models`, { headers: { authorization: "Bearer a-key" } })).status).toBe(200);
+  expect(output.stderr.includes("whoever reaches --host 0.0.0.0 may use the server; --api-key")).toBe(warned);
+  process.emit("SIGTERM");
+  expect(await ended).toBe(0);
+});
+
+test("takes the key from the environment, and does not tell it", async () => {
+  vi.stubEnv("ZAYA_API_KEY", "a-key");
+  const ended = runProgram(["serve", checkpoint, "--port", "0"]);
+  await until(() => output.stdout.includes("curl"));
+  expect(output.stdout).toContain('-H "authorization: Bearer $ZAYA_API_KEY"');
+  expect(output.stdout + output.stderr).not.toContain("a-key");
+  const [url] = /http:\/\/127\.0\.0\.1:\d+/.exec(output.stdout) as RegExpExecArray;
+  expect((await fetch(`${url}/v1/models`)).status).toBe(401);
+  process.emit("SIGTERM");
+  expect(await ended).toBe(0);
+  vi.unstubAllEnvs();
 });
 
 test("stops at once when it is told twice", async () => {
@@ -261,6 +289,10 @@ test.each([
   { words: ["serve", "x", "--name", " "], line: "Expected one line that is not empty." },
   { words: ["serve", "x", "--cors", "http://localhost:3000/"], line: "Expected * or an origin without a path" },
   { words: ["serve", "x", "--cors", "a\nb"], line: "Expected * or an origin without a path" },
+  { words: ["serve", "x", "--api-key", ""], line: "Expected a key of printable ASCII characters" },
+  { words: ["serve", "x", "--api-key", "a key"], line: "Expected a key of printable ASCII characters" },
+  { words: ["serve", "x", "--allow-host", "http://x"], line: "Expected a name without a port" },
+  { words: ["serve", "x", "--allow-host", "x:80"], line: "Expected a name without a port" },
   { words: ["complete", "x", "--stop", "", "y"], line: "Expected a text that is not empty." },
   { words: ["serve", "x", "--dtype", "int4"], line: "float32, bfloat16" },
   { words: ["complete", "x", "--seed", "1.5"], line: "Expected a whole number." },

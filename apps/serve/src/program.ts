@@ -11,7 +11,9 @@ import {
   addHugePagesOption,
   addLoadOptions,
   addSamplingOptions,
+  apiKey,
   collect,
+  hosts,
   numberWithin,
   origin,
   someText,
@@ -57,6 +59,12 @@ function createProgram(onExit: (code: number) => void): Command {
     .option("--max-sequences <n>", "most requests in one batch", wholeNumber(1, 1024), 16)
     .option("--cache-tokens <n>", "tokens the cache holds for all requests (default: every request's context)", wholeNumber(1))
     .option("--name <name>", "name of the model in the API (default: the folder's, or ORG/MODEL)", someText)
+    .addOption(
+      new Option("--api-key <key>", "what requests below /v1 have to send as a bearer token (default: nothing)")
+        .env("ZAYA_API_KEY")
+        .argParser(apiKey),
+    )
+    .option("--allow-host <name>", "name by which the server on a loopback address may be called; may be given several times", hosts)
     .option("--cors <origin>", "let pages of this origin call the server; * for any (default: none)", origin)
     .option("--drain-seconds <s>", "time that running requests have when the server is stopped", numberWithin(0, 86400), 30)
     .addOption(
@@ -133,7 +141,7 @@ Examples:
   zaya-serve chat runs/first/latest
   zaya-serve Zyphra/ZAYA1-8B --revision main
 
-A folder goes before a name on the hub. Read from the environment: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, HF_HUB_OFFLINE.
+A folder goes before a name on the hub. Read from the environment: HF_HOME, HF_HUB_CACHE, HF_TOKEN, HF_TOKEN_PATH, HF_ENDPOINT, HF_HUB_OFFLINE, ZAYA_API_KEY.
 
 Exit codes: ${Object.entries({
       0: "done",

@@ -18,6 +18,8 @@ export interface ServeFlags extends LoadFlags {
   readonly maxSequences: number;
   readonly cacheTokens?: number;
   readonly name?: string;
+  readonly apiKey?: string;
+  readonly allowHost?: readonly string[];
   readonly cors?: string;
   readonly drainSeconds: number;
   readonly logLevel: string;
@@ -39,7 +41,12 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
   // request 50 to 500, half of them aborted, instead of +25 MB), for somewhat more frequent small collections.
   setFlagsFromString("--semi-space-growth-factor=1");
   const logger = pino({ level: flags.logLevel }, pino.destination(2));
-  const server = await createServer(engine, { logger, ...(flags.cors === undefined ? {} : { corsOrigin: flags.cors }) });
+  const server = await createServer(engine, {
+    logger,
+    ...(flags.apiKey === undefined ? {} : { apiKey: flags.apiKey }),
+    ...(flags.allowHost === undefined ? {} : { allowedHosts: flags.allowHost }),
+    ...(flags.cors === undefined ? {} : { corsOrigin: flags.cors }),
+  });
   const open = new Set<ServerResponse>();
   server.server.on("request", (_, response) => {
     open.add(response);
@@ -48,12 +55,15 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
   const address = await server
     .listen({ host: flags.host, port: flags.port, listenTextResolver: () => "listening" })
     .catch((error) => refuseToListen(error, flags));
+  const reachable = server.addresses().some((on) => typeof on === "object" && !/^(127\.|::1$)/.test(on.address));
+  if (reachable && flags.apiKey === undefined)
+    process.stderr.write(`whoever reaches --host ${flags.host} may use the server; --api-key or ZAYA_API_KEY lets in who knows the key\n`);
   const url = address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:").replace("//[::1]:", "//localhost:");
   if (flags.json) {
     process.stdout.write(`${JSON.stringify({ event: "listening", url, model: engine.model, memory: engine.stats().memory })}\n`);
   } else {
     const page = server.hasRoute({ method: "GET", url: "/" }) ? `  open  ${pc.cyan(`${url}/`)}\n` : "";
-    process.stdout.write(`${describeEngine(engine)}\n\n${page}  curl  ${curlLine(url)}\n\nCtrl-C finishes what runs and stops.\n`);
+    process.stdout.write(`${describeEngine(engine)}\n\n${page}  curl  ${curlLine(url, flags)}\n\nCtrl-C finishes what runs and stops.\n`);
   }
 
   const first = await nextSignal();
@@ -93,7 +103,8 @@ function refuseToListen({ code, message }: NodeJS.ErrnoException, { host, port }
   throw new InputError(`cannot listen on --host ${host}: ${message}; 127.0.0.1 is for this machine alone, 0.0.0.0 for all that reach it`);
 }
 
-function curlLine(url: string): string {
+function curlLine(url: string, { apiKey }: ServeFlags): string {
   const body = JSON.stringify({ prompt: "Once upon a time", max_tokens: 40, stream: false });
-  return `curl ${url}/v1/completions -H 'content-type: application/json' -d '${body}'`;
+  const key = apiKey === undefined ? "" : ' -H "authorization: Bearer $ZAYA_API_KEY"';
+  return `curl ${url}/v1/completions${key} -H 'content-type: application/json' -d '${body}'`;
 }

@@ -1,7 +1,7 @@
 import { afterEach, expect, test, vi } from "vitest";
 import { generate, type Piece } from "./api.js";
 
-const model = { id: "tiny", contextTokens: 64, chats: true };
+const model = { id: "tiny", contextTokens: 64, chats: true, key: null };
 const settings = { temperature: 1, topP: 1, maxTokens: 8 };
 const frame = (body: object) => `data: ${JSON.stringify(body)}\n\n`;
 

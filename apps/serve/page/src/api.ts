@@ -4,7 +4,12 @@ export interface Model {
   readonly contextTokens: number;
   /** Whether the checkpoint has a chat template. */
   readonly chats: boolean;
+  /** What the server asks for; null where it asks for none. */
+  readonly key: string | null;
 }
+
+/** The server asks for a key, or for another one. */
+export class KeyRefused extends Error {}
 
 export interface Message {
   readonly role: "system" | "user" | "assistant";
@@ -27,12 +32,13 @@ export interface Piece {
   readonly finishReason: string | null;
 }
 
-/** Asks the server which model it has. */
-export async function fetchModel(): Promise<Model> {
-  const [models, info] = await Promise.all([getJson("v1/models"), getJson("tokenizer_info")]);
+/** Asks the server which model it has. Throws KeyRefused. */
+export async function fetchModel(key: string | null): Promise<Model> {
+  const [models, info] = await Promise.all([getJson("v1/models", key), getJson("tokenizer_info", key)]);
   const [model] = (models as { data: { id: string; max_model_len: number }[] }).data;
   if (!model) throw new Error("the server has no model");
-  return { id: model.id, contextTokens: model.max_model_len, chats: (info as { chat_template: string | null }).chat_template !== null };
+  const chats = (info as { chat_template: string | null }).chat_template !== null;
+  return { id: model.id, contextTokens: model.max_model_len, chats, key };
 }
 
 /**
@@ -47,7 +53,7 @@ export async function* generate(
 ): AsyncGenerator<Piece, void, undefined> {
   const response = await fetch("messages" in prompt ? "v1/chat/completions" : "v1/completions", {
     method: "POST",
-    headers: { "content-type": "application/json" },
+    headers: { "content-type": "application/json", ...keyHeader(model.key) },
     body: JSON.stringify({
       model: model.id,
       ...prompt,
@@ -59,7 +65,7 @@ export async function* generate(
     }),
     signal,
   });
-  if (!response.ok || !response.body) throw new Error(await refusalOf(response));
+  if (!response.ok || !response.body) throw await refusalOf(response);
   let buffered = "";
   let finished = false;
   for await (const text of readText(response.body)) {
@@ -100,16 +106,19 @@ async function* readText(body: ReadableStream<Uint8Array>): AsyncGenerator<strin
   }
 }
 
-async function getJson(path: string): Promise<unknown> {
-  const response = await fetch(path);
-  if (!response.ok) throw new Error(await refusalOf(response));
+async function getJson(path: string, key: string | null): Promise<unknown> {
+  const response = await fetch(path, { headers: keyHeader(key) });
+  if (!response.ok) throw await refusalOf(response);
   return await response.json();
 }
 
+const keyHeader = (key: string | null): Record<string, string> => (key === null ? {} : { authorization: `Bearer ${key}` });
+
 /** Why a request was refused: in the server's words, or by the status where something else answered for it. */
-async function refusalOf(response: Response): Promise<string> {
+async function refusalOf(response: Response): Promise<Error> {
   const body: unknown = await response.json().catch(() => null);
-  return body ? messageOf(body) : `the server answered ${response.status} ${response.statusText}`.trimEnd();
+  const message = body ? messageOf(body) : `the server answered ${response.status} ${response.statusText}`.trimEnd();
+  return response.status === 401 ? new KeyRefused(message) : new Error(message);
 }
 
 function messageOf(body: unknown): string {

@@ -252,3 +252,31 @@ test("a conversation and a draft stay while the other is looked at", async () =>
   await click("Complete");
   expect(find<HTMLTextAreaElement>("textarea").value).toBe("a text");
 });
+
+test("asks for the key of a server that has one, again where it is another, and sends it", async () => {
+  const guarded = await createServer(engine, { apiKey: "a-key" });
+  const there = await guarded.listen({ port: 0, host: "127.0.0.1" });
+  vi.mocked(fetch).mockImplementation((path, options) => fetchUrl(`${there}/${path}`, options));
+  render(null, find("#app"));
+  render(<App />, find("#app"));
+  const enter = async (key: string) => {
+    const input = find<HTMLInputElement>("form input");
+    input.value = key;
+    input.dispatchEvent(new window.Event("input", { bubbles: true }));
+    await shown();
+    await click("Open");
+  };
+  await vi.waitFor(() => expect(texts("form [role=status]")).toEqual([expect.stringContaining("needs an API key")]));
+  expect(button("Open")?.disabled).toBe(true);
+  await enter("another");
+  await vi.waitFor(() => expect(texts("form [role=status]")).toEqual([expect.stringContaining("is not that of this server")]));
+  await enter("a-key");
+  await vi.waitFor(() => expect(texts("h1")).toEqual(["tiny"]));
+  await set("Max tokens", 16);
+  await type("the");
+  await click("Send");
+  await answered();
+  expect(texts("[role=alert]")).toEqual([]);
+  expect(texts("article h2")).toEqual(["You", "ZAYA"]);
+  await guarded.close();
+});

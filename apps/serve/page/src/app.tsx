@@ -1,19 +1,22 @@
 import { useEffect, useState } from "preact/hooks";
-import { fetchModel, type Model, type Settings } from "./api.js";
+import { fetchModel, KeyRefused, type Model, type Settings } from "./api.js";
 import { Chat } from "./chat.js";
 import { Complete } from "./complete.js";
 import { type Speed, useGeneration } from "./generation.js";
+import { KeyForm } from "./key_form.js";
 import { SettingsPanel } from "./settings.js";
 
-/** The page: asks for the model first, then offers to chat (where the model has a template) or to complete. */
+/** The page: asks for the model first, and for a key where the server does, then offers to chat (where the model has a template) or to complete. */
 export function App() {
   const [model, setModel] = useState<Model | null>(null);
-  const [error, setError] = useState<string | null>(null);
+  const [error, setError] = useState<unknown>(null);
+  const open = (key: string | null) => fetchModel(key).then(setModel, setError);
   useEffect(() => {
-    fetchModel().then(setModel, (thrown: unknown) => setError(thrown instanceof Error ? thrown.message : String(thrown)));
+    open(null);
   }, []);
-  if (error !== null) return <p class="problem">{error}</p>;
-  return model ? <Playground model={model} /> : null;
+  if (model) return <Playground model={model} />;
+  if (error instanceof KeyRefused) return <KeyForm refusal={error.message} onKey={open} />;
+  return error === null ? null : <p class="problem">{error instanceof Error ? error.message : String(error)}</p>;
 }
 
 function Playground({ model }: { readonly model: Model }) {

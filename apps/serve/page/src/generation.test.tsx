@@ -12,7 +12,7 @@ test("an answer is shown at once, then five times a second, and all of it at the
   vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout", "performance"] });
   let generation = {} as Generation;
   function Probe() {
-    generation = useGeneration({ id: "tiny", contextTokens: 64, chats: true });
+    generation = useGeneration({ id: "tiny", contextTokens: 64, chats: true, key: null });
     return null;
   }
   render(<Probe />, document.body);

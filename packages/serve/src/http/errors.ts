@@ -40,7 +40,7 @@ export function errorReply(error: unknown): ErrorReply {
         return reply(400, error.message, error.code.toLowerCase(), fieldOf(error.message));
       case "DRAINING":
       case "DISPOSED":
-        return { ...reply(503, error.message, "unavailable"), headers: { "retry-after": "5", "retry-after-ms": "5000" } };
+        return reply(503, error.message, "unavailable");
       default:
         return reply(500, error.message, error.code.toLowerCase());
     }
@@ -82,10 +82,18 @@ export function answerClientError({ code }: NodeJS.ErrnoException, socket: Socke
 }
 
 function reply(status: number, message: string, code: string | null, param: string | null = null): ErrorReply {
-  const type =
-    status === 503 ? "unavailable_error" : status >= 500 ? "server_error" : status === 404 ? "not_found_error" : "invalid_request_error";
-  return { status, headers: {}, body: { error: { message, type, param, code } } };
+  const type = types[status] ?? (status >= 500 ? "server_error" : "invalid_request_error");
+  return { status, headers: headersOf[status] ?? {}, body: { error: { message, type, param, code } } };
 }
+
+const types: Readonly<Record<number, string>> = {
+  401: "authentication_error",
+  403: "permission_error",
+  404: "not_found_error",
+  503: "unavailable_error",
+};
+const later = { "retry-after": "5", "retry-after-ms": "5000" };
+const headersOf: Readonly<Record<number, Readonly<Record<string, string>>>> = { 401: { "www-authenticate": "Bearer" }, 503: later };
 
 /** Most names of an error's message, and their greatest length: who sends a million gets no message of a million. */
 const maxNames = 5;

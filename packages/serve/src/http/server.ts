@@ -2,10 +2,12 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import swagger from "@fastify/swagger";
+import { ZayaError } from "@zaya/kernels";
 import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from "fastify";
 import { jsonSchemaTransform, serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { Engine } from "../engine.js";
+import { expectHost, expectKey } from "./access.js";
 import { checkModel } from "./answers.js";
 import { createChatCompletion } from "./chat.js";
 import { createCompletion } from "./completions.js";
@@ -23,6 +25,10 @@ export interface ServerOptions {
   readonly logger?: FastifyBaseLogger;
   /** Origin whose pages may call the server ("*": any). Default: none but the server's own page. */
   readonly corsOrigin?: string;
+  /** What requests below /v1 have to send as `Authorization: Bearer`. Default: they need nothing. */
+  readonly apiKey?: string;
+  /** Names that a server on a loopback address may be called by, besides localhost, 127.* and [::1]. Requests to other names get 403. Default: none. */
+  readonly allowedHosts?: readonly string[];
   /** Whether the playground page is served at "/". Default true. */
   readonly page?: boolean;
 }
@@ -35,7 +41,11 @@ export interface ServerOptions {
  * const server = await createServer(await createEngine("./checkpoint"));
  * await server.listen({ port: 8000 });
  */
-export async function createServer(engine: Engine, { logger, corsOrigin, page = true }: ServerOptions = {}): Promise<FastifyInstance> {
+export async function createServer(
+  engine: Engine,
+  { logger, corsOrigin, apiKey, allowedHosts = [], page = true }: ServerOptions = {},
+): Promise<FastifyInstance> {
+  if (apiKey?.trim() === "") throw new ZayaError("INVALID_ARGUMENT", "apiKey is empty; leave it out to serve without a key");
   const cors: Record<string, string> =
     corsOrigin === undefined
       ? {}
@@ -69,6 +79,7 @@ export async function createServer(engine: Engine, { logger, corsOrigin, page = 
   });
   app.addHook("onRequest", async (request, reply) => {
     reply.header("x-request-id", request.id);
+    expectHost(app.server.address(), request.headers.host, allowedHosts);
     reply.headers(cors);
     if (corsOrigin === undefined || request.method !== "OPTIONS") return;
     reply.headers({
@@ -77,6 +88,12 @@ export async function createServer(engine: Engine, { logger, corsOrigin, page = 
     });
     return reply.status(204).send();
   });
+  if (apiKey !== undefined) {
+    const check = expectKey(apiKey);
+    app.addHook("onRequest", async ({ routeOptions, headers }) => {
+      if (routeOptions.url?.startsWith("/v1/")) check(headers.authorization); // the route, since a path has many spellings
+    });
+  }
   const open = new Set<ServerResponse>();
   app.addHook("onRequest", async (_, { raw }) => {
     open.add(raw);
