@@ -123,6 +123,21 @@ test.each([
   expect(await ended).toBe(0);
 });
 
+test("takes bounds of its batch and of its queue", async () => {
+  const words = ["--max-sequences", "1", "--max-waiting", "0", "--max-batch-tokens", "16", "--context", "1024"];
+  const ended = runProgram(["serve", checkpoint, "--port", "0", ...words, "--json"]);
+  await until(() => output.stdout.includes("listening"));
+  const { url } = JSON.parse(output.stdout) as { url: string };
+  let asked: Promise<Response> | undefined;
+  await readStream(url, 1000, () => {
+    asked ??= fetch(`${url}/ready`);
+  });
+  expect((await asked)?.status).toBe(503);
+  expect((await fetch(`${url}/ready`)).status).toBe(200);
+  process.emit("SIGTERM");
+  expect(await ended).toBe(0);
+});
+
 test("takes the key from the environment, and does not tell it", async () => {
   vi.stubEnv("ZAYA_API_KEY", "a-key");
   const ended = runProgram(["serve", checkpoint, "--port", "0"]);
@@ -285,6 +300,8 @@ test.each([
   { words: ["complete", "nowhere", "x"], line: "nowhere" },
   { words: ["nowhere", "--port", "0"], line: "nowhere" },
   { words: ["serve", "x", "--port", "many"], line: "Expected a whole number from 0 to 65535." },
+  { words: ["serve", "x", "--max-waiting", "-1"], line: "Expected a whole number ≥ 0." },
+  { words: ["serve", "x", "--max-batch-tokens", "0"], line: "Expected a whole number ≥ 1." },
   { words: ["serve", "x", "--host", ""], line: "Expected one line that is not empty." },
   { words: ["serve", "x", "--name", " "], line: "Expected one line that is not empty." },
   { words: ["serve", "x", "--cors", "http://localhost:3000/"], line: "Expected * or an origin without a path" },

@@ -57,6 +57,12 @@ function createProgram(onExit: (code: number) => void): Command {
     .option("--port <port>", "port, 0 takes a free one", wholeNumber(0, 65535), 8000);
   addHugePagesOption(addLoadOptions(serveCommand))
     .option("--max-sequences <n>", "most requests in one batch", wholeNumber(1, 1024), 16)
+    .option("--max-waiting <n>", "most requests that wait beside a batch, more get 429 (default: 64 for each of a batch)", wholeNumber(0))
+    .option(
+      "--max-batch-tokens <n>",
+      "most tokens of a step: fewer let others go on sooner while a long prompt is read (default: 512)",
+      wholeNumber(1),
+    )
     .option("--cache-tokens <n>", "tokens the cache holds for all requests (default: every request's context)", wholeNumber(1))
     .option("--name <name>", "name of the model in the API (default: the folder's, or ORG/MODEL)", someText)
     .addOption(

@@ -16,6 +16,8 @@ export interface ServeFlags extends LoadFlags {
   readonly port: number;
   readonly hugePages: boolean;
   readonly maxSequences: number;
+  readonly maxWaiting?: number;
+  readonly maxBatchTokens?: number;
   readonly cacheTokens?: number;
   readonly name?: string;
   readonly apiKey?: string;
@@ -34,6 +36,8 @@ export async function serve(model: string, flags: ServeFlags): Promise<number> {
     hugePages: flags.hugePages,
     measure: true,
     maxSequences: flags.maxSequences,
+    ...(flags.maxWaiting === undefined ? {} : { maxWaiting: flags.maxWaiting }),
+    ...(flags.maxBatchTokens === undefined ? {} : { maxBatchTokens: flags.maxBatchTokens }),
     ...(flags.cacheTokens === undefined ? {} : { cacheTokens: flags.cacheTokens }),
     ...(flags.name === undefined ? {} : { name: flags.name }),
   });

@@ -185,6 +185,7 @@ test("generates up to the very end of the context", async () => {
 
 test.each([
   [{ maxSequences: 0 }, "maxSequences must be a whole number ≥ 1"],
+  [{ maxWaiting: -1 }, "maxWaiting must be a whole number ≥ 0"],
   [{ contextTokens: 4096 }, "the model was made for 2048"],
   [{ cacheTokens: 64 }, "one context of 2048 tokens must fit"],
   [{ maxSequences: 1e6 }, "GB of memory; quantise the checkpoint, or take less context"],

@@ -27,6 +27,8 @@ export interface EngineOptions {
   readonly threads?: number;
   /** Most requests that run at once. Default 16. */
   readonly maxSequences?: number;
+  /** Most requests that wait beside a whole batch; more are refused (QUEUE_FULL). Default 64 × `maxSequences`. */
+  readonly maxWaiting?: number;
   /** Longest prompt and answer together. Default: what the model was made for, at most 4096. */
   readonly contextTokens?: number;
   /** Tokens the cache has room for, of all requests together; requests wait when it is full. Default: `maxSequences` whole contexts. */
@@ -100,6 +102,7 @@ export async function createEngine(source: string | EngineSource, options: Engin
         runner,
         tokenizer,
         memory: runner.memory,
+        maxWaiting: options.maxWaiting,
         model: {
           id: options.name ?? (typeof source === "string" ? basename(resolve(source)) : "zaya"),
           created: Math.floor(Date.now() / 1000),
@@ -167,6 +170,9 @@ function planLimits(options: EngineOptions, maxPositions: number, vocabSize: num
       throw new ZayaError("INVALID_ARGUMENT", `${name} must be a whole number ≥ 1, received ${value}`);
     }
   }
+  const { maxWaiting = 0 } = options;
+  if (!Number.isInteger(maxWaiting) || maxWaiting < 0)
+    throw new ZayaError("INVALID_ARGUMENT", `maxWaiting must be a whole number ≥ 0, received ${maxWaiting}`);
   if (contextTokens > maxPositions) {
     throw new ZayaError("INVALID_ARGUMENT", `a context of ${contextTokens} tokens is too long; the model was made for ${maxPositions}`);
   }

@@ -202,6 +202,22 @@ test("finishes what runs and takes nothing new while draining", async () => {
   expect(engine.stats()).toMatchObject({ ...idle, draining: true });
 });
 
+test("refuses what comes when as many wait as may, and takes requests again when some have ended", async () => {
+  const { engine } = await createToyEngine({ maxSequences: 2 }, 256, "toy", 3);
+  const all = Array.from({ length: 5 }, (_, i) => read(engine, { prompt: "the", maxTokens: 2 + i, ignoreEos: true }));
+  expect(engine.stats()).toMatchObject({ full: true });
+  const long = "x".repeat(100_000); // is not looked at
+  expect(() => engine.generate({ prompt: long })).toThrow(expect.objectContaining({ code: "QUEUE_FULL" }));
+  await all[0];
+  expect(engine.stats()).toMatchObject({ full: false });
+  await read(engine, { prompt: "the", maxTokens: 1 });
+  await Promise.all(all);
+  const none = await createToyEngine({ maxSequences: 1 }, 256, "toy", 0);
+  const one = read(none.engine, { prompt: "the", maxTokens: 5, ignoreEos: true });
+  expect(() => none.engine.generate({ prompt: "x" })).toThrow("the queue is full, with 1 running or waiting");
+  await one;
+});
+
 test("rejects requests with DISPOSED when it goes first", async () => {
   const { engine, runner } = await createToyEngine();
   const running = read(engine, { prompt: "the", maxTokens: 200, ignoreEos: true });

@@ -46,6 +46,8 @@ export interface ExpectedSpeed {
 export interface EngineStats extends SchedulerStats {
   /** Whether `drain` was called: nothing new is taken. */
   readonly draining: boolean;
+  /** Whether as many requests wait as may: nothing new is taken until some have ended. */
+  readonly full: boolean;
   readonly memory: EngineMemory;
 }
 
@@ -55,7 +57,7 @@ export interface Engine extends AsyncDisposable {
   readonly tokenizer: Tokenizer;
   /**
    * Continues a prompt or a conversation. Runs beside all others in one batch; the tokens are the same as alone. Bad requests throw at once
-   * (INVALID_REQUEST, CONTEXT_LENGTH_EXCEEDED, CHAT_TEMPLATE_MISSING); leaving the loop or aborting frees the request's memory after the running step,
+   * (INVALID_REQUEST, CONTEXT_LENGTH_EXCEEDED, CHAT_TEMPLATE_MISSING), as do those that come when the queue is full (QUEUE_FULL); leaving the loop or aborting frees the request's memory after the running step,
    * aborting rejects with `signal.reason`; DISPOSED where the engine goes first.
    *
    * @example
@@ -83,18 +85,29 @@ export interface EngineParts {
   readonly tokenizer: Tokenizer;
   readonly model: ModelInfo;
   readonly memory: EngineMemory;
+  /** Most requests that wait beside those of a whole batch. Default: 64 batches. */
+  readonly maxWaiting?: number | undefined;
 }
 
 /** Puts an engine together from a runner, which it then owns, and a tokenizer. */
-export function assembleEngine({ runner, tokenizer, model, memory }: EngineParts): Engine {
+export function assembleEngine({ runner, tokenizer, model, memory, maxWaiting }: EngineParts): Engine {
   const scheduler = createScheduler(runner);
+  const { slotsTotal } = scheduler.stats();
+  const most = slotsTotal + (maxWaiting ?? 64 * slotsTotal);
   let draining = false;
+
+  function isFull(): boolean {
+    const { running, waiting } = scheduler.stats();
+    return running + waiting >= most;
+  }
 
   function encode(text: string, addSpecialTokens: boolean): readonly number[] {
     return addSpecialTokens ? tokenizer.encodePrompt(text) : tokenizer.encode(text, { addSpecialTokens });
   }
   function check(given: GenerateRequest): PreparedRequest {
     if (draining) throw new ZayaError("DRAINING", "the engine is shutting down and takes no new requests");
+    // Before a prompt is looked at, which takes time. All answers of a request are taken with it.
+    if (isFull()) throw new ZayaError("QUEUE_FULL", `the queue is full, with ${most} running or waiting; ask again later`);
     const request = parseRequest(given);
     const tooLong = (promptTokens: string) => {
       const wanted = request.maxTokens === undefined ? "" : ` and ${request.maxTokens} to generate`;
@@ -158,7 +171,7 @@ export function assembleEngine({ runner, tokenizer, model, memory }: EngineParts
     tokenizer,
     generate: (request, options) => prepare(request).generate(options),
     prepare,
-    stats: () => ({ ...scheduler.stats(), draining, memory }),
+    stats: () => ({ ...scheduler.stats(), draining, full: isFull(), memory }),
     async drain() {
       draining = true;
       await scheduler.idle();

@@ -132,13 +132,19 @@ export interface ToyEngine {
 }
 
 /** An engine over a toy runner and the toy tokenizer, for tests of everything above the model. */
-export async function createToyEngine(limits: Partial<RunnerLimits> = {}, contextTokens = 256, id = "toy"): Promise<ToyEngine> {
+export async function createToyEngine(
+  limits: Partial<RunnerLimits> = {},
+  contextTokens = 256,
+  id = "toy",
+  maxWaiting?: number,
+): Promise<ToyEngine> {
   const tokenizer = await createToyTokenizer();
   const runner = createToyRunner({ vocabSize: tokenizer.vocabSize, pagesPerSequence: contextTokens / pageTokens, ...limits });
   const engine = assembleEngine({
     runner,
     tokenizer,
     memory: { weights: 0, mapped: 0, mappedHuge: 0, cache: 0, step: 0 },
+    maxWaiting,
     model: {
       id,
       created: 1_700_000_000,

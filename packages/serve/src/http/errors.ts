@@ -38,6 +38,8 @@ export function errorReply(error: unknown): ErrorReply {
       case "CHAT_TEMPLATE_MISSING":
       case "CHAT_TEMPLATE_FAILED":
         return reply(400, error.message, error.code.toLowerCase(), fieldOf(error.message));
+      case "QUEUE_FULL":
+        return reply(429, error.message, "queue_full");
       case "DRAINING":
       case "DISPOSED":
         return reply(503, error.message, "unavailable");
@@ -90,10 +92,15 @@ const types: Readonly<Record<number, string>> = {
   401: "authentication_error",
   403: "permission_error",
   404: "not_found_error",
+  429: "rate_limit_error",
   503: "unavailable_error",
 };
 const later = { "retry-after": "5", "retry-after-ms": "5000" };
-const headersOf: Readonly<Record<number, Readonly<Record<string, string>>>> = { 401: { "www-authenticate": "Bearer" }, 503: later };
+const headersOf: Readonly<Record<number, Readonly<Record<string, string>>>> = {
+  401: { "www-authenticate": "Bearer" },
+  429: later,
+  503: later,
+};
 
 /** Most names of an error's message, and their greatest length: who sends a million gets no message of a million. */
 const maxNames = 5;

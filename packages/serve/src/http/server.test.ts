@@ -75,6 +75,29 @@ describe("tokenizer, health and metrics", () => {
     expect((await other.inject("/health")).statusCode).toBe(200);
   });
 
+  test("is not ready while its queue is full, and says when to ask again", async () => {
+    const { engine: busy } = await createToyEngine({ maxSequences: 1 }, 256, "toy", 1);
+    const other = await createServer(busy);
+    const payload = { prompt: "x", max_tokens: 100, ignore_eos: true, n: 2 };
+    const begun = other.inject({ method: "POST", url: "/v1/completions", payload }).then();
+    while (!busy.stats().full) await new Promise((resolve) => setImmediate(resolve));
+    const ready = await other.inject("/ready");
+    expect([ready.statusCode, ready.json()]).toEqual([503, { ready: false, running: 1, waiting: 1 }]);
+    for (const stream of [false, true]) {
+      const refused = await other.inject({ method: "POST", url: "/v1/completions", payload: { prompt: "x", stream } });
+      expect(refused.statusCode).toBe(429);
+      expect(refused.headers).toMatchObject({ "retry-after": "5", "retry-after-ms": "5000" });
+      expect(refused.json().error).toEqual({
+        message: expect.stringContaining("ask again later"),
+        type: "rate_limit_error",
+        param: null,
+        code: "queue_full",
+      });
+    }
+    expect((await begun).statusCode).toBe(200);
+    expect((await other.inject("/ready")).statusCode).toBe(200);
+  });
+
   test("counts and times requests under its own names and vLLM's", async () => {
     await toy.client.completions.create({ model: "toy", prompt: "x", max_tokens: 5, ...extra({ ignore_eos: true }) });
     const text = await (await fetch(`${toy.origin}/metrics`)).text();

@@ -204,8 +204,9 @@ function addRoutes(plain: FastifyInstance, engine: Engine): void {
   });
   app.get("/health", async () => ({ status: "ok" }));
   app.get("/ready", async (_, reply) => {
-    const { draining, running, waiting } = engine.stats();
-    return reply.status(draining ? 503 : 200).send({ ready: !draining, running, waiting });
+    const { draining, full, running, waiting } = engine.stats();
+    const ready = !draining && !full;
+    return reply.status(ready ? 200 : 503).send({ ready, running, waiting });
   });
   app.get("/metrics", async (_, reply) =>
     reply.header("content-type", metrics.registry.contentType).send(await metrics.registry.metrics()),
