@@ -202,6 +202,17 @@ test("finishes what runs and takes nothing new while draining", async () => {
   expect(engine.stats()).toMatchObject({ ...idle, draining: true });
 });
 
+test("renders no conversation with more messages than the context has tokens", async () => {
+  const { engine } = await createToyEngine();
+  const render = vi.spyOn(engine.tokenizer, "applyChatTemplate");
+  const messages = (count: number) => new Array(count).fill({ role: "user", content: "" });
+  const refused = expect.objectContaining({ code: "CONTEXT_LENGTH_EXCEEDED", message: expect.stringMatching(/^messages: .* at least/) });
+  expect(() => engine.prepare({ messages: messages(257) })).toThrow(refused);
+  expect(render).not.toHaveBeenCalled();
+  expect(() => engine.prepare({ messages: messages(256) })).toThrow(refused);
+  expect(render).toHaveBeenCalled();
+});
+
 test("refuses what comes when as many wait as may, and takes requests again when some have ended", async () => {
   const { engine } = await createToyEngine({ maxSequences: 2 }, 256, "toy", 3);
   const all = Array.from({ length: 5 }, (_, i) => read(engine, { prompt: "the", maxTokens: 2 + i, ignoreEos: true }));

@@ -115,9 +115,11 @@ export function assembleEngine({ runner, tokenizer, model, memory, maxWaiting }:
       const sizes = `the context is ${model.contextTokens} tokens; the request has ${promptTokens} in the prompt${wanted}`;
       return new ZayaError("CONTEXT_LENGTH_EXCEEDED", `${field}: ${sizes}`);
     };
+    // Everything else waits while a conversation is rendered or a text tokenised: one that cannot fit is not. A message is a token at least.
+    const messages = request.messages?.length ?? 0;
+    if (messages > model.contextTokens) throw tooLong(`at least ${messages}`);
     const prompt = promptOf(given, tokenizer);
     if (typeof prompt === "string") {
-      // Everything else waits while a text is tokenised: one that cannot fit is not.
       const least = Math.ceil(Buffer.byteLength(prompt) / tokenizer.maxTokenBytes);
       if (least > model.contextTokens) throw tooLong(`at least ${least}`);
     }
