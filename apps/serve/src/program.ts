@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { Command, CommanderError, Option } from "commander";
 import type { BenchFlags } from "./bench.js";
 import type { ChatFlags } from "./chat.js";
+import { expectCommand } from "./command_name.js";
 import { addCompareCommand } from "./compare.js";
 import type { CompleteFlags } from "./complete.js";
 import { describeFailure, exitCodes } from "./exit.js";
@@ -30,6 +31,7 @@ export async function runProgram(words: readonly string[]): Promise<number> {
     code = given;
   });
   try {
+    await expectCommand(words, [...program.commands.map((command) => command.name()), "help"]);
     await program.parseAsync(words, { from: "user" });
     return code;
   } catch (error) {

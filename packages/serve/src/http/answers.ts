@@ -13,12 +13,18 @@ export function samplingOf(body: ChatBody | CompletionBody): Omit<GenerateReques
     topP: body.top_p,
     topK: body.top_k === undefined ? undefined : Math.max(0, body.top_k),
     minP: body.min_p,
-    seed: body.seed === undefined || Number.isSafeInteger(body.seed) ? body.seed : Math.trunc(body.seed / 2 ** 11),
+    seed: seedOf(body.seed),
     stop: body.stop,
     stopTokenIds: body.stop_token_ids,
     ignoreEos: body.ignore_eos,
     skipSpecialTokens: body.skip_special_tokens,
   };
+}
+
+/** A seed of 64 bits as one that the engine takes; −1 asks for a new one, as leaving it out does. */
+function seedOf(seed: number | undefined): number | undefined {
+  if (seed === -1) return undefined;
+  return seed === undefined || Number.isSafeInteger(seed) ? seed : Math.min(Math.trunc(seed / 2 ** 11), Number.MAX_SAFE_INTEGER);
 }
 
 /** Refuses a request for another model than the one that is loaded. */
@@ -92,8 +98,8 @@ export interface StreamShape {
   /** What of the request's `stream_options`, and the tokens of each of its prompts. */
   readonly includeUsage: boolean;
   readonly promptTokens: readonly number[];
-  /** What each choice starts with, before its prompt is read. */
-  readonly opening?: object;
+  /** What each choice starts with, before its prompt is read, and further fields of that chunk. */
+  readonly opening?: { readonly choice: object; readonly fields: object };
   /** An event of generation `index` as a choice; null for one that is not sent. */
   choiceOf(event: GenerateEvent, index: number): object | null;
 }
@@ -106,13 +112,13 @@ export async function streamAnswers(
   { head, includeUsage, promptTokens, opening, choiceOf }: StreamShape,
 ): Promise<void> {
   const stream = openEventStream(reply);
-  const send = (index: number, choice: object) =>
-    stream.send({ ...head, choices: [{ index, ...choice }], ...(includeUsage ? { usage: null } : {}) });
+  const send = (index: number, choice: object, fields: object = {}) =>
+    stream.send({ ...head, choices: [{ index, ...choice }], ...(includeUsage ? { usage: null } : {}), ...fields });
   try {
     const usages = await runAll(
       controller,
       generations.map((events, index) => async () => {
-        if (opening) await send(index, opening);
+        if (opening) await send(index, opening.choice, opening.fields);
         for await (const event of events) {
           const choice = choiceOf(event, index);
           if (choice) await send(index, choice);
@@ -153,6 +159,6 @@ export function usageOf(prompts: readonly number[], choices: readonly Usage[]): 
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
     prompt_tokens_details: { cached_tokens: 0 },
-    completion_tokens_details: { reasoning_tokens: 0, accepted_prediction_tokens: 0, rejected_prediction_tokens: 0 },
+    completion_tokens_details: { accepted_prediction_tokens: 0, rejected_prediction_tokens: 0 },
   };
 }

@@ -1,5 +1,5 @@
 import type OpenAI from "openai";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { extra, toyServer } from "./testing.js";
 
 const toy = toyServer();
@@ -61,13 +61,51 @@ test("takes text parts as lines and accepts parameters that ask for nothing", as
     presence_penalty: null,
     logit_bias: {},
     response_format: { type: "text" },
-    tools: [],
+    tools: [{ type: "function", function: { name: "look" } }],
+    tool_choice: "none",
+    metadata: { who: "someone" },
     stop: null,
     user: "someone",
     stream_options: null,
     ...extra({ safety_identifier: "someone", prompt_cache_key: "a", reasoning_effort: "none", modalities: ["text"] }),
   });
   expect(answer.choices[0]?.message.content).toBe(plain.choices[0]?.message.content);
+});
+
+test("takes the developer for the system", async () => {
+  const ids = async (role: string) => {
+    const body = { ...request, messages: [{ role, content: "be short" }, ...messages], return_token_ids: true };
+    return ((await (await toy.post("/v1/chat/completions", body)).json()) as { prompt_token_ids: number[] }).prompt_token_ids;
+  };
+  expect(await ids("developer")).toEqual(await ids("system"));
+  expect(await ids("developer")).not.toEqual(await ids("user"));
+});
+
+test("gives the ids of prompt and answer where asked, streaming too", async () => {
+  const asked = { ...request, n: 2, ...extra({ return_token_ids: true }) };
+  type WithIds = {
+    readonly prompt_token_ids?: number[];
+    readonly choices: readonly { readonly index: number; readonly token_ids?: number[] }[];
+  };
+  const whole = (await toy.client.chat.completions.create(asked)) as unknown as WithIds;
+  expect(whole.prompt_token_ids).toEqual(toy.engine.prepare({ messages }).promptIds);
+  const prompts: unknown[] = [];
+  const tokens: number[][] = [[], []];
+  for await (const chunk of await toy.client.chat.completions.create({ ...asked, stream: true })) {
+    const { prompt_token_ids, choices } = chunk as unknown as WithIds;
+    if (prompt_token_ids) prompts.push(prompt_token_ids);
+    for (const { index, token_ids = [] } of choices) tokens[index]?.push(...token_ids);
+  }
+  expect(prompts).toEqual([whole.prompt_token_ids, whole.prompt_token_ids]); // with the opening of each choice
+  expect(tokens).toEqual(whole.choices.map(({ token_ids }) => token_ids));
+  expect(await toy.client.chat.completions.create(request)).not.toHaveProperty("prompt_token_ids");
+});
+
+test("draws with a new seed where it is −1", async () => {
+  const prepare = vi.spyOn(toy.engine, "prepare");
+  for (const seed of [-1, undefined, -2, 7]) await toy.client.chat.completions.create({ ...request, seed: seed as number });
+  expect(prepare.mock.calls.map(([{ seed }]) => seed)).toEqual([undefined, undefined, -2, 7]);
+  prepare.mockRestore();
 });
 
 test("takes seeds of 64 bits, the same for the same", async () => {
@@ -79,4 +117,5 @@ test("takes seeds of 64 bits, the same for the same", async () => {
   const large = await ask("9223372036854775807");
   expect(large).toBe(await ask("9223372036854775807"));
   expect(large).not.toBe(await ask("4611686018427387904"));
+  for (const bound of ["18446744073709551615", "-9223372036854775808"]) expect(await ask(bound)).toBeTypeOf("string");
 });

@@ -34,6 +34,7 @@ export async function createChatCompletion(
   const promptTokens = [prompt.promptIds.length];
   const logprobsOf = (tokens: readonly TokenEvent[]) =>
     body.logprobs ? { content: tokens.map((token) => chatLogprob(tokenizer, token)), refusal: null } : null;
+  const promptIds = body.return_token_ids ? { prompt_token_ids: prompt.promptIds } : {};
   const idsOf = (tokens: readonly TokenEvent[]) => (body.return_token_ids ? { token_ids: tokens.map((token) => token.tokenId) } : {});
 
   if (!body.stream) {
@@ -50,7 +51,7 @@ export async function createChatCompletion(
       ...idsOf(tokens),
     }));
     const usages = results.map(({ end }) => end.usage);
-    return { ...head, object: "chat.completion", choices, usage: usageOf(promptTokens, usages) };
+    return { ...head, object: "chat.completion", choices, usage: usageOf(promptTokens, usages), ...promptIds };
   }
 
   const unsaid = { logprobs: null, finish_reason: null };
@@ -58,7 +59,7 @@ export async function createChatCompletion(
     head: { ...head, object: "chat.completion.chunk" },
     includeUsage: body.stream_options?.include_usage ?? false,
     promptTokens,
-    opening: { delta: { role: "assistant", content: "" }, ...unsaid },
+    opening: { choice: { delta: { role: "assistant", content: "" }, ...unsaid }, fields: promptIds },
     choiceOf(event) {
       if (event.type === "generate-end") return { delta: {}, ...unsaid, finish_reason: event.finishReason, stop_reason: event.stopReason };
       if (event.type !== "token" || (event.text === "" && !body.logprobs && !body.return_token_ids)) return null;
@@ -68,10 +69,11 @@ export async function createChatCompletion(
   return undefined;
 }
 
-/** A message with its text parts as lines of one text, as chat templates expect. */
+/** A message with its text parts as lines of one text, as chat templates expect, which know the developer as the system. */
 function plainMessage(message: ChatBody["messages"][number]): ChatMessage {
   const { content } = message;
-  return { ...message, content: Array.isArray(content) ? content.map((part) => part.text).join("\n") : (content ?? "") };
+  const role = message.role === "developer" ? "system" : message.role;
+  return { ...message, role, content: Array.isArray(content) ? content.map((part) => part.text).join("\n") : (content ?? "") };
 }
 
 function chatLogprob(tokenizer: Tokenizer, { tokenId, logprob, topLogprobs = [] }: TokenEvent): object {

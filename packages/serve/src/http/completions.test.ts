@@ -21,7 +21,7 @@ test("continues a text and counts tokens", async () => {
     completion_tokens: 12,
     total_tokens: promptTokens + 12,
     prompt_tokens_details: { cached_tokens: 0 },
-    completion_tokens_details: { reasoning_tokens: 0, accepted_prediction_tokens: 0, rejected_prediction_tokens: 0 },
+    completion_tokens_details: { accepted_prediction_tokens: 0, rejected_prediction_tokens: 0 },
   });
 });
 

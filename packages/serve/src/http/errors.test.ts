@@ -49,6 +49,9 @@ test.each([
   { path: "/v1/completions", body: { prompt: "x".repeat(9 * 2 ** 20) }, status: 413, code: "body_too_large", param: null },
   { path: "/tokenize", body: { prompt: "x".repeat(2 ** 17 + 1) }, status: 400, code: "invalid_value", param: "prompt" },
   { path: "/detokenize", body: { tokens: new Array(2 ** 20 + 1).fill(5) }, status: 400, code: "invalid_value", param: "tokens" },
+  { path: "/detokenize", body: { tokens: [5, 9999] }, status: 400, code: "invalid_value", param: "tokens" },
+  { path: "/tokenize", body: { prompt: "x", model: "gpt-4" }, status: 404, code: "model_not_found", param: "model" },
+  { path: "/detokenize", body: { tokens: [5], model: "gpt-4" }, status: 404, code: "model_not_found", param: "model" },
   { path: "/v1/completions", body: {}, status: 400, code: "invalid_value", param: "prompt" },
   { path: "/v1/chat/completions", body: { messages, top_logprobs: 2 }, status: 400, code: "invalid_value", param: "top_logprobs" },
   {

@@ -31,7 +31,7 @@ const sampling = {
   /** 0 and −1 keep all tokens. */
   top_k: z.int().min(-1).optional(),
   min_p: z.number().min(0).max(1).optional(),
-  /** 64 bits; of those that JavaScript cannot tell apart the highest count. */
+  /** 64 bits; of those that JavaScript cannot tell apart the highest count. −1 asks for a new one. */
   seed: z
     .number()
     .min(-(2 ** 63))
@@ -151,9 +151,9 @@ const unsupported: Readonly<Record<string, (value: unknown, body: Readonly<Recor
   best_of: (value, body) => value === (body.n ?? 1),
   frequency_penalty: (value) => value === 0,
   function_call: (value) => value === "none" || value === "auto",
-  functions: isEmpty,
+  functions: (value, body) => isEmpty(value) || body.function_call === "none",
   logit_bias: isEmpty,
-  metadata: isEmpty,
+  metadata: () => true,
   modalities: (value) => Array.isArray(value) && value.length === 1 && value[0] === "text",
   parallel_tool_calls: (value) => typeof value === "boolean",
   prediction: () => false,
@@ -165,7 +165,7 @@ const unsupported: Readonly<Record<string, (value: unknown, body: Readonly<Recor
   store: (value) => value === false,
   suffix: (value) => value === "",
   tool_choice: (value) => value === "none" || value === "auto",
-  tools: isEmpty,
+  tools: (value, body) => isEmpty(value) || body.tool_choice === "none",
   verbosity: (value) => value === "medium",
   web_search_options: () => false,
 };
@@ -178,10 +178,11 @@ export function acceptBody(body: unknown): unknown {
   if (!isRecord(body)) return body;
   const given = withoutNulls(body);
   if (isRecord(given.stream_options)) given.stream_options = withoutNulls(given.stream_options);
-  for (const [name, value] of Object.entries(given)) {
+  const whole = { ...given };
+  for (const [name, value] of Object.entries(whole)) {
     const asksForNothing = Object.hasOwn(unsupported, name) ? unsupported[name] : undefined;
     if (!asksForNothing) continue;
-    if (!asksForNothing(value, given)) {
+    if (!asksForNothing(value, whole)) {
       const shown = typeof value === "object" ? name : `${name}: ${JSON.stringify(value).slice(0, 100)}`;
       throw new HttpError(400, "unsupported_parameter", `${shown} is not supported by this server`, name);
     }

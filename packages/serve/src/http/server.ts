@@ -178,6 +178,7 @@ function addRoutes(plain: FastifyInstance, engine: Engine): void {
   app.post("/v1/chat/completions", { schema: { body: ChatBody } }, ({ body }, reply) => createChatCompletion(engine, metrics, body, reply));
 
   app.post("/tokenize", { schema: { body: TokenizeBody } }, async ({ body }) => {
+    checkModel(engine, body.model);
     const text = body.prompt ?? body.content ?? "";
     const tokens =
       (body.add_special_tokens ?? body.add_special ?? true)
@@ -185,9 +186,14 @@ function addRoutes(plain: FastifyInstance, engine: Engine): void {
         : tokenizer.encode(text, { addSpecialTokens: false });
     return { tokens, token_strs: tokens.map((token) => tokenText(tokenizer, token)), count: tokens.length, max_model_len: contextTokens };
   });
-  app.post("/detokenize", { schema: { body: DetokenizeBody } }, async ({ body }) => ({
-    prompt: tokenizer.decode(body.tokens, { skipSpecialTokens: false }),
-  }));
+  app.post("/detokenize", { schema: { body: DetokenizeBody } }, async ({ body }) => {
+    checkModel(engine, body.model);
+    const { vocabSize } = engine.model;
+    const wrong = body.tokens.find((id) => id >= vocabSize);
+    if (wrong !== undefined)
+      throw new HttpError(400, "invalid_value", `tokens: token ${wrong} is outside the vocabulary of ${vocabSize}`, "tokens");
+    return { prompt: tokenizer.decode(body.tokens, { skipSpecialTokens: false }) };
+  });
   app.get("/tokenizer_info", async () => ({
     tokenizer_class: "PreTrainedTokenizerFast",
     bos_token: tokenizer.bosToken,
