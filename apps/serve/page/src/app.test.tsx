@@ -266,10 +266,10 @@ test("asks for the key of a server that has one, again where it is another, and 
     await shown();
     await click("Open");
   };
-  await vi.waitFor(() => expect(texts("form [role=status]")).toEqual([expect.stringContaining("needs an API key")]));
+  await vi.waitFor(() => expect(texts("form [role=status]")).toEqual([expect.stringContaining("asks for its API key")]));
   expect(button("Open")?.disabled).toBe(true);
   await enter("another");
-  await vi.waitFor(() => expect(texts("form [role=status]")).toEqual([expect.stringContaining("is not that of this server")]));
+  await vi.waitFor(() => expect(texts("form [role=status]")).toEqual([expect.stringContaining("is not the server's key")]));
   await enter("a-key");
   await vi.waitFor(() => expect(texts("h1")).toEqual(["tiny"]));
   await set("Max tokens", 16);

@@ -10,12 +10,17 @@ import { SettingsPanel } from "./settings.js";
 export function App() {
   const [model, setModel] = useState<Model | null>(null);
   const [error, setError] = useState<unknown>(null);
-  const open = (key: string | null) => fetchModel(key).then(setModel, setError);
+  const [tried, setTried] = useState(false);
+  const open = (key: string | null) =>
+    fetchModel(key).then(setModel, (thrown: unknown) => {
+      setError(thrown);
+      setTried(key !== null);
+    });
   useEffect(() => {
     open(null);
   }, []);
   if (model) return <Playground model={model} />;
-  if (error instanceof KeyRefused) return <KeyForm refusal={error.message} onKey={open} />;
+  if (error instanceof KeyRefused) return <KeyForm tried={tried} onKey={open} />;
   return error === null ? null : <p class="problem">{error instanceof Error ? error.message : String(error)}</p>;
 }
 

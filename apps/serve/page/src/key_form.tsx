@@ -1,13 +1,13 @@
 import { useState } from "preact/hooks";
 
 export interface KeyFormProps {
-  /** What the server said. */
-  readonly refusal: string;
+  /** Whether the server has refused one already. */
+  readonly tried: boolean;
   readonly onKey: (key: string) => void;
 }
 
 /** Asks for the server's key, which stays in this page. */
-export function KeyForm({ refusal, onKey }: KeyFormProps) {
+export function KeyForm({ tried, onKey }: KeyFormProps) {
   const [key, setKey] = useState("");
   return (
     <form
@@ -18,7 +18,7 @@ export function KeyForm({ refusal, onKey }: KeyFormProps) {
       }}
     >
       <p class="hint" role="status">
-        {refusal}
+        {tried ? "This is not the server's key." : "The server asks for its API key, which stays in this page."}
       </p>
       <label>
         API key
