@@ -62,7 +62,7 @@ function createProgram(onExit: (code: number) => void): Command {
     .option("--max-waiting <n>", "most requests that wait beside a batch, more get 429 (default: 64 for each of a batch)", wholeNumber(0))
     .option(
       "--max-batch-tokens <n>",
-      "most tokens of a step: fewer let others go on sooner while a long prompt is read (default: 512)",
+      "most tokens of a step, a quarter of them of prompts while others decode: fewer make prompts slower and others wait less (default: 512)",
       wholeNumber(1),
     )
     .option("--cache-tokens <n>", "tokens the cache holds for all requests (default: every request's context)", wholeNumber(1))

@@ -33,7 +33,7 @@ export interface EngineOptions {
   readonly contextTokens?: number;
   /** Tokens the cache has room for, of all requests together; requests wait when it is full. Default: `maxSequences` whole contexts. */
   readonly cacheTokens?: number;
-  /** Tokens in one step: a long prompt is read in chunks of this size, between which others decode. Default 512. */
+  /** Tokens in one step: a long prompt is read in chunks of this size, or a quarter of it while others decode. Default 512. */
   readonly maxBatchTokens?: number;
   /** A device to run on, which the engine does not close. Default: a CPU device of its own. */
   readonly device?: Device;

@@ -88,6 +88,20 @@ test("fills steps with chunks of prompts up to the budget, decoding first", asyn
   expect([...(runner.batches[1]?.cached ?? [])]).toEqual([3, 13]);
 });
 
+test("reads prompts in smaller chunks while others decode", async () => {
+  const runner = createToyRunner({ maxTokens: 512, pagesPerSequence: 32, vocabSize: 50 });
+  const scheduler = createScheduler(runner);
+  const [decoding, long] = [submit(scheduler, prompt(3, 1), 4), submit(scheduler, prompt(1000, 2), 1)];
+  await Promise.all([decoding.done, long.done]);
+  expect(runner.batches.map((b) => [...b.cuSeqlens])).toEqual([
+    [0, 3, 512],
+    [0, 1, 129],
+    [0, 1, 129],
+    [0, 1, 129],
+    [0, 107],
+  ]);
+});
+
 test("waits for pages, in the order of submission, and uses them again", async () => {
   const runner = createToyRunner({ numPages: 4 });
   const scheduler = createScheduler(runner);
