@@ -1,5 +1,6 @@
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { ChatBody, CompletionBody, DetokenizeBody } from "./schemas.js";
+import { acceptBody, ChatBody, CompletionBody, DetokenizeBody } from "./schemas.js";
 
 const many = 20_000;
 const texts = 'expected text, or parts of type "text"; this server takes no others';
@@ -30,4 +31,23 @@ test("makes no issue for each id of a prompt, nor for each of too many prompts",
     const { error } = CompletionBody.safeParse({ prompt: new Array(many).fill(prompt) });
     expect(error?.issues).toMatchObject([{ path: ["prompt"], message: expect.stringContaining("512 at most") }]);
   }
+});
+
+test("refuses the parameters that README.md lists, and takes those that ask for nothing", () => {
+  const readme = readFileSync(new URL("../../README.md", import.meta.url), "utf8");
+  const table = readme.slice(readme.indexOf("| refused "), readme.indexOf("\n\n`metadata`"));
+  const listed = table.split("\n").flatMap((row) => [...(row.split("|")[1] ?? "").matchAll(/`(\w+)`/g)].map(([, name = ""]) => name));
+  expect(listed.length).toBeGreaterThan(15);
+  const refused = { code: "unsupported_parameter" };
+  for (const name of listed) expect(() => acceptBody({ [name]: { a: 1 } })).toThrow(expect.objectContaining({ ...refused, param: name }));
+  const taken = {
+    metadata: { a: "b" },
+    parallel_tool_calls: true,
+    tools: [{}],
+    tool_choice: "none",
+    functions: [{}],
+    function_call: "none",
+  };
+  expect(acceptBody(taken)).toEqual({});
+  expect(() => acceptBody({ tools: [{}], tool_choice: "auto" })).toThrow(expect.objectContaining({ ...refused, param: "tools" }));
 });
