@@ -6,7 +6,19 @@ import { z } from "zod";
  * F expertSize, R routerSize, V vocabSize.
  */
 
-const count = z.int().min(1);
+/** Sizes of a model: no product of two of them leaves the whole numbers that JavaScript counts exactly. */
+export const count = z
+  .int()
+  .min(1)
+  .max(2 ** 24);
+/** Blocks of a model. Each is a list entry here and dozens of tensors elsewhere. */
+export const layerCount = z.int().min(1).max(4096);
+export const tokenCount = z
+  .int()
+  .min(1)
+  .max(2 ** 31);
+/** Experts of all blocks together: in the original layout each has tensors of its own. */
+const mostExperts = 2 ** 18;
 const tokenId = z.int().min(0);
 
 export const Rope = z.strictObject({
@@ -20,7 +32,7 @@ export type Rope = z.infer<typeof Rope>;
 const shared = {
   vocabSize: count,
   hiddenSize: count,
-  numLayers: count,
+  numLayers: layerCount,
   numQueryHeads: count,
   numKeyValueHeads: count,
   headDim: count.multipleOf(2),
@@ -28,7 +40,7 @@ const shared = {
   /** The head is the embedding matrix. */
   tieWordEmbeddings: z.boolean(),
   /** Longest context the model was made for, in tokens. */
-  maxPositions: count,
+  maxPositions: tokenCount,
   bosTokenId: tokenId.nullable(),
   eosTokenIds: z.array(tokenId).readonly(),
   padTokenId: tokenId.nullable(),
@@ -45,7 +57,7 @@ export const ZayaConfig = z
     routerSize: count,
     layerTypes: z.array(z.enum(["full", "sliding"])).readonly(),
     /** Tokens a sliding layer sees, the current one included. */
-    slidingWindow: count.nullable(),
+    slidingWindow: tokenCount.nullable(),
     rope: z.strictObject({ full: Rope, sliding: Rope }),
     lmHeadBias: z.boolean(),
     /** Whether the key temperature is exp(clamp(temp, 1e-7, 2)) instead of temp. */
@@ -53,7 +65,8 @@ export const ZayaConfig = z
   })
   .check((context) => {
     const config = context.value;
-    const problem = headProblem(config) ?? layerProblem(config) ?? rotaryProblem(config.headDim, Object.values(config.rope));
+    const problem =
+      headProblem(config) ?? layerProblem(config) ?? expertProblem(config) ?? rotaryProblem(config.headDim, Object.values(config.rope));
     if (problem) context.issues.push({ code: "custom", message: problem, input: config });
   });
 export type ZayaConfig = z.infer<typeof ZayaConfig>;
@@ -88,6 +101,11 @@ function layerProblem(config: { numLayers: number; layerTypes: readonly string[]
   if (config.layerTypes.includes("sliding") && config.slidingWindow === null)
     return "there are sliding layers, but no sliding window is given";
   return null;
+}
+
+function expertProblem({ numLayers, numExperts }: { numLayers: number; numExperts: number }): string | null {
+  if (numLayers * numExperts <= mostExperts) return null;
+  return `${numLayers} layers of ${numExperts} experts are too many, ${mostExperts} experts are the most`;
 }
 
 function rotaryProblem(headDim: number, ropes: readonly Rope[]): string | null {

@@ -148,6 +148,14 @@ suite("describe", () => {
     }
   });
 
+  it("counts a model as large as a configuration may be, and refuses one that is larger", () => {
+    const deep = { ...presets["dense-512"], numLayers: 4096 };
+    expect(describe(deep).tensors.transformers).toBe(4096 * 9 + 2);
+    expect(() => describe({ ...deep, numLayers: 1e6 })).toThrow(
+      expect.objectContaining({ code: "CONFIG_INVALID", message: expect.stringContaining("numLayers: Too big") }),
+    );
+  });
+
   it("gives the dense twin of the benchmark the same parameters for a token within 1 %", () => {
     const zaya = describe(presets["zaya-512"]).parameters.active;
     const dense = describe(presets["dense-512"]).parameters;

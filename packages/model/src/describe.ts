@@ -3,7 +3,6 @@ import type { ModelConfig } from "./config.js";
 import { expectWholeNumber } from "./errors.js";
 import { cacheTensors } from "./graph/inputs.js";
 import { storedType } from "./graph/weights.js";
-import { sourcesOf } from "./layout.js";
 import { elements, type ParameterSpec, parameters } from "./parameters.js";
 
 /**
@@ -173,7 +172,7 @@ export function describe(config: ModelConfig, options: DescribeOptions = {}): De
     },
     tensors: {
       transformers: specs.length,
-      original: config.kind === "zaya" ? sum([...sourcesOf(config, "original").values()].map(({ names }) => names.length)) : null,
+      original: config.kind === "zaya" ? specs.length + 2 * L * (numExperts - 1) : null,
     },
     flops: {
       training: flops(6, 12 * N * H * averageKeys),

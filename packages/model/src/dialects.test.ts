@@ -105,6 +105,8 @@ describe("parseConfig", () => {
     });
   });
 
+  const tooBig = (key: string, most: number, received: number) =>
+    `config.json: ${key}: Too big: expected number to be <=${most}, received ${received}`;
   const without = (config: object, key: string) => ({ ...config, [key]: undefined });
   it.each<[string, unknown, string]>([
     ["no object", [1], "config.json: expected a JSON object"],
@@ -126,6 +128,14 @@ describe("parseConfig", () => {
     ["a missing key", without(native, "hidden_size"), "config.json: hidden_size is missing"],
     ["a missing key of the dialect itself", without(native, "router_hidden_size"), "config.json: router_hidden_size is missing"],
     ["a wrong type", { ...native, hidden_size: "16" }, 'config.json: hidden_size: expected number, received "16"'],
+    ["more layers than any model has", { ...native, layer_types: null, num_hidden_layers: 5e9 }, tooBig("num_hidden_layers", 4096, 5e9)],
+    ["more halves than any model has", { ...original, swa_layers: null, num_hidden_layers: 1e6 }, tooBig("num_hidden_layers", 8192, 1e6)],
+    ["a width beyond any memory", { ...native, hidden_size: 2 ** 40 }, tooBig("hidden_size", 2 ** 24, 2 ** 40)],
+    [
+      "more experts than any model has",
+      { ...native, num_experts: 2 ** 24 },
+      "config.json: 2 layers of 16777216 experts are too many, 262144 experts are the most",
+    ],
     ["a fraction", { ...native, num_experts: 2.5 }, "config.json: num_experts: expected int, received 2.5"],
     [
       "heads that do not divide",

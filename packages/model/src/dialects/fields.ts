@@ -1,10 +1,9 @@
 import { z } from "zod";
-import type { Rope, ZayaConfig } from "../config.js";
+import { type Rope, tokenCount, type ZayaConfig } from "../config.js";
 import { fail } from "../errors.js";
 
 /** What the dialects of config.json share: fields, and reading them with errors of one clear line. */
 
-export const count = z.int().min(1);
 export const optionalBoolean = z.boolean().nullish();
 export const tokens = {
   bos_token_id: z.int().min(0).nullish(),
@@ -38,7 +37,7 @@ export const fixed = {
   clamp_temp: optionalBoolean,
   lm_head_bias: optionalBoolean,
   tie_word_embeddings: optionalBoolean,
-  max_position_embeddings: count.nullish(),
+  max_position_embeddings: tokenCount.nullish(),
 };
 
 /** Rotary angles for each kind of layer, or one entry for all. */

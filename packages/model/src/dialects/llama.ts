@@ -1,13 +1,13 @@
 import { z } from "zod";
-import type { DenseConfig } from "../config.js";
+import { count, type DenseConfig, layerCount, tokenCount } from "../config.js";
 import { fail } from "../errors.js";
-import { count, optionalBoolean, RopeEntry, RopeScaling, read, rope, tokenIds, tokens } from "./fields.js";
+import { optionalBoolean, RopeEntry, RopeScaling, read, rope, tokenIds, tokens } from "./fields.js";
 
 const LlamaDialect = z.looseObject({
   vocab_size: count,
   hidden_size: count,
   intermediate_size: count,
-  num_hidden_layers: count,
+  num_hidden_layers: layerCount,
   num_attention_heads: count,
   num_key_value_heads: count.nullish(),
   head_dim: count.nullish(),
@@ -15,7 +15,7 @@ const LlamaDialect = z.looseObject({
   rope_theta: z.number().positive().nullish(),
   rope_scaling: RopeScaling.nullish(),
   rope_parameters: RopeEntry.nullish(),
-  max_position_embeddings: count.nullish(),
+  max_position_embeddings: tokenCount.nullish(),
   tie_word_embeddings: optionalBoolean,
   hidden_act: z.literal("silu", { error: "only silu is supported" }).nullish(),
   attention_bias: z.literal(false, { error: "biases in attention are not supported" }).nullish(),

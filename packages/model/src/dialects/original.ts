@@ -1,13 +1,17 @@
 import { z } from "zod";
-import type { ZayaConfig } from "../config.js";
+import { count, layerCount, type ZayaConfig } from "../config.js";
 import { fail } from "../errors.js";
-import { count, fixed, RopeEntry, RopeParameters, RopeScaling, read, rope, show, tokenIds, tokens } from "./fields.js";
+import { fixed, RopeEntry, RopeParameters, RopeScaling, read, rope, show, tokenIds, tokens } from "./fields.js";
 
 const oneOrList = z.union([z.int().min(0), z.array(z.int().min(0))]).nullish();
 const OriginalDialect = z.looseObject({
   vocab_size: count,
   hidden_size: count,
-  num_hidden_layers: count.nullish(),
+  num_hidden_layers: z
+    .int()
+    .min(1)
+    .max(2 * (layerCount.maxValue as number))
+    .nullish(),
   zaya_layers: z.array(z.union([z.literal("a"), count])).nullish(),
   num_attention_heads: oneOrList,
   cca_num_q_heads: oneOrList,

@@ -1,11 +1,11 @@
 import { z } from "zod";
-import type { ZayaConfig } from "../config.js";
-import { count, fixed, RopeParameters, read, rope, tokenIds, tokens } from "./fields.js";
+import { count, layerCount, tokenCount, type ZayaConfig } from "../config.js";
+import { fixed, RopeParameters, read, rope, tokenIds, tokens } from "./fields.js";
 
 const TransformersDialect = z.looseObject({
   vocab_size: count,
   hidden_size: count,
-  num_hidden_layers: count,
+  num_hidden_layers: layerCount,
   num_attention_heads: count,
   num_key_value_heads: count,
   head_dim: count,
@@ -13,7 +13,7 @@ const TransformersDialect = z.looseObject({
   num_experts: count,
   router_hidden_size: count,
   layer_types: z.array(z.enum(["hybrid", "hybrid_sliding"])).nullish(),
-  sliding_window: count.nullish(),
+  sliding_window: tokenCount.nullish(),
   rope_parameters: RopeParameters.nullish(),
   rms_norm_eps: z.number().positive().nullish(),
   ...fixed,
