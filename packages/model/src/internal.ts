@@ -9,5 +9,6 @@ export { type PhiloxKey, philox, philoxKey } from "./philox.js";
 export { expectNoCheckpoint } from "./quantise/quantise.js";
 export { openRandomWeights, type RandomWeights } from "./random_weights.js";
 export type { SafetensorsWriter } from "./safetensors_writer.js";
-export { type CheckpointWriterOptions, createCheckpointWriter, tokenizerFileNames } from "./save.js";
+export { type CheckpointWriterOptions, createCheckpointWriter } from "./save.js";
 export { singleWeights, weightIndex } from "./shards.js";
+export { tokenizerFileNames } from "./tokenizer/files.js";

@@ -55,11 +55,21 @@ const blockBytes = 512;
 /** The elements of a file start at a multiple of this: a cache line, and no vector is longer. */
 const alignment = 64;
 
+/** @throws INVALID_ARGUMENT unless a file may have that many bytes */
+export function expectShardBytes(shardBytes: number | undefined): void {
+  if (shardBytes !== undefined && !(typeof shardBytes === "number" && shardBytes >= 1))
+    fail(
+      "INVALID_ARGUMENT",
+      `shardBytes must be a number ≥ 1, received ${typeof shardBytes === "string" ? JSON.stringify(shardBytes) : shardBytes}`,
+    );
+}
+
 /** How tensors are split over files, in the order given. A tensor is never split. */
 export function shardFiles(
   entries: readonly SafetensorsEntry[],
   { shardBytes = defaultShardBytes, metadata = {} }: SafetensorsOptions = {},
 ): readonly ShardFile[] {
+  expectShardBytes(shardBytes);
   const shards: SafetensorsEntry[][] = [];
   let room = 0;
   for (const entry of entries) {

@@ -80,6 +80,46 @@ describe("saveCheckpoint", () => {
     expect(checkpoint.config).toEqual(miniature);
   });
 
+  it("refuses options and values that make no checkpoint, and keeps the one that it was to replace", async () => {
+    await using dir = await temporaryFolder();
+    const tensors = [...initialise(miniature, 1)];
+    await saveCheckpoint(dir.path, { config: miniature, tensors });
+    const before = await readdir(dir.path);
+    const first = tensors[0]?.name as string;
+    const withFirst = (data: unknown) => [{ name: first, data: data as Float32Array }, ...tensors.slice(1)];
+    const at = (element: number, value: number) => new Float32Array(640).fill(value, element, element + 1);
+    for (const [options, message] of [
+      [{ dtype: "float16" as "float32" }, "dtype must be float32 or bfloat16, received float16"],
+      [{ shardBytes: Number.NaN }, "shardBytes must be a number ≥ 1, received NaN"],
+      [{ shardBytes: "5e9" as never }, 'shardBytes must be a number ≥ 1, received "5e9"'],
+      [{ tokenizerFiles: { "model.safetensors": "" } }, /^tokenizerFiles takes tokenizer.json, .*, received "model.safetensors"$/],
+      [{ tokenizerFiles: { "../evil.txt": "" } }, /received "..\/evil.txt"$/],
+      [
+        { tokenizerFiles: { "tokenizer.json": 1 as never } },
+        "tokenizerFiles: tokenizer.json takes a string or a Uint8Array, received number",
+      ],
+      [{ tensors: withFirst(at(7, Number.NaN)) }, `${first} holds NaN at element 7; no such checkpoint can be loaded`],
+      [{ tensors: withFirst(at(8, -Infinity)) }, `${first} holds an infinity at element 8; no such checkpoint can be loaded`],
+      [
+        { tensors: withFirst(at(9, 3.4e38)), dtype: "bfloat16" },
+        `${first} holds an infinity at element 9; no such checkpoint can be loaded`,
+      ],
+      [{ tensors: withFirst(new Int32Array(640)) }, `${first} is saved as float32 and needs a Float32Array, received Int32Array`],
+      [{ tensors: withFirst(undefined) }, `${first} is saved as float32 and needs a Float32Array, received undefined`],
+      [
+        { tensors: withFirst(new Int16Array(640)), dtype: "bfloat16" },
+        `${first} is saved as bfloat16 and needs a Float32Array or Uint16Array, received Int16Array`,
+      ],
+    ] as const)
+      await expect(saveCheckpoint(dir.path, { config: miniature, tensors, overwrite: true, ...options })).rejects.toMatchObject({
+        code: "INVALID_ARGUMENT",
+        message: typeof message === "string" ? message : expect.stringMatching(message),
+      });
+    expect(await readdir(dir.path)).toEqual(before);
+    await using checkpoint = await loadCheckpoint(dir.path);
+    expect(await checkpoint.readFloat32(first)).toEqual(tensors[0]?.data);
+  });
+
   it("does not leave another model's tokenizer beside the one that replaces it", async () => {
     await using dir = await temporaryFolder();
     const save = (options: object) => saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 1), ...options });
@@ -102,6 +142,9 @@ describe("saveCheckpoint", () => {
     );
     await expect(save([{ name: first?.name as string, data: new Uint16Array(640) }])).rejects.toThrow(
       "is saved as float32 and needs a Float32Array",
+    );
+    await expect(save([{ name: first?.name as string, data: new Float32Array(640).fill(Number.NaN) }])).rejects.toThrow(
+      "holds NaN at element 0",
     );
     expect(await readdir(dir.path)).toEqual([]);
   });

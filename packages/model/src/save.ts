@@ -6,21 +6,27 @@ import type { ModelConfig } from "./config.js";
 import { configJson } from "./config_json.js";
 import { fail } from "./errors.js";
 import { expectConfig } from "./expect_config.js";
+import { firstNotFinite } from "./finite.js";
+import type { WeightType } from "./layout.js";
 import { makeFolder } from "./make_folder.js";
 import { parameters } from "./parameters.js";
 import { runEntries } from "./run_layout.js";
 import type { SafetensorsEntry } from "./safetensors.js";
-import { createSafetensors, type SafetensorsWriter, writeFileAtomically } from "./safetensors_writer.js";
+import { createSafetensors, expectShardBytes, type SafetensorsWriter, writeFileAtomically } from "./safetensors_writer.js";
 import { checkpointIn, exists, holdsCheckpoint } from "./shards.js";
+import { expectTokenizerFiles, tokenizerFileNames } from "./tokenizer/files.js";
 
 /** Files beside the weights that a tokenizer needs, by name. */
 export type TokenizerFiles = Readonly<Record<string, string | Uint8Array>>;
 
 export interface SaveOptions {
   readonly config: ModelConfig;
-  /** Every parameter once, in any order: float32 values, or bfloat16 as its 16 bits. */
+  /**
+   * Every parameter once, in any order: float32 values, or bfloat16 as its 16 bits. An array is checked before an old checkpoint is removed, what comes
+   * one by one as it comes.
+   */
   readonly tensors: Iterable<SavedTensor> | AsyncIterable<SavedTensor>;
-  /** Written into the folder as they are; see `readTokenizerFiles`. */
+  /** Written into the folder as they are, under the names that `readTokenizerFiles` knows. */
   readonly tokenizerFiles?: TokenizerFiles | undefined;
   /** Type of the weights in the file; balancing biases are always float32. Default float32. */
   readonly dtype?: "float32" | "bfloat16";
@@ -52,13 +58,15 @@ export interface CheckpointWriterOptions {
  * Starts a checkpoint that is filled a tensor or a part at a time. Each file appears wholly or not at all when it is finished, config.json
  * last: a folder that has one is complete.
  *
- * @throws CONFIG_INVALID, or CHECKPOINT_EXISTS when the folder holds a checkpoint
+ * @throws CONFIG_INVALID, INVALID_ARGUMENT naming an option, or CHECKPOINT_EXISTS when the folder holds a checkpoint
  */
 export async function createCheckpointWriter(dir: string, options: CheckpointWriterOptions): Promise<SafetensorsWriter> {
   const { config, types, dtype = "float32", tokenizerFiles = {}, shardBytes, overwrite = false, resume = false } = options;
-  expectConfig(config); // before anything is removed
-  const replaces = !resume && (await makeRoom(dir, overwrite));
+  expectConfig(config); // this and the following before anything is removed
+  expectTokenizerFiles(tokenizerFiles);
+  expectShardBytes(shardBytes);
   const { entries, metadata } = types ? runEntries(types) : { entries: plainEntries(config, dtype), metadata: {} };
+  const replaces = !resume && (await makeRoom(dir, overwrite));
   const writer = await createSafetensors(dir, entries, { shardBytes: types ? Number.POSITIVE_INFINITY : shardBytes, metadata, resume });
   return {
     ...writer,
@@ -70,7 +78,10 @@ export async function createCheckpointWriter(dir: string, options: CheckpointWri
   };
 }
 
-function plainEntries(config: ModelConfig, dtype: "float32" | "bfloat16"): SafetensorsEntry[] {
+type PlainEntry = SafetensorsEntry & { readonly dtype: WeightType };
+
+function plainEntries(config: ModelConfig, dtype: "float32" | "bfloat16"): PlainEntry[] {
+  if (dtype !== "float32" && dtype !== "bfloat16") fail("INVALID_ARGUMENT", `dtype must be float32 or bfloat16, received ${String(dtype)}`);
   return parameters(config).map(({ name, shape, kind }) => ({
     name,
     shape,
@@ -82,11 +93,13 @@ function plainEntries(config: ModelConfig, dtype: "float32" | "bfloat16"): Safet
  * Writes a checkpoint in the `transformers` layout: safetensors, config.json and the tokenizer's files. Each file appears
  * wholly or not at all, config.json last: a folder that has one is complete. The same values give the same bytes.
  *
- * @throws CONFIG_INVALID, CHECKPOINT_EXISTS when the folder holds a checkpoint, INVALID_ARGUMENT naming a tensor that is unknown, missing or of the wrong size
+ * @throws CONFIG_INVALID, CHECKPOINT_EXISTS when the folder holds a checkpoint, INVALID_ARGUMENT naming an option, or a tensor
+ * that is unknown, missing, of the wrong size or kind, or holds NaN or an infinity
  * @example await saveCheckpoint("runs/new", { config: presets["zaya-tiny"], tensors: initialise(presets["zaya-tiny"], 1) });
  */
 export async function saveCheckpoint(dir: string, { tensors, ...options }: SaveOptions): Promise<void> {
   const types = new Map(plainEntries(options.config, options.dtype ?? "float32").map((entry) => [entry.name, entry.dtype]));
+  if (Array.isArray(tensors)) for (const { name, data } of tensors) storedBytes(name, data, types.get(name));
   const writer = await createCheckpointWriter(dir, options);
   try {
     for await (const { name, data } of tensors) await writer.write(name, storedBytes(name, data, types.get(name)));
@@ -105,17 +118,6 @@ export async function readTokenizerFiles(dir: string): Promise<Record<string, Ui
   }
   return files;
 }
-
-/** Of a checkpoint's files those that go into every copy of it, beside configuration and weights. */
-export const tokenizerFileNames: readonly string[] = [
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "tokenizer.model",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "chat_template.jinja",
-  "generation_config.json",
-];
 
 /**
  * Makes the folder, and makes sure that no other checkpoint is mixed with the new one. Whether there was one.
@@ -141,9 +143,16 @@ export async function writeSideFiles(
   await writeFileAtomically(join(dir, "config.json"), `${JSON.stringify(configJson(config, { dtype }), null, 2)}\n`);
 }
 
-function storedBytes(name: string, data: Float32Array | Uint16Array, dtype: string | undefined): Uint8Array {
-  if (data instanceof Uint16Array && dtype === "F32")
-    fail("INVALID_ARGUMENT", `${name} is saved as float32 and needs a Float32Array, received a Uint16Array`);
+function storedBytes(name: string, data: Float32Array | Uint16Array, dtype: WeightType | undefined): Uint8Array {
+  if (dtype === undefined) fail("INVALID_ARGUMENT", `${name} is no tensor of this checkpoint`);
+  if (!(data instanceof Float32Array || (data instanceof Uint16Array && dtype === "BF16"))) {
+    const [saved, kinds] = dtype === "F32" ? ["float32", "a Float32Array"] : ["bfloat16", "a Float32Array or Uint16Array"];
+    const received = (data as object | undefined)?.constructor?.name ?? String(data);
+    fail("INVALID_ARGUMENT", `${name} is saved as ${saved} and needs ${kinds}, received ${received}`);
+  }
   const stored = data instanceof Float32Array && dtype === "BF16" ? toBfloat16(data) : data;
-  return new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength);
+  const bytes = new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength);
+  const broken = firstNotFinite(bytes, dtype);
+  if (broken) fail("INVALID_ARGUMENT", `${name} holds ${broken.what} at element ${broken.element}; no such checkpoint can be loaded`);
+  return bytes;
 }

@@ -1,8 +1,17 @@
-import { cp, mkdtemp, rm, truncate, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { openDevice } from "@zaya/kernels";
-import { initialise, loadCheckpoint, loadTokenizer, presets, quantiseCheckpoint, saveCheckpoint, trainTokenizer } from "@zaya/model";
+import {
+  initialise,
+  loadCheckpoint,
+  loadTokenizer,
+  presets,
+  quantiseCheckpoint,
+  type StoredPlace,
+  saveCheckpoint,
+  trainTokenizer,
+} from "@zaya/model";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createEngine, type EngineOptions } from "./create_engine.js";
 import type { Engine } from "./engine.js";
@@ -168,10 +177,12 @@ test.each([
 
 test("names the tensor that holds NaN", async () => {
   const config = { ...presets["zaya-tiny"], vocabSize: 300 };
-  const tensors = [...initialise(config, 1)];
-  const broken = tensors.find(({ name }) => name.includes("experts.down_proj"))?.data as Float32Array;
-  broken[7] = Number.NaN;
-  await saveCheckpoint(join(dir, "nan"), { config, tensors });
+  await saveCheckpoint(join(dir, "nan"), { config, tensors: initialise(config, 1) });
+  await using checkpoint = await loadCheckpoint(join(dir, "nan"));
+  const { path, offset } = checkpoint.placeOf("model.layers.0.mlp.experts.down_proj") as StoredPlace;
+  const bytes = await readFile(path);
+  bytes.writeFloatLE(Number.NaN, offset + 4 * 7);
+  await writeFile(path, bytes);
   await expect(createEngine(join(dir, "nan"))).rejects.toMatchObject({
     code: "CHECKPOINT_INVALID",
     message: expect.stringContaining("experts.down_proj"),

@@ -8,8 +8,33 @@ import { createByteBuffer, createJsonCursor, type JsonCursor, textOfBytes } from
 import { type Merges, readMerges } from "./merges.js";
 import { largestId, readVocabulary, type Vocabulary } from "./vocabulary.js";
 
-/** Writes a tokenizer's files into a directory, which `loadTokenizer` then opens. */
+/** Of a checkpoint's files those that go into every copy of it, beside configuration and weights. */
+export const tokenizerFileNames: readonly string[] = [
+  "tokenizer.json",
+  "tokenizer_config.json",
+  "tokenizer.model",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+  "generation_config.json",
+];
+
+/** @throws INVALID_ARGUMENT naming a file that is none of a tokenizer's, or has no content */
+export function expectTokenizerFiles(files: TokenizerFiles): void {
+  for (const [name, content] of Object.entries(files)) {
+    if (!tokenizerFileNames.includes(name))
+      fail("INVALID_ARGUMENT", `tokenizerFiles takes ${tokenizerFileNames.join(", ")}, received ${JSON.stringify(name)}`);
+    if (typeof content !== "string" && !((content as unknown) instanceof Uint8Array))
+      fail("INVALID_ARGUMENT", `tokenizerFiles: ${name} takes a string or a Uint8Array, received ${typeof content}`);
+  }
+}
+
+/**
+ * Writes a tokenizer's files into a directory, which `loadTokenizer` then opens.
+ * @throws INVALID_ARGUMENT naming a file that is none of a tokenizer's
+ */
 export async function saveTokenizer(dir: string, files: TokenizerFiles): Promise<void> {
+  expectTokenizerFiles(files);
   await makeFolder(dir);
   for (const [name, content] of Object.entries(files)) await writeFileAtomically(join(dir, name), content);
 }

@@ -114,6 +114,10 @@ test("loads what it has saved, and says which file is wrong", async () => {
   const refused = (text: string) => ({ code: "TOKENIZER_INVALID", message: expect.stringContaining(text) });
   try {
     await expect(loadTokenizer(dir)).rejects.toMatchObject(refused(`there is no tokenizer.json in ${dir}`));
+    await expect(saveTokenizer(dir, { "../tokenizer.json": "{}" })).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+      message: expect.stringContaining('received "../tokenizer.json"'),
+    });
     await saveTokenizer(dir, small);
     expect((await loadTokenizer(dir)).encode("the cat")).toEqual((await loadTokenizer(small)).encode("the cat"));
     await saveTokenizer(dir, { "tokenizer_config.json": "{" });
