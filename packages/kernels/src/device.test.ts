@@ -1,3 +1,5 @@
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { describe, expect, it } from "vitest";
 import { openDevice } from "./device.js";
 import { differentiate } from "./differentiate.js";
@@ -20,6 +22,20 @@ describe("a device", () => {
       "INVALID_ARGUMENT",
       "the instruction set (ZAYA_ISA) is avx512, avx2 or portable, received sse9",
     ]);
+  });
+
+  it("is the cpu or null", async () => {
+    await expect(openDevice("hip" as "cpu")).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+      message: "the device is cpu or null, received hip",
+    });
+  });
+
+  it("rejects what the null device cannot do", async () => {
+    await using device = await openDevice("null");
+    const refused = { code: "INVALID_ARGUMENT", message: expect.stringContaining("the null device holds no data") };
+    await expect(device.measure("read")).rejects.toMatchObject(refused);
+    await expect(device.measureReads([1])).rejects.toMatchObject(refused);
   });
 
   it("refuses more threads than a system may have", async () => {
@@ -125,6 +141,65 @@ describe("a device", () => {
     controller.abort(new Error("enough"));
     await expect(running).rejects.toThrow("enough");
     expect((store.read("w") as Float32Array).every((value) => value === 0)).toBe(true);
+  });
+
+  it("rejects a queued run as soon as it is aborted, lets go of its inputs, and goes on with those behind it", async () => {
+    const device = await openDevice("cpu");
+    const type = tensor("float32", [256, 256]);
+    const endless = createGraph();
+    let y: Value = endless.input("x", type);
+    for (let i = 0; i < 5000; i++) y = ops.linear(y, y); // until it is aborted
+    endless.output("y", y);
+    const graph = createGraph();
+    graph.output("twice", ops.add(graph.input("x", rows), graph.input("x", rows)));
+    const [long, short] = [device.compile(endless), device.compile(graph)];
+    const [first, second] = [new AbortController(), new AbortController()];
+    const settled: string[] = [];
+    const noting = (name: string, run: Promise<unknown>) => run.finally(() => settled.push(name));
+    const one = noting("one", long.run({ inputs: { x: new Float32Array(256 * 256) }, signal: first.signal }));
+    const copies: WeakRef<Float32Array>[] = [];
+    const enqueue = () => {
+      const x = Object.assign(new Float32Array(4), {
+        slice: () => {
+          const copy = new Float32Array(4);
+          copies.push(new WeakRef(copy));
+          return copy;
+        },
+      });
+      return noting("two", short.run({ inputs: { x }, signal: second.signal }));
+    };
+    const two = enqueue();
+    const three = noting("three", short.run({ inputs: { x: Float32Array.of(1, 2, 3, 4) } }));
+    second.abort(new Error("not needed any more"));
+    await expect(two).rejects.toThrow("not needed any more");
+    await new Promise(setImmediate); // a WeakRef holds what it was made of until then
+    setFlagsFromString("--expose-gc");
+    runInNewContext("gc")();
+    expect(copies.map((copy) => copy.deref())).toEqual([undefined]);
+    expect(settled).toEqual(["two"]);
+    first.abort(new Error("enough"));
+    await expect(one).rejects.toThrow("enough");
+    expect(await three).toEqual({ twice: Float32Array.of(2, 4, 6, 8) });
+    expect(settled).toEqual(["two", "one", "three"]);
+    await device[Symbol.asyncDispose]();
+  });
+
+  it("is idle again after a run, also when one behind it was aborted", async () => {
+    await using device = await openDevice("cpu");
+    await using store = device.createStore();
+    await store.write("w", tensor("float32", [1]), Float32Array.of(1));
+    const graph = createGraph();
+    graph.output("twice", ops.add(graph.input("x", rows), graph.input("x", rows)));
+    await using executable = device.compile(graph);
+    const controller = new AbortController();
+    const { signal } = controller;
+    const inputs = { x: new Float32Array(4) };
+    const [one, two] = [executable.run({ inputs }), executable.run({ inputs, signal })];
+    controller.abort();
+    await expect(two).rejects.toThrow("aborted");
+    await one;
+    expect(store.read("w")).toEqual(Float32Array.of(1));
+    await expect(executable.run({ inputs, signal })).rejects.toThrow("aborted");
   });
 
   it("allocates exactly what it planned", async () => {

@@ -73,9 +73,11 @@ export interface MeasureOptions {
 
 /**
  * Opens the CPU, or the null device, which plans graphs of any size without memory, addon or kernels (the option `workspaces` aside).
- * @throws NATIVE_UNAVAILABLE when the addon cannot be loaded, with every path tried; INVALID_ARGUMENT for more threads than 64 or four a core
+ * @throws NATIVE_UNAVAILABLE when the addon cannot be loaded, with every path tried; INVALID_ARGUMENT for another kind, or more
+ * threads than 64 or four a core
  */
 export async function openDevice(kind: "cpu" | "null" = "cpu", options: DeviceOptions = {}): Promise<Device> {
+  if (kind !== "cpu" && kind !== "null") fail("INVALID_ARGUMENT", `the device is cpu or null, received ${String(kind)}`);
   const threads = options.threads ?? availableParallelism();
   // A system that has no more threads would end the process: the addon is compiled without exceptions.
   const most = Math.max(64, 4 * availableParallelism());
@@ -118,10 +120,12 @@ function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false
     if (closing) fail("DISPOSED", "the device was disposed");
   };
 
-  /** Runs jobs one after the other; the first of an idle device starts at once. */
-  function enqueue<T>(job: () => Promise<T>): Promise<T> {
+  /** Runs jobs one after the other; the first of an idle device starts at once, and one that is aborted while it waits is not run. */
+  function enqueue<T>(job: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     if (closing) return Promise.reject(new ZayaError("DISPOSED", "the device was disposed"));
-    const result = active++ === 0 ? job() : last.then(job);
+    if (signal?.aborted) return Promise.reject(signal.reason);
+    const before = last;
+    const result = active++ === 0 ? job() : inTurn(before, job, signal);
     const settled = result.then(
       () => {},
       () => {},
@@ -129,7 +133,7 @@ function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false
     const mine = settled.then(() => {
       active--;
     });
-    last = mine;
+    last = before.then(() => mine);
     return result.finally(() => mine);
   }
 
@@ -155,6 +159,7 @@ function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false
       expectOpen();
       if (active > 0) fail("INVALID_ARGUMENT", `cannot ${what} a tensor of the store while a run is in progress; await it first`);
     },
+    idle: () => last,
     isClosed: () => closing !== undefined,
   };
 
@@ -219,7 +224,6 @@ function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false
       async function start(options: RunOptions, timing: boolean): Promise<Record<string, TensorData>> {
         if (dropped) fail("DISPOSED", "the executable was disposed");
         const { signal, inputs: data = {} } = options;
-        signal?.throwIfAborted();
         const bound = bindSizes(sizes, inputs, options);
         const arrays = orderInputs(names, inputs, data);
         const values = Float64Array.from(sizes, (size) => bound.get(size.name) as number);
@@ -244,7 +248,7 @@ function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false
         products: matrixProducts(plan.steps, instructions),
         run(options = {}) {
           const own = withOwn(options);
-          return counted(enqueue(() => start(own, false)));
+          return counted(enqueue(() => start(own, false), own.signal));
         },
         read(output, begin, end) {
           if (dropped || closed) fail("DISPOSED", "the executable was disposed");
@@ -262,7 +266,7 @@ function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false
             enqueue(async () => {
               const results = await start(own, true);
               return { outputs: results, nanoseconds: [...native.times(id)] };
-            }),
+            }, own.signal),
           );
         },
         async [Symbol.asyncDispose]() {
@@ -282,6 +286,24 @@ function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false
     },
   };
   return device;
+}
+
+/** Runs a job when others are done. Aborting it before rejects at once and lets go of it, and so of the inputs it holds. */
+function inTurn<T>(others: Promise<unknown>, job: () => Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (!signal) return others.then(job);
+  let waiting: (() => Promise<T>) | null = job;
+  return new Promise((resolve, reject) => {
+    const abort = () => {
+      waiting = null;
+      reject(signal.reason);
+    };
+    signal.addEventListener("abort", abort, { once: true });
+    void others.then(() => {
+      signal.removeEventListener("abort", abort);
+      if (waiting) resolve(waiting());
+      waiting = null;
+    });
+  });
 }
 
 const noInstructions = { float32: "none", bfloat16: "none", int8: "none" };
@@ -316,6 +338,7 @@ function openNullDevice(threads: number, { isa, workspaces = false }: DeviceOpti
     read: unavailable,
     encode: unavailable,
     expectIdle: expectOpen,
+    idle: async () => {},
     isClosed: () => closed,
   };
   return {
@@ -328,8 +351,8 @@ function openNullDevice(threads: number, { isa, workspaces = false }: DeviceOpti
     resetPeak: () => {
       peak = held;
     },
-    measure: unavailable,
-    measureReads: unavailable,
+    measure: async () => unavailable(),
+    measureReads: async () => unavailable(),
     compile(graph, store) {
       expectOpen();
       const lowered = lower(graph, (name) => kernels?.operations.has(name) ?? true);

@@ -12,13 +12,16 @@ export interface RunOptions {
   readonly sizes?: Readonly<Record<string, number>>;
   /** Names of the outputs to copy out. Default: all. Others can be read after the run. */
   readonly outputs?: readonly string[];
-  /** Aborting rejects with `signal.reason` before the next operation, unless the store is already being updated; the store stays as it was, but for rows behind those a cache has. */
+  /** Aborting rejects with `signal.reason`, at once while others run before it, else before the next operation, unless the store is already being updated; the store stays as it was, but for rows behind those a cache has. */
   readonly signal?: AbortSignal;
 }
 
 /** A compiled graph on a device. */
 export interface Executable extends AsyncDisposable {
-  /** Bytes that its inputs, intermediate values, outputs and workspaces take. The executables of a device share them, as large as the largest wants; the store is not counted. */
+  /**
+   * Bytes that its inputs, intermediate values, outputs and kernels' workspaces take; on the null device without workspaces, unless it was opened with
+   * the option `workspaces`. The executables of a device share them, as large as the largest wants; the store is not counted.
+   */
   readonly arenaBytes: number;
   /** Operations in the order in which they run, by name. */
   readonly steps: readonly string[];

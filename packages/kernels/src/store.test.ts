@@ -46,6 +46,25 @@ test("a graph that ran before is refused once a tensor it reads is gone", async 
   expect(() => device.compile(graph, store)).toThrow(expect.objectContaining(disposed));
 });
 
+test("is disposed when the runs in progress are done", async () => {
+  await using device = await openDevice("cpu");
+  const before = device.memory().currentBytes;
+  const store = device.createStore();
+  const type = tensor("float32", [4]);
+  await store.write("w", type, Float32Array.of(1, 2, 3, 4));
+  const graph = createGraph();
+  graph.output("twice", ops.add(graph.read("w", type), graph.read("w", type)));
+  const executable = device.compile(graph, store);
+  const running = [executable.run(), executable.run()];
+  const disposing = store[Symbol.asyncDispose]();
+  expect(() => store.names()).toThrow("the store was disposed");
+  await disposing;
+  for (const { twice } of await Promise.all(running)) expect(twice).toEqual(Float32Array.of(2, 4, 6, 8));
+  await expect(executable.run()).rejects.toMatchObject({ code: "DISPOSED", message: "the store was disposed" });
+  await executable[Symbol.asyncDispose]();
+  expect(device.memory().currentBytes).toBe(before);
+});
+
 test("refuses to read, write and map outside of tensors and files", async () => {
   await using device = await openDevice("cpu");
   await using store = device.createStore();

@@ -6,7 +6,7 @@ export type TensorData = Float32Array | Float64Array | Int32Array | Uint16Array 
 
 /**
  * Persistent tensors of a device by name: parameters, moments, caches. Shared by executables of that device; changed by their `assign`s. Once it or its
- * device is disposed, methods throw DISPOSED.
+ * device is disposed, methods throw DISPOSED; disposing waits for runs in progress.
  */
 export interface Store extends AsyncDisposable {
   names(): readonly string[];
@@ -110,6 +110,8 @@ export interface StoreBackend {
   encode(store: Store, name: string, type: TensorType, data: TensorData): Promise<void>;
   /** Throws while a run could be touching the tensors. */
   expectIdle(what: string): void;
+  /** Resolves when the runs in progress are done. */
+  idle(): Promise<unknown>;
   /** Whether the device was disposed, and all tensors with it. */
   isClosed(): boolean;
 }
@@ -262,9 +264,10 @@ export function openStore(backend: StoreBackend): OpenStore {
     },
     async [Symbol.asyncDispose]() {
       if (disposed) return;
-      if (!backend.isClosed()) for (const name of [...tensors.keys()]) store.remove(name);
-      tensors.clear();
       disposed = true;
+      await backend.idle();
+      if (!backend.isClosed()) for (const { slot } of tensors.values()) backend.remove(slot);
+      tensors.clear();
     },
   };
   return store;
