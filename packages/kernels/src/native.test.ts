@@ -1,8 +1,22 @@
 import { createRequire } from "node:module";
 import { expect, test } from "vitest";
-import { moduleUrl } from "./native.js";
+import { adviceWithoutAddon, moduleUrl } from "./native.js";
 
 test("finds packages from a module, and from a bundle that has no URL", () => {
   expect(moduleUrl("file:///somewhere/index.js")).toBe("file:///somewhere/index.js");
   for (const url of [undefined, "blob:nodedata:1"]) expect(createRequire(moduleUrl(url)).resolve("protobufjs")).toContain("protobufjs");
+});
+
+test("tells to install the addon where there is one, and elsewhere what works without", () => {
+  expect(adviceWithoutAddon("linux", "x64")).toMatch(/^Run: npm install @zaya\/kernels-linux-x64-gnu /);
+  for (const [platform, arch] of [
+    ["darwin", "arm64"],
+    ["linux", "arm64"],
+    ["win32", "x64"],
+  ] as const) {
+    const advice = adviceWithoutAddon(platform, arch);
+    expect(advice).toMatch(`There is no addon for ${platform}-${arch}, only for x86-64 Linux with glibc.`);
+    expect(advice).toContain('openDevice("null")');
+    expect(advice).not.toContain("npm install");
+  }
 });

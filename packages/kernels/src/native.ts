@@ -54,9 +54,16 @@ export function moduleUrl(url: string | undefined): string {
   return pathToFileURL(typeof __filename === "string" ? __filename : join(process.cwd(), "index.js")).href;
 }
 
+/** What to do where the addon cannot be loaded: install it, or, on a platform that has none, do without. */
+export function adviceWithoutAddon(platform: string, arch: string): string {
+  if (platform === "linux" && arch === "x64")
+    return "Run: npm install @zaya/kernels-linux-x64-gnu (or, in a clone of the repository, npm run build:native)";
+  return `There is no addon for ${platform}-${arch}, only for x86-64 Linux with glibc. What computes nothing works without: graphs, costs, openDevice("null"), and the configurations, checkpoints and tokenizers of @zaya/model`;
+}
+
 /**
  * Loads the addon: from the platform package beside this one, else from a build of the repository.
- * @throws NATIVE_UNAVAILABLE with every place tried, why it failed, and the command to run
+ * @throws NATIVE_UNAVAILABLE with every place tried, why it failed, and what to do
  */
 export function loadAddon(): NativeAddon {
   if (loaded) return loaded;
@@ -81,6 +88,6 @@ export function loadAddon(): NativeAddon {
   }
   return fail(
     "NATIVE_UNAVAILABLE",
-    `the native addon could not be loaded. Tried:\n${reasons.map((reason) => `  ${reason}`).join("\n")}\nRun: npm install ${platform} (or, in a clone of the repository, npm run build:native)`,
+    `the native addon could not be loaded. Tried:\n${reasons.map((reason) => `  ${reason}`).join("\n")}\n${adviceWithoutAddon(process.platform, process.arch)}`,
   );
 }
