@@ -1,7 +1,8 @@
 import type { Graph, Node } from "./graph.js";
 import { type BoundShapes, type BoundTensors, type Cost, wholeBytes } from "./operation.js";
+import { sizesOf } from "./plan.js";
 import { liveNodes } from "./schedule.js";
-import { bytesOf, valueOf } from "./types.js";
+import { bytesOf, expectSize, valueOf } from "./types.js";
 
 /** Cost of one step of a graph at given sizes: in all, and by operation name. */
 export interface GraphCost extends Cost {
@@ -11,10 +12,14 @@ export interface GraphCost extends Cost {
 /**
  * FLOPs and bytes that a graph needs once, from the formulas of its operations. What neither an output nor an assignment needs is not run and
  * not counted; in a graph that has none of either, everything is.
- * @throws MISSING_INPUT when a size of the graph is not given
+ * @throws MISSING_INPUT when a size of the graph is not given; INVALID_ARGUMENT when one is no whole number from 0 to its maximum
  */
 export function costOf(graph: Graph, sizes: Readonly<Record<string, number>> = {}): GraphCost {
   const bound = new Map(Object.entries(sizes));
+  for (const size of sizesOf(graph)) {
+    const value = bound.get(size.name);
+    if (value !== undefined) expectSize(size, value);
+  }
   const operations = new Map<string, Cost>();
   let flops = 0;
   let bytes = 0;

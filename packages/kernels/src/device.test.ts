@@ -73,6 +73,7 @@ describe("a device", () => {
     await expect(executable.run({ inputs: { x: new Float32Array(4), z: new Float32Array(4) } })).rejects.toThrow(
       "the graph has no input z",
     );
+    await expect(executable.run({ inputs: { x: new Float32Array(4) }, sizes: { T: 1, S: 1 } })).rejects.toThrow("the graph has no size S");
   });
 
   it("copies out the outputs that are asked for, and reads parts of the others afterwards", async () => {

@@ -2,7 +2,7 @@ import { fail } from "./errors.js";
 import type { Graph, Value } from "./graph.js";
 import type { MatrixProduct } from "./products.js";
 import { expectArray, type TensorData } from "./store.js";
-import { describeType, type Size, type TensorType } from "./types.js";
+import { describeType, expectSize, type Size, type TensorType } from "./types.js";
 
 /** What one run takes. */
 export interface RunOptions {
@@ -51,18 +51,18 @@ export function bindSizes(
   inputs: readonly Value[],
   { inputs: data = {}, sizes: given = {} }: RunOptions,
 ): Map<string, number> {
-  const bound = new Map<string, number>(Object.entries(given).filter(([name]) => sizes.some((size) => size.name === name)));
+  const bound = new Map<string, number>(Object.entries(given));
+  for (const name of bound.keys()) if (!sizes.some((size) => size.name === name)) fail("INVALID_ARGUMENT", `the graph has no size ${name}`);
   for (const value of inputs) {
     const array = data[value.node.name] ?? fail("MISSING_INPUT", `input ${value.node.name}, ${describeType(value.type)}, is missing`);
     expectArray(`input ${value.node.name}`, value.type, array);
     const solved = solveSize(value.type, array.length, bound);
     if (solved && !bound.has(solved.name)) bound.set(solved.name, solved.value);
   }
-  for (const { name, max } of sizes) {
-    const value = bound.get(name);
-    if (value === undefined) fail("MISSING_INPUT", `size ${name} does not follow from the inputs; pass it in \`sizes\``);
-    if (!Number.isInteger(value) || value < 0 || value > max)
-      fail("INVALID_ARGUMENT", `size ${name} is ${value}; it was declared to be a whole number from 0 to ${max}`);
+  for (const size of sizes) {
+    const value = bound.get(size.name);
+    if (value === undefined) fail("MISSING_INPUT", `size ${size.name} does not follow from the inputs; pass it in \`sizes\``);
+    expectSize(size, value);
   }
   for (const value of inputs) {
     const elements = value.type.shape.reduce<number>(

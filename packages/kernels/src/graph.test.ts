@@ -70,6 +70,17 @@ test("a step counts the bytes of the experts and rows that its tokens can use", 
   }
 });
 
+test("costs are of sizes that a step can have", () => {
+  const graph = createGraph();
+  graph.output("y", ops.gelu(graph.input("x", tensor("float32", [size("T", 8), 2]))));
+  for (const T of [-1, Number.NaN, 1.5, 9, Number.POSITIVE_INFINITY])
+    expect(() => costOf(graph, { T })).toThrow(
+      expect.objectContaining({ code: "INVALID_ARGUMENT", message: `size T is ${T}; it was declared to be a whole number from 0 to 8` }),
+    );
+  expect(() => costOf(graph)).toThrow(refused("MISSING_INPUT"));
+  expect(costOf(graph, { T: 8 }).bytes).toBe(2 * 8 * 2 * 4);
+});
+
 test("what nothing needs is not counted, unless a graph needs nothing yet", () => {
   const graph = createGraph();
   const x = graph.input("x", tensor("float32", [8, 8]));

@@ -63,6 +63,12 @@ export function size(name: string, max: number): Size {
   return { name, max, times: 1, plus: 0 };
 }
 
+/** @throws INVALID_ARGUMENT unless a size may be bound to the value */
+export function expectSize({ name, max }: Pick<Size, "name" | "max">, value: number): void {
+  if (!Number.isInteger(value) || value < 0 || value > max)
+    fail("INVALID_ARGUMENT", `size ${name} is ${value}; it was declared to be a whole number from 0 to ${max}`);
+}
+
 /** `dimension + n`. */
 export function plus(dimension: Dimension, n: number): Dimension {
   return typeof dimension === "number" ? dimension + n : { ...dimension, plus: dimension.plus + n };

@@ -173,6 +173,12 @@ suite("describe", () => {
     expect(() => describe(presets["zaya-tiny"], options)).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT", message }));
   });
 
+  it("knows the kinds of checkpoints to run, and their types", () => {
+    const refused = (message: string) => expect.objectContaining({ code: "INVALID_ARGUMENT", message });
+    expect(() => runTypes("q2" as "q4")).toThrow(refused("the kind is one of bf16, q8, q4, received q2"));
+    expect(() => runTypes("q4", { head: "int2" as "int4" })).toThrow(refused("head is one of int8, int6, int4, received int2"));
+  });
+
   it("is told in lines for people", () => {
     const text = formatDescription(describe(presets["zaya1-8b"]));
     expect(text).toContain("8 840 489 464 total, 8 303 356 408 without embedding, 753 609 208 active a token");

@@ -21,5 +21,8 @@ export function fail(code: ModelErrorCode, message: string, cause?: unknown): ne
 /** @throws INVALID_ARGUMENT unless a value is a whole number of at least `least` */
 export function expectWholeNumber(name: string, value: number, least: number): void {
   if (!Number.isSafeInteger(value) || value < least)
-    fail("INVALID_ARGUMENT", `${name} must be a whole number ≥ ${least}, received ${value}`);
+    fail(
+      "INVALID_ARGUMENT",
+      `${name} must be a whole number ≥ ${least}, received ${typeof value === "string" ? JSON.stringify(value) : value}`,
+    );
 }

@@ -60,6 +60,19 @@ describe("initialise", () => {
     expect(tensors.get("model.layers.0.mlp.experts.down_proj")).not.toEqual(tensors.get("model.layers.1.mlp.experts.down_proj"));
   });
 
+  it("refuses a seed that is no whole number", () => {
+    for (const [seed, received] of [
+      [Number.NaN, "NaN"],
+      [undefined, "undefined"],
+      [1.5, "1.5"],
+      [-1, "-1"],
+      ["1", '"1"'],
+    ] as const)
+      expect(() => initialise(config, seed as number)).toThrow(
+        expect.objectContaining({ code: "INVALID_ARGUMENT", message: `seed must be a whole number ≥ 0, received ${received}` }),
+      );
+  });
+
   it("keeps giving the values that were recorded", () => {
     // Recorded by this test: npx vitest run -u packages/model/src/initialise.test.ts
     const head = [...initialise(miniature, 7)].find(({ name }) => name === "lm_head.weight")?.data.slice(0, 5);

@@ -1,4 +1,5 @@
 import type { ModelConfig } from "./config.js";
+import { expectWholeNumber } from "./errors.js";
 import { normalQuantiles } from "./normal_quantiles.js";
 import { elements, type ParameterSpec, parameters } from "./parameters.js";
 import { type PhiloxKey, philox, philoxKey } from "./philox.js";
@@ -13,11 +14,16 @@ export interface NamedTensor {
  * A new model's parameters, one at a time, in the order and with the rule of `parameters`.
  * Each depends only on the seed, its name and its shape: the same on every machine and in any order.
  *
- * @throws CONFIG_INVALID
+ * @throws CONFIG_INVALID, or INVALID_ARGUMENT for a seed that is no whole number ≥ 0
  * @example for (const { name, data } of initialise(presets["zaya-tiny"], 1)) console.log(name, data.length);
  */
-export function* initialise(config: ModelConfig, seed: number): Generator<NamedTensor> {
-  for (const spec of parameters(config)) yield { name: spec.name, data: initialValues(spec, seed) };
+export function initialise(config: ModelConfig, seed: number): Generator<NamedTensor> {
+  expectWholeNumber("seed", seed, 0);
+  return initialEach(parameters(config), seed);
+}
+
+function* initialEach(specs: readonly ParameterSpec[], seed: number): Generator<NamedTensor> {
+  for (const spec of specs) yield { name: spec.name, data: initialValues(spec, seed) };
 }
 
 /** The values of one parameter, row by row. */

@@ -1,4 +1,5 @@
 import { type DType, type TensorType, tensor } from "@zaya/kernels";
+import { fail } from "./errors.js";
 import { matricesOfGroups } from "./graph/weights.js";
 import type { ParameterSpec } from "./parameters.js";
 
@@ -17,9 +18,13 @@ export interface RunTypes {
  * Types under which a checkpoint made for running holds its parameters. Matrices lie in panels, the experts of `q4` in 4 bits. Router
  * and grouped convolutions keep bfloat16, the precision they were published in; everything small is float32.
  *
+ * @throws INVALID_ARGUMENT for another kind or type
  * @example describe(config, { typeOf: runTypes("q4", { head: "int6" }) }).decodeBytes.total
  */
 export function runTypes(kind: RunKind, { attention = "int8", head = "int8" }: RunTypes = {}): (spec: ParameterSpec) => TensorType {
+  expectOneOf("the kind", kind, runKinds);
+  expectOneOf("attention", attention, ["int8", "int6", "int4"]);
+  expectOneOf("head", head, ["int8", "int6", "int4"]);
   const matrices: Readonly<Record<RunKind, { attention: DType; head: DType; expert: DType }>> = {
     bf16: { attention: "bfloat16", head: "bfloat16", expert: "bfloat16" },
     q8: { attention: "int8", head: "int8", expert: "int8" },
@@ -34,4 +39,8 @@ export function runTypes(kind: RunKind, { attention = "int8", head = "int8" }: R
     if (role === "convolution") return tensor("bfloat16", matricesOfGroups(shape), "panels");
     return tensor("float32", shape);
   };
+}
+
+function expectOneOf<T extends string>(what: string, value: T, known: readonly T[]): void {
+  if (!known.includes(value)) fail("INVALID_ARGUMENT", `${what} is one of ${known.join(", ")}, received ${String(value)}`);
 }

@@ -249,6 +249,19 @@ describe("attention", () => {
     expect(() => attention(q, input("k", 5, 2, 16), input("v", 4, 2, 16), cu)).toThrow("[attention] expected v of shape [5, 2, 16]");
   });
 
+  test("refuses a window that is no number of tokens", () => {
+    const graph = createGraph();
+    const q = graph.input("q", tensor("float32", [5, 4, 16]));
+    const cu = graph.input("cu", tensor("int32", [2]));
+    for (const window of [Number.NaN, -5, 1.5])
+      expect(() => attention(q, q, q, cu, { window })).toThrow(
+        expect.objectContaining({
+          code: "INVALID_ARGUMENT",
+          message: `[attention] expected a window of a whole number of tokens ≥ 0, received ${window}`,
+        }),
+      );
+  });
+
   test("refuses cu_seqlens that leave the rows", async () => {
     const inputs = documents(2, 1, 4, [3]);
     await expect(runGraph(build(), { ...inputs, cu: testIntegers(0, 4) })).rejects.toThrow("[attention]");

@@ -1,6 +1,6 @@
 import { expectActivation } from "../activation.js";
 import { expectFixed, expectRank, expectShape } from "../check.js";
-import { ZayaError } from "../errors.js";
+import { fail, ZayaError } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { BoundShapes, Operation } from "../operation.js";
 import type { TensorType } from "../types.js";
@@ -14,8 +14,9 @@ import { computeAttribute, type LinearOptions } from "./linear.js";
 export const attentionOperation: Operation = {
   name: "attention",
   attributes: ["scale", "window", "compute"],
-  infer: ([q, k, v, cuSeqlens]) => {
+  infer: ([q, k, v, cuSeqlens], { window }) => {
     const type = expectHeads("attention", q, k);
+    expectWindow("attention", window);
     expectShape("attention", "v", v, k?.shape ?? [], [type.dtype]);
     expectRank("attention", "cu_seqlens", cuSeqlens, 1, ["int32"]);
     return [type, { ...type, shape: type.shape.slice(0, 2) }];
@@ -65,6 +66,12 @@ export function expectGroups(operation: string, q: TensorType, k: TensorType): v
   }
 }
 
+/** @throws INVALID_ARGUMENT unless so many tokens can be seen, 0 being all */
+export function expectWindow(operation: string, window = 0): void {
+  if (!Number.isSafeInteger(window) || window < 0)
+    fail("INVALID_ARGUMENT", `[${operation}] expected a window of a whole number of tokens ≥ 0, received ${window}`);
+}
+
 /** Pairs of a token and a key it sees. Document lengths are data, so they are counted as if all were equal. */
 function visiblePairs(q: readonly number[] | null | undefined, cuSeqlens: readonly number[] | null | undefined, window = 0): number {
   const tokens = q?.[0] ?? 0;
@@ -86,7 +93,7 @@ function headElements({ inputs }: BoundShapes, query: number): number {
  * @param options.window tokens a token sees, itself included; 0 (unless given) means all before it
  * @param options.compute what the operands of its products are rounded to: queries, keys, values and probabilities. With bfloat16 a key
  * that is not seen must still be finite, and AVX2, which has no such products, keeps float32.
- * @throws SHAPE_MISMATCH
+ * @throws SHAPE_MISMATCH; INVALID_ARGUMENT for a window that is no whole number ≥ 0
  */
 export function attention(
   q: Value,

@@ -47,5 +47,16 @@ describe("concat and slice", () => {
     expect(() => slice(graph.input("x", tensor("float32", [2, 3])), { begin: 1, end: 4 })).toThrow(
       "[slice] columns 1 to 4 do not fit 3 columns",
     );
+    for (const [begin, end] of [
+      [0.5, 2],
+      [0, 1.5],
+      [Number.NaN, 2],
+    ] as const)
+      expect(() => slice(graph.input("x", tensor("float32", [2, 3])), { begin, end })).toThrow(
+        expect.objectContaining({
+          code: "INVALID_ARGUMENT",
+          message: `[slice] expected whole numbers of columns, received ${begin} to ${end}`,
+        }),
+      );
   });
 });

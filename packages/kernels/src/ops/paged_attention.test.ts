@@ -228,9 +228,9 @@ describe("paged_attention", () => {
     );
   });
 
-  const paged = (inputs: Record<string, TestTensor>) =>
+  const paged = (inputs: Record<string, TestTensor>, window = 40) =>
     runGraph(
-      ({ q, keys, values, cu, cached, table }) => ({ o: pagedAttention(q!, keys!, values!, cu!, cached!, table!, { window: 40 }) }),
+      ({ q, keys, values, cu, cached, table }) => ({ o: pagedAttention(q!, keys!, values!, cu!, cached!, table!, { window }) }),
       inputs,
     );
   const step = (cached: number, ...table: number[]) => ({
@@ -247,6 +247,13 @@ describe("paged_attention", () => {
     await expect(paged(step(31, 0, -1))).rejects.toThrow("page_table names page -1");
     await expect(paged(step(-1, 0))).rejects.toThrow("[paged_attention] sequence 0: -1 cached and 2 new tokens");
     await expect(paged(step(31, 0))).rejects.toThrow("31 cached and 2 new tokens do not fit its page_table of 1 pages of 32 tokens");
+  });
+  test("refuses a window that is no number of tokens", async () => {
+    for (const window of [Number.NaN, -5, 1.5])
+      await expect(paged(step(31, 0, 1), window)).rejects.toMatchObject({
+        code: "INVALID_ARGUMENT",
+        message: `[paged_attention] expected a window of a whole number of tokens ≥ 0, received ${window}`,
+      });
   });
   test("does not look at pages it does not need: those before the window and after the last token", async () => {
     const { o } = await paged(step(80, 0, 1, 2));

@@ -4,7 +4,7 @@ import { ZayaError } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 import { type Dimension, type DType, plus, type TensorType, tensor } from "../types.js";
-import { expectGroups } from "./attention.js";
+import { expectGroups, expectWindow } from "./attention.js";
 
 /** Tokens of one page of a key/value cache, which is the key block of the attention kernels. */
 export const pageTokens = 32;
@@ -28,7 +28,8 @@ export function kvPages(dtype: DType, pages: Dimension, heads: Dimension, head: 
 export const pagedAttentionOperation: Operation = {
   name: "paged_attention",
   attributes: ["scale", "window"],
-  infer: ([q, kPages, vPages, cuSeqlens, cached, pageTable]) => {
+  infer: ([q, kPages, vPages, cuSeqlens, cached, pageTable], { window }) => {
+    expectWindow("paged_attention", window);
     const type = expectRank("paged_attention", "q", expectActivation("paged_attention", "q", q), 3);
     const keys = expectPages("paged_attention", type, [kPages, vPages]);
     expectGroups("paged_attention", type, keys);
@@ -94,7 +95,7 @@ function keysSeen(pageTable: readonly number[] | null | undefined, window: numbe
  *
  * @param options.scale factor of the scores, 1/√H unless given
  * @param options.window tokens a token sees, itself included; 0 (unless given) means all before it
- * @throws SHAPE_MISMATCH; at `run`, KERNEL_FAILED when page_table leads out of the pages or a sequence outgrows it
+ * @throws SHAPE_MISMATCH; INVALID_ARGUMENT for a window that is no whole number ≥ 0; at `run`, KERNEL_FAILED when page_table leads out of the pages or a sequence outgrows it
  */
 export function pagedAttention(
   q: Value,

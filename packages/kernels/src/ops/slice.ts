@@ -9,6 +9,8 @@ export const sliceOperation: Operation = {
   name: "slice",
   attributes: ["begin", "end"],
   infer: ([x], { begin = 0, end = 0 }) => {
+    if (!Number.isInteger(begin) || !Number.isInteger(end))
+      fail("INVALID_ARGUMENT", `[slice] expected whole numbers of columns, received ${begin} to ${end}`);
     const columns = x?.shape.at(-1);
     if (!x || typeof columns !== "number" || !(begin >= 0 && begin <= end && end <= columns)) {
       throw new ZayaError(
@@ -35,7 +37,7 @@ export const sliceGradOperation: Operation = {
   },
 };
 
-/** Columns `begin` to `end` (not included) of the last axis. */
+/** Columns `begin` to `end` (not included) of the last axis. @throws SHAPE_MISMATCH; INVALID_ARGUMENT for fractions */
 export function slice(x: Value, { begin, end }: { begin: number; end: number }): Value {
   return apply(sliceOperation, [x], { begin, end })[0] as Value;
 }

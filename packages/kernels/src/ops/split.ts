@@ -26,7 +26,7 @@ export const splitOperation: Operation = {
   },
 };
 
-/** Columns before and from `at` on of the last axis. @throws SHAPE_MISMATCH */
+/** Columns before and from `at` on of the last axis. @throws SHAPE_MISMATCH; INVALID_ARGUMENT for a fraction */
 export function split(x: Value, { at }: { at: number }): [Value, Value] {
   return [...apply(splitOperation, [x], { at })] as [Value, Value];
 }
