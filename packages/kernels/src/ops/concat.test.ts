@@ -1,9 +1,12 @@
 import { describe, expect, test } from "vitest";
+import { differentiate } from "../differentiate.js";
 import { createGraph } from "../graph.js";
-import { checkCase, checkGradientCase } from "../operation_cases.js";
-import { testTensor } from "../testing.js";
+import { checkCase, checkGradientCase, throughBfloat16 } from "../operation_cases.js";
+import { runGraph, testTensor } from "../testing.js";
 import { tensor } from "../types.js";
+import { cast } from "./cast.js";
 import { concat } from "./concat.js";
+import { multiply } from "./multiply.js";
 import { slice } from "./slice.js";
 
 describe("concat and slice", () => {
@@ -41,6 +44,18 @@ describe("concat and slice", () => {
       a: testTensor([2, 4], 1),
       b: testTensor([2, 3], 2),
     });
+  });
+  test("have float32 gradients of bfloat16, as casts give them", async () => {
+    const x = { ...testTensor([2, 3], 1), dtype: "bfloat16" } as const;
+    const { dx } = await runGraph(
+      ({ x }) => {
+        const part = cast(slice(x!, { begin: 1, end: 3 }), "float32");
+        return { dx: differentiate(multiply(part, part), [x!])[0]! };
+      },
+      { x },
+    );
+    const doubled = throughBfloat16(x.data).map((value) => 2 * value);
+    expect(dx).toEqual(Float32Array.of(0, ...doubled.slice(1, 3), 0, ...doubled.slice(4)));
   });
   test("refuse columns that are not there", () => {
     const graph = createGraph();

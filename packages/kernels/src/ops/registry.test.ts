@@ -14,7 +14,7 @@ const operand = (dtype: DType, ...wrong: DType[]) => {
 const x = operand("float32", "bfloat16", "int32", "int8");
 /** Read as the type of another operand. */
 const like = operand("float32", "bfloat16", "float64", "int32", "int8");
-/** Weights and vectors that the kernel converts. */
+/** Weights and vectors that the kernel converts, and floats that it moves as bytes. */
 const w = operand("float32", "int32", "int8");
 /** Moved as bytes, or read for its shape. */
 const any = operand("float32");
@@ -100,7 +100,7 @@ const calls: Record<string, { operands: readonly Operand[]; attributes?: Record<
   select_expert_grad: { operands: [like(3), integers(3), x(3, 5)] },
   select_expert: { operands: [x(3, 5), w(5)] },
   sequence_tail: { operands: [x(3, 8), integers(2), like(2, 1, 8), integers(1), integers(1)] },
-  slice_grad: { operands: [like(3, 4), any(3, 8)], attributes: { begin: 2, end: 6 } },
+  slice_grad: { operands: [w(3, 4), any(3, 8)], attributes: { begin: 2, end: 6 } },
   softmax_grad: { operands: [like(3, 8), x(3, 8)] },
   softmax: { operands: [x(3, 8)] },
   sum_grad: { operands: [like(1), x(3, 8)] },

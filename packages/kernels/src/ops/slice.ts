@@ -1,4 +1,4 @@
-import { expectShape } from "../check.js";
+import { expectShape, floats } from "../check.js";
 import { fail, ZayaError } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
@@ -22,20 +22,25 @@ export const sliceOperation: Operation = {
     return [tensor(x.dtype, [...x.shape.slice(0, -1), end - begin])];
   },
   gradient: ({ node, inputs: [x], gradients: [dy] }) => [
-    x && dy ? (apply(sliceGradOperation, [dy, x], node.attributes)[0] as Value) : null,
+    x && dy ? sliceGrad(dy, x, { begin: node.attributes.begin ?? 0, end: node.attributes.end ?? 0 }) : null,
   ],
 };
 
-/** dx [T,C] = dy in columns begin..end, zeros around it. The elements of x are not read. */
+/** dx [T,C] = dy in columns begin..end, zeros around it, in the type of dy. The elements of x are not read. */
 export const sliceGradOperation: Operation = {
   name: "slice_grad",
   attributes: ["begin", "end"],
   infer: ([dy, x], attributes) => {
     const [part] = sliceOperation.infer([x ?? null], attributes) as [TensorType];
-    expectShape("slice_grad", "dy", dy, part.shape, [part.dtype]);
-    return [x as TensorType];
+    const { dtype } = expectShape("slice_grad", "dy", dy, part.shape, floats);
+    return [tensor(dtype, (x as TensorType).shape)];
   },
 };
+
+/** dy in columns `begin` to `end` of zeros in the shape of x. */
+export function sliceGrad(dy: Value, x: Value, { begin, end }: { begin: number; end: number }): Value {
+  return apply(sliceGradOperation, [dy, x], { begin, end })[0] as Value;
+}
 
 /** Columns `begin` to `end` (not included) of the last axis. @throws SHAPE_MISMATCH; INVALID_ARGUMENT for fractions */
 export function slice(x: Value, { begin, end }: { begin: number; end: number }): Value {

@@ -1,7 +1,11 @@
 import { expect, test } from "vitest";
-import { differentiate } from "../differentiate.js";
+import { differentiate, vectorJacobian } from "../differentiate.js";
+import type { Value } from "../graph.js";
 import { checkCase, checkGradientCase } from "../operation_cases.js";
 import { runGraph, testTensor } from "../testing.js";
+import { add } from "./add.js";
+import { cast } from "./cast.js";
+import { fill } from "./fill.js";
 import { split } from "./split.js";
 import { sum } from "./sum.js";
 
@@ -32,6 +36,33 @@ test("has the gradient by finite differences", async () => {
 test("gives zeros to the part that does not reach the loss", async () => {
   const { dx } = await runGraph(({ x }) => ({ dx: differentiate(sum(split(x!, { at: 1 })[1]), [x!])[0]! }), { x: testTensor([2, 3], 1) });
   expect([...(dx ?? [])]).toEqual([0, 1, 1, 0, 1, 1]);
+});
+
+test.each([
+  ["left", [1, 0, 0]],
+  ["right", [0, 1, 1]],
+  ["both", [1, 1, 1]],
+] as const)("has a float32 gradient of bfloat16 where casts of %s reach the loss", async (parts, row) => {
+  const { dx } = await runGraph(
+    ({ x }) => {
+      const [left, right] = split(x!, { at: 1 }).map((part) => sum(cast(part, "float32"))) as [Value, Value];
+      const loss = parts === "both" ? add(left, right) : parts === "left" ? left : right;
+      return { dx: differentiate(loss, [x!])[0]! };
+    },
+    { x: { ...testTensor([2, 3], 1), dtype: "bfloat16" } },
+  );
+  expect(dx).toEqual(Float32Array.of(...row, ...row));
+});
+
+test("widens seeds of bfloat16 that both parts have", async () => {
+  const { dx } = await runGraph(
+    ({ x }) => {
+      const parts = split(x!, { at: 1 });
+      return { dx: vectorJacobian(parts, [fill(parts[0], 2), fill(parts[1], 3)], [x!])[0]! };
+    },
+    { x: { ...testTensor([1, 3], 1), dtype: "bfloat16" } },
+  );
+  expect(dx).toEqual(Float32Array.of(2, 3, 3));
 });
 
 test("refuses a column that is not there", async () => {
