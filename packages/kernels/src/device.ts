@@ -11,7 +11,7 @@ import { inputValues, type PlanSource, sizesOf, writePlan } from "./plan.js";
 import { matrixProducts } from "./products.js";
 import { schedule } from "./schedule.js";
 import { arrayFor, expectRange, type OpenStore, openStore, type Store, type StoreBackend, type TensorData } from "./store.js";
-import { describeType, maxElements, tensor } from "./types.js";
+import { describeType, maxElements, type PanelType, tensor } from "./types.js";
 
 export interface DeviceOptions {
   /** Threads of the CPU device, the dispatcher among them. Default: as many as the process may use. Results do not depend on it. */
@@ -151,7 +151,7 @@ function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false
     async encode(store, name, type, data) {
       const graph = createGraph();
       const source = data instanceof Float32Array ? "float32" : data instanceof Float64Array ? "float64" : "bfloat16";
-      graph.assign(name, encode(graph.input("plain", tensor(source, type.shape)), type.dtype));
+      graph.assign(name, encode(graph.input("plain", tensor(source, type.shape)), type.dtype as PanelType));
       await using executable = device.compile(graph, store);
       await executable.run({ inputs: { plain: data } });
     },

@@ -15,9 +15,29 @@ test("a name is one value of one type", () => {
   for (const source of [graph.input, graph.read]) {
     const x = source("x", tensor("float32", [size("T", 8), 2]));
     expect(source("x", tensor("float32", [size("T", 8), 2]))).toBe(x);
-    for (const other of [tensor("int32", [size("T", 8), 2]), tensor("float32", [8, 2]), tensor("float32", [size("T", 8), 2], "panels")])
+    for (const other of [tensor("int32", [size("T", 8), 2]), tensor("float32", [8, 2]), tensor("float32", [size("T", 4), 2, 1])])
       expect(() => source("x", other)).toThrow(refused("INVALID_ARGUMENT"));
   }
+});
+
+test("inputs are plain", () => {
+  const graph = createGraph();
+  for (const type of [tensor("float32", [4, 4], "panels"), tensor("int8", [4, 256], "rows")])
+    expect(() => graph.input("w", type)).toThrow(
+      expect.objectContaining({
+        code: "INVALID_ARGUMENT",
+        message: `input w is ${type.encoding} ${type.dtype} [${type.shape.join(", ")}]; inputs are plain, weights in panels are read from a store`,
+      }),
+    );
+});
+
+test("a tensor is of a type that there is", () => {
+  expect(() => tensor("float16" as "bfloat16", [2])).toThrow(
+    expect.objectContaining({
+      code: "INVALID_ARGUMENT",
+      message: "unknown type float16; tensors are of float32, bfloat16, float64, int32, int8, int6, int4",
+    }),
+  );
 });
 
 test("a size has one maximum", async () => {

@@ -29,7 +29,7 @@ export interface Graph {
   readonly outputs: ReadonlyMap<string, Value>;
   /** Tensors of the store that change when the step ends, by name. */
   readonly assigns: ReadonlyMap<string, Value>;
-  /** A tensor given at `run`. The same name twice is the same value. @throws INVALID_ARGUMENT when it has another type the second time */
+  /** A plain tensor given at `run`. The same name twice is the same value. @throws INVALID_ARGUMENT when it has another type the second time, or is not plain */
   input(name: string, type: TensorType): Value;
   /** A tensor of the store, as it is when the step starts. The same name twice is the same value. @throws INVALID_ARGUMENT when it has another type the second time */
   read(name: string, type: TensorType): Value;
@@ -74,7 +74,11 @@ export function createGraph(): Graph {
     nodes,
     outputs,
     assigns,
-    input: (name, type) => source("input", name, type),
+    input(name, type) {
+      if (type.encoding !== "plain")
+        fail("INVALID_ARGUMENT", `input ${name} is ${describeType(type)}; inputs are plain, weights in panels are read from a store`);
+      return source("input", name, type);
+    },
     read: (name, type) => source("read", name, type),
     assign(name, value) {
       own(value, `the value assigned to ${name}`);

@@ -30,6 +30,7 @@ export {
   type Encoding,
   isQuantised,
   maxBytes,
+  type PanelType,
   plus,
   type Size,
   size,

@@ -23,7 +23,7 @@ export function lower(graph: Graph, hasKernel: (name: string) => boolean): Graph
     const stand = new Map<Value, Value>();
     const arguments_ = inputs.map((input, i) => {
       if (!input) return null;
-      const placeholder = scratch.input(`${i}`, input.type);
+      const placeholder = scratch.read(`${i}`, input.type);
       stand.set(placeholder, input);
       return placeholder;
     });

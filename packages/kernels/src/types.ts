@@ -6,6 +6,9 @@ import { fail } from "./errors.js";
  */
 export type DType = "float32" | "bfloat16" | "float64" | "int32" | "int8" | "int6" | "int4";
 
+/** The element types that weights in panels have. */
+export type PanelType = Exclude<DType, "int32">;
+
 /**
  * How the elements lie. "plain": row by row. "panels": a weight as the matrix kernels read it (native/cpu/gemm.h; for integers, which carry their
  * scales with them, native/cpu/quantised.h). "rows": an activation as int8 with a scale for each row and 256 columns, for products with
@@ -43,11 +46,13 @@ export function isQuantised({ dtype, encoding }: Pick<TensorType, "dtype" | "enc
 
 /**
  * Makes a tensor type.
- * @throws INVALID_ARGUMENT for a dimension that is no whole number ≥ 0, for plain int4 or int6, and for rows of anything but int8
+ * @throws INVALID_ARGUMENT for an unknown type, a dimension that is no whole number ≥ 0, for plain int4 or int6, and for rows of anything but int8
  * @example tensor("float32", [size("T", 512), 64])
  */
 export function tensor(dtype: DType, shape: readonly Dimension[], encoding: Encoding = "plain"): TensorType {
   const type = { dtype, shape, encoding };
+  if (!Object.hasOwn(bitsPerElement, dtype))
+    fail("INVALID_ARGUMENT", `unknown type ${dtype}; tensors are of ${Object.keys(bitsPerElement).join(", ")}`);
   for (const dimension of shape)
     if (typeof dimension === "number" && !(Number.isSafeInteger(dimension) && dimension >= 0))
       fail("INVALID_ARGUMENT", `dimensions are whole numbers ≥ 0, received ${describeType(type)}`);

@@ -1,4 +1,4 @@
-import { createGraph, type Device, type Executable, maxBytes, ops, type TensorType, tensor } from "@zaya/kernels";
+import { createGraph, type Device, type Executable, maxBytes, ops, type PanelType, type TensorType, tensor } from "@zaya/kernels";
 import { toBfloat16 } from "./bfloat16.js";
 import { initialValues, nameStream } from "./initialise.js";
 import { normalQuantiles } from "./normal_quantiles.js";
@@ -43,7 +43,7 @@ export function openRandomWeights(device: Device, seed: number): RandomWeights {
       );
     const graph = createGraph();
     const sample = ops.randomSample(graph.read(table, quantiles), graph.input("place", tensor("int32", [4])), [rows, columns]);
-    const value = encoding === "panels" ? ops.encode(sample, dtype) : ops.cast(sample, dtype as "float32" | "bfloat16");
+    const value = encoding === "panels" ? ops.encode(sample, dtype as PanelType) : ops.cast(sample, dtype as "float32" | "bfloat16");
     store.allocate(name, value.type);
     graph.assign(name, value);
     const executable = device.compile(graph, store);

@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { createGraph, type Value } from "../graph.js";
 import { checkCase, instructionSets, sameBits } from "../operation_cases.js";
 import { runGraph, testTensor } from "../testing.js";
-import { type DType, tensor } from "../types.js";
+import { type PanelType, tensor } from "../types.js";
 import { ccaProject, ccaProjectOperation } from "./cca_project.js";
 import { encode } from "./encode.js";
 
@@ -23,9 +23,9 @@ const apart = (values: Record<string, Value>, compute: Compute) => {
   const [z, current, delayed] = ccaProjectOperation.decompose?.(inputs, attributes) ?? [];
   return { z: z!, current: current!, delayed: delayed! };
 };
-const packed = ({ x, ...weights }: Record<string, Value>, dtypes: readonly DType[]) => ({
+const packed = ({ x, ...weights }: Record<string, Value>, dtypes: readonly PanelType[]) => ({
   x: x!,
-  ...Object.fromEntries(Object.entries(weights).map(([name, w], i) => [name, encode(w, dtypes[i % dtypes.length] as DType)])),
+  ...Object.fromEntries(Object.entries(weights).map(([name, w], i) => [name, encode(w, dtypes[i % dtypes.length] as PanelType)])),
 });
 
 describe("cca_project", () => {

@@ -48,11 +48,11 @@ describe("encode", () => {
   });
   test("refuses a vector, what is packed already, and a type that is not packed", () => {
     const graph = createGraph();
-    expect(() => encode(graph.input("w", tensor("float32", [4, 4])), "int32")).toThrow("[encode] packs to float32, bfloat16");
+    expect(() => encode(graph.input("w", tensor("float32", [4, 4])), "int32" as "float32")).toThrow("[encode] packs to float32, bfloat16");
     expect(() => encode(graph.input("v", tensor("float32", [4])), "float32")).toThrow(
       "[encode] expected a plain tensor of at least 2 dimensions",
     );
-    const packed = graph.input("p", tensor("float32", [4, 4], "panels"));
+    const packed = graph.read("p", tensor("float32", [4, 4], "panels"));
     expect(() => encode(packed, "float32")).toThrow("[encode] expected w to be plain float32 or bfloat16 or float64, received panels");
   });
 });

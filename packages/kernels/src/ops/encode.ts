@@ -2,9 +2,9 @@ import { expectShape, floats } from "../check.js";
 import { fail } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
-import { type Dimension, type DType, tensor } from "../types.js";
+import { type Dimension, type PanelType, tensor } from "../types.js";
 
-const targets: readonly DType[] = ["float32", "bfloat16", "float64", "int8", "int6", "int4"];
+const targets: readonly PanelType[] = ["float32", "bfloat16", "float64", "int8", "int6", "int4"];
 
 /**
  * Packs a weight [..,N,K] into the panels that matrix products read (native/cpu/gemm.h, for integers native/cpu/quantised.h), rounding
@@ -30,6 +30,6 @@ export const encodeOperation: Operation = {
  *
  * @throws SHAPE_MISMATCH, INVALID_ARGUMENT
  */
-export function encode(w: Value, dtype: DType, importance: Value | null = null): Value {
+export function encode(w: Value, dtype: PanelType, importance: Value | null = null): Value {
   return apply(encodeOperation, [w, importance], { dtype: targets.indexOf(dtype) })[0] as Value;
 }

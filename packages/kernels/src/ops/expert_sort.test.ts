@@ -1,6 +1,8 @@
 import { describe, expect, test } from "vitest";
+import { createGraph } from "../graph.js";
 import { checkCase } from "../operation_cases.js";
 import { runGraph, testIntegers } from "../testing.js";
+import { tensor } from "../types.js";
 import { expertSort } from "./expert_sort.js";
 
 const build =
@@ -23,6 +25,12 @@ describe("expert_sort", () => {
       index: testIntegers(0, 1, 0),
     });
     expect(counts).toEqual(Float64Array.of(2, 1));
+  });
+  test("counts in nothing else", () => {
+    const index = createGraph().input("index", tensor("int32", [2]));
+    expect(() => expertSort(index, { numExperts: 1, dtype: "bfloat16" as "float32" })).toThrow(
+      expect.objectContaining({ code: "INVALID_ARGUMENT", message: "[expert_sort] counts in float32 or float64, received bfloat16" }),
+    );
   });
   test("fails on an expert that is not there", async () => {
     for (const expert of [-1, 3]) {

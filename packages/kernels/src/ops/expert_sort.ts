@@ -1,4 +1,5 @@
 import { expectRank } from "../check.js";
+import { fail } from "../errors.js";
 import { apply, type Value } from "../graph.js";
 import type { Operation } from "../operation.js";
 import { tensor } from "../types.js";
@@ -17,11 +18,13 @@ export const expertSortOperation: Operation = {
   gradient: () => [null],
 };
 
-/** The order in which experts take their tokens, where each expert's begin, and how many each class has (as `dtype`, default float32). */
+/** The order in which experts take their tokens, where each expert's begin, and how many each class has (as `dtype`, default float32). @throws INVALID_ARGUMENT for another */
 export function expertSort(
   index: Value,
-  { numExperts, dtype = "float32" }: { numExperts: number; dtype?: Value["type"]["dtype"] },
+  { numExperts, dtype = "float32" }: { numExperts: number; dtype?: "float32" | "float64" },
 ): { order: Value; offsets: Value; counts: Value } {
+  if (dtype !== "float32" && dtype !== "float64")
+    fail("INVALID_ARGUMENT", `[expert_sort] counts in float32 or float64, received ${String(dtype)}`);
   const [order, offsets, counts] = apply(expertSortOperation, [index], { num_experts: numExperts, wide: dtype === "float64" ? 1 : 0 });
   return { order: order as Value, offsets: offsets as Value, counts: counts as Value };
 }

@@ -2,7 +2,6 @@ import { describe, expect, test } from "vitest";
 import type { Value } from "../graph.js";
 import { checkCase, instructionSets, sameBits } from "../operation_cases.js";
 import { runGraph, testIntegers, testNumbers, testTensor } from "../testing.js";
-import type { DType } from "../types.js";
 import { encode } from "./encode.js";
 import { experts, expertsOperation } from "./experts.js";
 
@@ -53,7 +52,7 @@ describe.each([32, 40, 352])("experts of %i inner columns", (F) => {
   test.each(["plain", "float32", "bfloat16", "int8", "int6", "int4"] as const)(
     "give the bits of their decomposition with %s weights",
     async (type) => {
-      const stored = (w: Value) => (type === "plain" ? w : encode(w, type as DType));
+      const stored = (w: Value) => (type === "plain" ? w : encode(w, type));
       for (const isa of await instructionSets()) {
         for (const threads of [1, 3]) {
           const { y, parts } = await runGraph(

@@ -1,6 +1,6 @@
 export { adamw } from "./adamw.js";
 export { add } from "./add.js";
-export { attention, expectGroups } from "./attention.js";
+export { attention } from "./attention.js";
 export { balanceGrad } from "./balance_grad.js";
 export { carryState } from "./carry_state.js";
 export { cast } from "./cast.js";

@@ -4,7 +4,7 @@ import { createGraph, type Value } from "../graph.js";
 import type { InstructionSet } from "../native.js";
 import { checkCase, checkGradientCase, instructionSets, sameBits, throughBfloat16 } from "../operation_cases.js";
 import { runGraph, type TestTensor, testTensor } from "../testing.js";
-import { tensor } from "../types.js";
+import { type PanelType, tensor } from "../types.js";
 import { encode } from "./encode.js";
 import { linear } from "./linear.js";
 
@@ -46,7 +46,7 @@ describe("linear", () => {
         build: ({ x, w, bias, dy }) => {
           const y = linear(x!, w!, { bias: bias! });
           const [dx, dw, dbias] = vectorJacobian([y], [dy!], [x!, w!, bias!]);
-          const packed = linear(x!, encode(w!, w!.type.dtype), { bias: bias! });
+          const packed = linear(x!, encode(w!, w!.type.dtype as PanelType), { bias: bias! });
           return { y, packed, without: linear(x!, w!), dx: dx!, dw: dw!, dbias: dbias! };
         },
         expected: {

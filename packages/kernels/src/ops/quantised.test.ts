@@ -3,7 +3,7 @@ import { vectorJacobian } from "../differentiate.js";
 import type { InstructionSet } from "../native.js";
 import { checkCase, instructionSets, sameBits } from "../operation_cases.js";
 import { runGraph, type TestTensor, testIntegers, testTensor } from "../testing.js";
-import type { DType } from "../types.js";
+import type { PanelType } from "../types.js";
 import { embedding } from "./embedding.js";
 import { encode } from "./encode.js";
 import { groupedLinear } from "./grouped_linear.js";
@@ -11,10 +11,10 @@ import { linear } from "./linear.js";
 
 // Products with weights in quantised panels (native/cpu/quantised.h).
 
-const types = ["int8", "int6", "int4"] as const satisfies readonly DType[];
+const types = ["int8", "int6", "int4"] as const satisfies readonly PanelType[];
 
 /** The rows that a weight [N,K] has become; `embedding` reads them back. */
-async function decoded(w: TestTensor, dtype: DType, importance?: TestTensor): Promise<Float32Array> {
+async function decoded(w: TestTensor, dtype: PanelType, importance?: TestTensor): Promise<Float32Array> {
   const [N = 0] = w.shape;
   const ids = testIntegers(...Array.from({ length: N }, (_, i) => i));
   const { y } = await runGraph(({ w, ids, h }) => ({ y: embedding(encode(w!, dtype, h), ids!) }), {

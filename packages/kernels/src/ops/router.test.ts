@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { createGraph, type Value } from "../graph.js";
 import { checkCase, instructionSets, sameBits, throughBfloat16 } from "../operation_cases.js";
 import { runGraph, type TestTensor, testTensor } from "../testing.js";
-import { type DType, tensor } from "../types.js";
+import { type PanelType, tensor } from "../types.js";
 import { encode } from "./encode.js";
 import { type RouterWeights, router, routerOperation } from "./router.js";
 
@@ -63,7 +63,7 @@ describe("router", () => {
     const inputs = inputsOf(T, D, R, 6);
     const matrices = ["downWeight", "fc1Weight", "fc2Weight", "outWeight"];
     for (const name of matrices) inputs[name] = { ...inputs[name]!, data: throughBfloat16(inputs[name]!.data) };
-    const inPanels = (dtype: DType) => (values: Record<string, Value>) =>
+    const inPanels = (dtype: PanelType) => (values: Record<string, Value>) =>
       fused({ ...values, ...Object.fromEntries(matrices.map((name) => [name, encode(values[name]!, dtype)])) });
     const row = (name: string, width: number): TestTensor => ({
       shape: [1, width],

@@ -43,7 +43,8 @@ export function experts(
       })
     : route(config, normed, previous_TR, gate, compute);
 
-  const { order, offsets, counts } = ops.expertSort(index, { numExperts: config.numExperts, dtype: prob.type.dtype });
+  const dtype = prob.type.dtype === "float64" ? "float64" : "float32";
+  const { order, offsets, counts } = ops.expertSort(index, { numExperts: config.numExperts, dtype });
   const routing = { index, prob, counts };
   const [gateUp, down] = [weight(expertName(layer, "gate_up_proj")), weight(expertName(layer, "down_proj"))];
   // Generation needs no gradient, and takes the composite.

@@ -1,4 +1,4 @@
-import { createGraph, type Device, type Executable, isQuantised, ops, type TensorType, tensor } from "@zaya/kernels";
+import { createGraph, type Device, type Executable, isQuantised, ops, type PanelType, type TensorType, tensor } from "@zaya/kernels";
 
 /** Packs values as kernels read them. */
 export interface Packer extends AsyncDisposable {
@@ -21,7 +21,7 @@ export function openPacker(device: Device): Packer {
     const values = graph.input("values", tensor("float32", type.shape));
     const importance = weighted ? graph.input("importance", tensor("float32", type.shape.slice(-1))) : null;
     store.allocate(name, type);
-    graph.assign(name, ops.encode(values, type.dtype, importance));
+    graph.assign(name, ops.encode(values, type.dtype as PanelType, importance));
     const executable = device.compile(graph, store);
     executables.set(name, executable);
     return executable;
