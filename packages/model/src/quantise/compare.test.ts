@@ -75,6 +75,13 @@ it("refuses models of other shapes, and a text without tokens", async () => {
   await expect(compare({ reference, candidate: join(dir.path, "c"), text })).rejects.toThrow("the reference has no tensor model.layers.");
   await expect(compare({ reference, candidate: reference, text: "" })).rejects.toThrow("no two tokens");
   await expect(compare({ reference, candidate: reference, text, context: 1 })).rejects.toMatchObject({ code: "INVALID_ARGUMENT" });
+  const narrow = { ...config, vocabSize: 270 };
+  const tokenizerFiles = await trainTokenizer([text], { vocabSize: 280 });
+  await saveCheckpoint(join(dir.path, "d"), { config: narrow, tensors: initialise(narrow, 1), tokenizerFiles });
+  await expect(compare({ reference: join(dir.path, "d"), candidate: join(dir.path, "d"), text })).rejects.toMatchObject({
+    code: "INVALID_ARGUMENT",
+    message: expect.stringMatching(/^the tokenizer has ids up to 279, the model 270 rows; /),
+  });
   await writeFile(join(reference, "tokenizer.json"), "");
   await expect(compare({ reference, candidate: reference, text })).rejects.toMatchObject({ code: "TOKENIZER_INVALID" });
 });

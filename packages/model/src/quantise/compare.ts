@@ -4,9 +4,8 @@ import { fail } from "../errors.js";
 import { forward } from "../graph/forward.js";
 import { raggedInputs } from "../graph/inputs.js";
 import { readTokenizerFiles } from "../save.js";
-import { loadTokenizer } from "../tokenizer/tokenizer.js";
 import { exactStorage, loadWeights } from "../weights.js";
-import { longestWindow, textWindows, type WindowOptions, windowInputs } from "./windows.js";
+import { longestWindow, textWindows, tokenizerFor, type WindowOptions, windowInputs } from "./windows.js";
 
 export interface CompareOptions extends WindowOptions {
   /** Folder of the model that is right, with its tokenizer. */
@@ -56,7 +55,7 @@ export async function* compareCheckpoints(options: CompareOptions): AsyncGenerat
   const tokenizerFiles = await readTokenizerFiles(options.reference);
   if (!("tokenizer.json" in tokenizerFiles))
     fail("INVALID_ARGUMENT", `${options.reference}: comparing needs the checkpoint's tokenizer.json`);
-  const windows = textWindows(await loadTokenizer(tokenizerFiles), options.text, options);
+  const windows = textWindows(await tokenizerFor(tokenizerFiles, reference.config.vocabSize), options.text, options);
   const maxTokens = longestWindow(windows);
 
   await using device = await openDevice("cpu", threads === undefined ? {} : { threads });

@@ -176,6 +176,14 @@ describe("quantiseCheckpoint", () => {
     const [from, out] = [await source(dir.path), join(dir.path, "out")];
     await expect(quantise({ from: join(dir.path, "nowhere"), out, to: "q4" })).rejects.toMatchObject({ code: "CONFIG_INVALID" });
     await expect(quantise({ from, out, to: "q4", calibrate: join(dir.path, "nothing") })).rejects.toThrow("nothing: no such file");
+    const narrow = { ...config, vocabSize: config.vocabSize - 1 };
+    const other = join(dir.path, "other");
+    await saveCheckpoint(other, { config: narrow, tensors: initialise(narrow, 5), tokenizerFiles });
+    await writeFile(join(dir.path, "text"), text);
+    await expect(quantise({ from: other, out, to: "q4", calibrate: join(dir.path, "text") })).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+      message: expect.stringMatching(`^the tokenizer has ids up to ${config.vocabSize - 1}, the model ${config.vocabSize - 1} rows; `),
+    });
     expect(existsSync(out)).toBe(false);
     await truncate(join(from, "model.safetensors"), 100_000);
     await expect(quantise({ from, out, to: "q4" })).rejects.toMatchObject({ code: "CHECKPOINT_INVALID" });

@@ -2,6 +2,7 @@ import { readFile, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { type Device, type DType, isQuantised, maxBytes, openDevice, type TensorType, tensor } from "@zaya/kernels";
 import { type Checkpoint, loadCheckpoint } from "../checkpoint.js";
+import type { ModelConfig } from "../config.js";
 import { expectWholeNumber, fail, type ModelErrorCode } from "../errors.js";
 import { takeLock } from "../lock.js";
 import { makeFolder } from "../make_folder.js";
@@ -11,13 +12,12 @@ import { type RunKind, runKinds, runTypes } from "../run_types.js";
 import type { SafetensorsWriter } from "../safetensors_writer.js";
 import { createCheckpointWriter, readTokenizerFiles, type TokenizerFiles } from "../save.js";
 import { holdsCheckpoint } from "../shards.js";
-import { loadTokenizer } from "../tokenizer/tokenizer.js";
 import { prepareFolder, sourceFiles } from "./folder.js";
 import { type CalibrateWindow, type Importance, measureImportance } from "./importance.js";
 import { hashOf, type Journal, openJournal, partKey, readJournal } from "./journal.js";
 import { openPacker } from "./packer.js";
 import { partsOf } from "./parts.js";
-import { textWindows } from "./windows.js";
+import { textWindows, tokenizerFor } from "./windows.js";
 
 export type Width = 4 | 6 | 8;
 
@@ -84,7 +84,7 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
   const { config } = checkpoint;
   const types = await chooseTypes(checkpoint, options);
   const tokenizerFiles = await readTokenizerFiles(from);
-  const windows = await calibrationWindows(options, tokenizerFiles);
+  const windows = await calibrationWindows(options, config, tokenizerFiles);
   const totalBytes = [...types.values()].reduce((sum, type) => sum + maxBytes(type), 0);
   const journalPath = journalOf(out);
   if (!dryRun) await makeFolder(out);
@@ -219,13 +219,14 @@ function storedBytes({ tensors, weights }: Checkpoint): number {
 /** What calibration reads; null where there is none. */
 async function calibrationWindows(
   { from, calibrate, calibrateTokens = calibrationTokens }: QuantiseOptions,
+  config: ModelConfig,
   tokenizerFiles: TokenizerFiles,
 ): Promise<readonly Int32Array[] | null> {
   if (calibrate === undefined) return null;
   expectWholeNumber("calibrateTokens", calibrateTokens, 1);
   const text = await readText(calibrate);
   if (!("tokenizer.json" in tokenizerFiles)) fail("INVALID_ARGUMENT", `${from}: calibration needs the checkpoint's tokenizer.json`);
-  return textWindows(await loadTokenizer(tokenizerFiles), text, { maxTokens: calibrateTokens });
+  return textWindows(await tokenizerFor(tokenizerFiles, config.vocabSize), text, { maxTokens: calibrateTokens });
 }
 
 /** Router and convolutions stay in float32 where bfloat16 cannot hold their values. */

@@ -1,11 +1,26 @@
 import { expectWholeNumber, fail } from "../errors.js";
-import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import type { TokenizerFiles } from "../save.js";
+import { loadTokenizer, type Tokenizer } from "../tokenizer/tokenizer.js";
 
 export interface WindowOptions {
   /** Tokens that are read together, at least 2. Default 512. */
   readonly context?: number | undefined;
   /** Tokens of the text that are taken, from its beginning. Default: all. */
   readonly maxTokens?: number | undefined;
+}
+
+/**
+ * The tokenizer of a checkpoint whose embedding has `rows` rows.
+ * @throws TOKENIZER_INVALID, or INVALID_ARGUMENT where it has ids that the model has not
+ */
+export async function tokenizerFor(files: TokenizerFiles, rows: number): Promise<Tokenizer> {
+  const tokenizer = await loadTokenizer(files);
+  if (tokenizer.vocabSize > rows)
+    fail(
+      "INVALID_ARGUMENT",
+      `the tokenizer has ids up to ${tokenizer.vocabSize - 1}, the model ${rows} rows; the checkpoint needs the tokenizer it was made with`,
+    );
+  return tokenizer;
 }
 
 /**
