@@ -32,7 +32,7 @@ export async function chat(model: string, flags: ChatFlags): Promise<number> {
     messages.push({ role: "user", content });
     const answer = await say(engine, messages, flags);
     if (answer === null) messages.pop();
-    else messages.push({ role: "assistant", content: answer });
+    else messages.push(answer);
   }
   outro("bye");
   return exitCodes.done;
@@ -41,17 +41,24 @@ export async function chat(model: string, flags: ChatFlags): Promise<number> {
 /** Ctrl-C at an answer: it ends, the conversation goes on. */
 class AnswerStopped extends Error {}
 
-/** Writes one answer as it comes and returns it; null where it failed, which is told. */
-async function say(engine: Engine, messages: readonly ChatMessage[], flags: ChatFlags): Promise<string | null> {
+/** Writes one answer as it comes, its thought dimmed, and returns it as a message; null where it failed, which is told. */
+async function say(engine: Engine, messages: readonly ChatMessage[], flags: ChatFlags): Promise<ChatMessage | null> {
   using interrupt = interruptSignal((name) => (name === "SIGINT" ? new AnswerStopped() : new StoppedError("stopped")));
   const begin = performance.now();
-  let answer = "";
+  let reasoning = "";
+  let content = "";
   let tokens = 0;
   try {
-    for await (const event of engine.generate({ messages, ...samplingOptions(flags) }, { signal: interrupt.signal })) {
+    for await (const event of engine.generate(
+      { messages, ...samplingOptions(flags), separateReasoning: true },
+      { signal: interrupt.signal },
+    )) {
       if (event.type !== "token") continue;
       tokens++;
-      answer += event.text;
+      if (event.reasoning) process.stdout.write(pc.dim(event.reasoning));
+      if (reasoning !== "" && content === "" && event.text !== "") process.stdout.write("\n\n");
+      reasoning += event.reasoning ?? "";
+      content += event.text;
       process.stdout.write(event.text);
     }
   } catch (error) {
@@ -63,5 +70,5 @@ async function say(engine: Engine, messages: readonly ChatMessage[], flags: Chat
   }
   const rate = (tokens / ((performance.now() - begin) / 1000)).toFixed(1);
   process.stdout.write(`\n${pc.dim(`${tokens} tokens, ${rate} a second`)}\n`);
-  return answer;
+  return { role: "assistant", content, ...(reasoning === "" ? {} : { reasoning_content: reasoning }) };
 }

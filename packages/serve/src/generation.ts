@@ -1,6 +1,7 @@
 import type { Tokenizer } from "@zaya/model";
 import { decodeAnswer } from "./answer_decoder.js";
 import { type ScoredToken, scoreToken } from "./logprobs.js";
+import { createReasoningSplitter, endsInThought } from "./reasoning.js";
 import type { GenerateEvent, ParsedRequest } from "./request.js";
 import { sampleToken } from "./sampler.js";
 import type { Job } from "./scheduler.js";
@@ -23,7 +24,7 @@ export interface Generation {
   next(): Promise<GenerateEvent>;
 }
 
-/** Makes the job that samples, decodes, watches for stop strings and scores, and the queue its events come out of. */
+/** Makes the job that samples, decodes, watches for stop strings, tells thoughts from answers and scores, and the queue its events come out of. */
 export function createGeneration(prepared: PreparedRequest, tokenizer: Tokenizer): Generation {
   const { request, promptIds, maxTokens, seed, endTokenIds } = prepared;
   const sampling = {
@@ -37,15 +38,19 @@ export function createGeneration(prepared: PreparedRequest, tokenizer: Tokenizer
   const queue = createQueue();
   const matcher = createStopMatcher(request.stop);
   const decoder = decodeAnswer(tokenizer, promptIds, request);
+  const splitter = request.separateReasoning ? createReasoningSplitter(endsInThought(tokenizer, promptIds)) : null;
   const promptScores: (ScoredToken | null)[] = [null];
   let completionTokens = 0;
   let text = "";
+  let reasoning = "";
 
   function promptEnd(): void {
     queue.push({ type: "prompt-end", tokenIds: promptIds, ...(request.promptLogprobs === undefined ? {} : { logprobs: promptScores }) });
   }
   function end(finishReason: "stop" | "length", stopReason: string | number | null): null {
-    queue.push({ type: "generate-end", finishReason, stopReason, text, usage: { promptTokens: promptIds.length, completionTokens } });
+    const reasoningTokens = splitter?.reasoningTokens() ?? null;
+    const usage = { promptTokens: promptIds.length, completionTokens, ...(reasoningTokens === null ? {} : { reasoningTokens }) };
+    queue.push({ type: "generate-end", finishReason, stopReason, text, ...(reasoningTokens === null ? {} : { reasoning }), usage });
     return null;
   }
 
@@ -74,9 +79,17 @@ export function createGeneration(prepared: PreparedRequest, tokenizer: Tokenizer
         const rest = matcher.push(decoder.flush());
         fresh += rest.text + matcher.flush();
       }
+      let thought = "";
+      if (splitter) {
+        const parts = splitter.push(fresh);
+        const rest = isLast ? splitter.flush() : { reasoning: "", content: "" };
+        thought = parts.reasoning + rest.reasoning;
+        fresh = parts.content + rest.content;
+      }
       text += fresh;
+      reasoning += thought;
       const score = request.logprobs === undefined ? {} : scoreToken(logits, tokenId, request.logprobs);
-      queue.push({ type: "token", text: fresh, tokenId, ...score });
+      queue.push({ type: "token", text: fresh, ...(thought === "" ? {} : { reasoning: thought }), tokenId, ...score });
       if (result.matched !== null) return end("stop", result.matched);
       if (isEnd) return end("stop", tokenId);
       return isLast ? end("length", null) : tokenId;

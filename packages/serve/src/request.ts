@@ -51,6 +51,8 @@ export const GenerateRequest = z
     ignoreEos: z.boolean().default(false),
     /** Leaves special tokens out of the text. */
     skipSpecialTokens: z.boolean().default(true),
+    /** Gives what stands between `<think>` and `</think>` as `reasoning` instead of `text`. */
+    separateReasoning: z.boolean().default(false),
     /** Gives each token's log-probability, and those of this many most probable tokens. */
     logprobs: z.int().min(0).max(100).optional(),
     /** The same for the prompt's tokens, in the event `prompt-end`. */
@@ -69,6 +71,8 @@ export type ParsedRequest = z.output<typeof GenerateRequest>;
 export interface Usage {
   readonly promptTokens: number;
   readonly completionTokens: number;
+  /** Those of the thought with its tags, where there is one and `separateReasoning` asked for it. */
+  readonly reasoningTokens?: number;
 }
 
 /** What a generation tells, in this order: one `prompt-end`, any number of `token`, one `generate-end`. */
@@ -79,6 +83,7 @@ export type GenerateEvent =
   | {
       readonly type: "token";
       readonly text: string;
+      readonly reasoning?: string;
       readonly tokenId: number;
       readonly logprob?: number;
       readonly topLogprobs?: readonly TokenLogprob[];
@@ -89,6 +94,8 @@ export type GenerateEvent =
       readonly finishReason: "stop" | "length";
       readonly stopReason: string | number | null;
       readonly text: string;
+      /** The thought before the text, "" for an empty one. */
+      readonly reasoning?: string;
       readonly usage: Usage;
     };
 

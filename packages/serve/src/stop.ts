@@ -43,7 +43,7 @@ function findFirst(text: string, stops: readonly string[]): { at: number; stop: 
 }
 
 /** Length of the longest end of `text` that begins a stop string. */
-function heldLength(text: string, stops: readonly string[]): number {
+export function heldLength(text: string, stops: readonly string[]): number {
   let longest = 0;
   for (const stop of stops) {
     for (let n = Math.min(stop.length - 1, text.length); n > longest; n--) {

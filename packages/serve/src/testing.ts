@@ -180,3 +180,28 @@ export async function createSpacedEngine(): Promise<{ readonly engine: Engine; r
   const engine = assembleEngine({ runner: spacedRunner, tokenizer, model: toy.model, memory: toy.stats().memory });
   return { engine, word: tokenizer.decode([spaced]) };
 }
+
+/** An engine that always answers with these pieces, each in as many tokens as it takes, and ends; with a chat template of its own where one is given. */
+export async function createScriptedEngine(pieces: readonly string[], template?: string): Promise<Engine> {
+  const files = await trainToyTokenizer();
+  const tokenizer = await loadTokenizer(template === undefined ? files : { ...files, "chat_template.jinja": template });
+  const script = pieces.flatMap((piece) => [...tokenizer.encode(piece, { addSpecialTokens: false })]);
+  const { engine: toy, runner } = await createToyEngine();
+  const promptLengths = new Map<number, number>();
+  const scripted: StepRunner = {
+    ...runner,
+    run: async ({ slots, cached, cuSeqlens, positions, logitRows }) => {
+      const nextOfRow = new Map<number, number>();
+      slots.forEach((slot, s) => {
+        const [from = 0, to = 0] = cuSeqlens.subarray(s, s + 2);
+        if (cached[s] === 0) promptLengths.set(slot, to - from);
+        nextOfRow.set(to - 1, (positions[to - 1] as number) + 1 - (promptLengths.get(slot) as number));
+      });
+      return Array.from(logitRows, (row) => {
+        const next = script[nextOfRow.get(row) as number] ?? tokenizer.eosTokenId;
+        return rankLogits(Float32Array.from({ length: tokenizer.vocabSize }, (_, id) => (id === next ? 100 : 0)));
+      });
+    },
+  };
+  return assembleEngine({ runner: scripted, tokenizer, model: toy.model, memory: toy.stats().memory });
+}

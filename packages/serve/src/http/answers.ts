@@ -154,11 +154,16 @@ export function expectListed(tokens: number, top: number): void {
 export function usageOf(prompts: readonly number[], choices: readonly Usage[]): object {
   const promptTokens = prompts.reduce((sum, n) => sum + n, 0);
   const completionTokens = choices.reduce((sum, usage) => sum + usage.completionTokens, 0);
+  const thoughts = choices.flatMap(({ reasoningTokens }) => reasoningTokens ?? []);
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
     total_tokens: promptTokens + completionTokens,
     prompt_tokens_details: { cached_tokens: 0 },
-    completion_tokens_details: { accepted_prediction_tokens: 0, rejected_prediction_tokens: 0 },
+    completion_tokens_details: {
+      accepted_prediction_tokens: 0,
+      rejected_prediction_tokens: 0,
+      ...(thoughts.length > 0 ? { reasoning_tokens: thoughts.reduce((sum, n) => sum + n, 0) } : {}),
+    },
   };
 }

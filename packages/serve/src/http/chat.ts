@@ -22,6 +22,7 @@ export async function createChatCompletion(
     ...samplingOf(body),
     maxTokens: body.max_completion_tokens ?? body.max_tokens,
     logprobs: body.logprobs ? (body.top_logprobs ?? 0) : undefined,
+    separateReasoning: true,
   };
   const messages = body.messages.map(plainMessage);
   const prompt = engine.prepare({ ...shared, messages, templateVariables: body.chat_template_kwargs });
@@ -34,6 +35,8 @@ export async function createChatCompletion(
   const promptTokens = [prompt.promptIds.length];
   const logprobsOf = (tokens: readonly TokenEvent[]) =>
     body.logprobs ? { content: tokens.map((token) => chatLogprob(tokenizer, token)), refusal: null } : null;
+  const reasoningOf = (reasoning: string | undefined) =>
+    reasoning === undefined || !body.include_reasoning ? {} : { reasoning_content: reasoning };
   const promptIds = body.return_token_ids ? { prompt_token_ids: prompt.promptIds } : {};
   const idsOf = (tokens: readonly TokenEvent[]) => (body.return_token_ids ? { token_ids: tokens.map((token) => token.tokenId) } : {});
 
@@ -44,7 +47,7 @@ export async function createChatCompletion(
     );
     const choices = await eachInTurn(controller, results, ({ tokens, end }, index) => ({
       index,
-      message: { role: "assistant", content: end.text, refusal: null },
+      message: { role: "assistant", ...reasoningOf(end.reasoning), content: contentOf(end), refusal: null },
       logprobs: logprobsOf(tokens),
       finish_reason: end.finishReason,
       stop_reason: end.stopReason,
@@ -62,11 +65,20 @@ export async function createChatCompletion(
     opening: { choice: { delta: { role: "assistant", content: "" }, ...unsaid }, fields: promptIds },
     choiceOf(event) {
       if (event.type === "generate-end") return { delta: {}, ...unsaid, finish_reason: event.finishReason, stop_reason: event.stopReason };
-      if (event.type !== "token" || (event.text === "" && !body.logprobs && !body.return_token_ids)) return null;
-      return { delta: { content: event.text }, ...unsaid, logprobs: logprobsOf([event]), ...idsOf([event]) };
+      if (event.type !== "token") return null;
+      const thought = reasoningOf(event.reasoning);
+      const thinks = "reasoning_content" in thought;
+      if (event.text === "" && !thinks && !body.logprobs && !body.return_token_ids) return null;
+      const delta = { ...thought, ...(thinks && event.text === "" ? {} : { content: event.text }) };
+      return { delta, ...unsaid, logprobs: logprobsOf([event]), ...idsOf([event]) };
     },
   });
   return undefined;
+}
+
+/** What follows the thought; null where nothing does. */
+function contentOf({ text, reasoning }: { readonly text: string; readonly reasoning?: string }): string | null {
+  return reasoning !== undefined && text === "" ? null : text;
 }
 
 /** A message with its text parts as lines of one text, as chat templates expect, which know the developer as the system. */

@@ -116,6 +116,8 @@ export const ChatBody = z
     max_completion_tokens: z.int().min(1).optional(),
     logprobs: z.boolean().default(false),
     top_logprobs: z.int().min(0).max(20).optional(),
+    /** Whether the thought is sent too; without it the answer has none, and costs the same. */
+    include_reasoning: z.boolean().default(true),
     /** Variables of the chat template, such as `enable_thinking`. */
     chat_template_kwargs: z
       .record(z.string(), z.unknown())
