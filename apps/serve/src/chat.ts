@@ -56,8 +56,8 @@ async function say(engine: Engine, messages: readonly ChatMessage[], flags: Chat
       if (event.type !== "token") continue;
       tokens++;
       if (event.reasoning) process.stdout.write(pc.dim(event.reasoning));
-      if (reasoning !== "" && content === "" && event.text !== "") process.stdout.write("\n\n");
       reasoning += event.reasoning ?? "";
+      if (reasoning !== "" && content === "" && event.text !== "") process.stdout.write("\n\n");
       content += event.text;
       process.stdout.write(event.text);
     }

@@ -29,14 +29,16 @@ test.each([1, 2, 3, 7, 1000])("frames and characters may be cut anywhere: %i byt
     frame({ choices: [{ text: "grün ", token_ids: [1, 2], finish_reason: null }] }),
     ": a comment\n\n",
     frame({ choices: [{ delta: { role: "assistant", content: "" }, finish_reason: null }] }),
+    frame({ choices: [{ delta: { reasoning_content: "hm" }, finish_reason: null }] }),
     frame({ choices: [{ delta: { content: "🦊" }, token_ids: [3], finish_reason: "stop" }] }),
     frame({ choices: [], usage: { total_tokens: 4 } }),
     "data: [DONE]\n\n",
   ];
   expect(await receive(answer.join(""), size)).toEqual([
-    { text: "grün ", tokens: 2, finishReason: null },
-    { text: "", tokens: 0, finishReason: null },
-    { text: "🦊", tokens: 1, finishReason: "stop" },
+    { text: "grün ", reasoning: "", tokens: 2, finishReason: null },
+    { text: "", reasoning: "", tokens: 0, finishReason: null },
+    { text: "", reasoning: "hm", tokens: 0, finishReason: null },
+    { text: "🦊", reasoning: "", tokens: 1, finishReason: "stop" },
   ]);
 });
 

@@ -14,6 +14,8 @@ export class KeyRefused extends Error {}
 export interface Message {
   readonly role: "system" | "user" | "assistant";
   readonly content: string;
+  /** The thought before the content, where there is one. */
+  readonly reasoning_content?: string;
 }
 
 export interface Settings {
@@ -25,9 +27,10 @@ export interface Settings {
 /** What to continue: a conversation, or a text. */
 export type Prompt = { readonly messages: readonly Message[] } | { readonly prompt: string };
 
-/** A piece of an answer: text that came free, and how many tokens it took. */
+/** A piece of an answer: text that came free, of its thought too, and how many tokens it took. */
 export interface Piece {
   readonly text: string;
+  readonly reasoning: string;
   readonly tokens: number;
   readonly finishReason: string | null;
 }
@@ -81,6 +84,7 @@ export async function* generate(
       if (choice.finish_reason) finished = true;
       yield {
         text: choice.text ?? choice.delta?.content ?? "",
+        reasoning: choice.delta?.reasoning_content ?? "",
         tokens: choice.token_ids?.length ?? 0,
         finishReason: choice.finish_reason,
       };
@@ -91,7 +95,7 @@ export async function* generate(
 
 interface Choice {
   readonly text?: string;
-  readonly delta?: { readonly content?: string };
+  readonly delta?: { readonly content?: string; readonly reasoning_content?: string };
   readonly token_ids?: readonly number[];
   readonly finish_reason: string | null;
 }

@@ -207,6 +207,35 @@ test("what came of an answer that breaks off stays, and that it broke off is tol
   expect(texts("article .markdown")).toEqual(["half an"]);
 });
 
+test("a thought is shown apart, folds when the answer begins, and goes back with the conversation", async () => {
+  let stream = {} as ReadableStreamDefaultController;
+  const say = (delta: object, finish_reason: string | null = null) =>
+    stream.enqueue(new TextEncoder().encode(`data: ${JSON.stringify({ choices: [{ delta, finish_reason }] })}\n\n`));
+  const start = (controller: ReadableStreamDefaultController) => {
+    stream = controller;
+  };
+  vi.mocked(fetch).mockResolvedValueOnce(new Response(new ReadableStream({ start })));
+  await type("the");
+  await click("Send");
+  say({ reasoning_content: "the fox *or*" });
+  await vi.waitFor(() => expect(texts("details p")).toEqual(["the fox *or*"]));
+  expect(find<HTMLDetailsElement>("details").open).toBe(true);
+  expect(texts("article .markdown")).toEqual([""]);
+  say({ reasoning_content: " the dog" });
+  say({ content: "a **fox**" }, "stop");
+  stream.close();
+  await answered();
+  expect(find<HTMLDetailsElement>("details").open).toBe(false);
+  expect(texts("details p")).toEqual(["the fox *or* the dog"]);
+  expect(texts("article .markdown")).toEqual(["a fox"]);
+
+  await set("Max tokens", 16);
+  await type("and then?");
+  await click("Send");
+  await answered();
+  expect(lastSent().messages[1]).toEqual({ role: "assistant", content: "a **fox**", reasoning_content: "the fox *or* the dog" });
+});
+
 test("Again gives the focus back, and Escape stops it from anywhere", async () => {
   await set("Max tokens", 16);
   await type("the");

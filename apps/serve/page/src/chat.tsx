@@ -16,14 +16,15 @@ export function Chat({ generation, settings, hidden }: ModeProps) {
 
   /** Whether anything came; the conversation stays as it was where nothing did. */
   async function answer(asked: readonly Message[]): Promise<boolean> {
-    let content = "";
+    let turn: Message = { role: "assistant", content: "" };
     atEnd.current = true;
-    setTurns([...asked, { role: "assistant", content }]);
-    const complete = await generation.start({ messages: asked }, settings, (text) => {
-      content += text;
-      setTurns([...asked, { role: "assistant", content }]);
+    setTurns([...asked, turn]);
+    const complete = await generation.start({ messages: asked }, settings, (text, reasoning) => {
+      const thought = (turn.reasoning_content ?? "") + reasoning;
+      turn = { ...turn, content: turn.content + text, ...(thought === "" ? {} : { reasoning_content: thought }) };
+      setTurns([...asked, turn]);
     });
-    if (complete || content !== "") return true;
+    if (complete || turn.content !== "" || turn.reasoning_content !== undefined) return true;
     setTurns(turns);
     return false;
   }
@@ -55,7 +56,7 @@ export function Chat({ generation, settings, hidden }: ModeProps) {
             {turn.role === "user" ? (
               <p class="plain">{turn.content}</p>
             ) : (
-              <Answer text={turn.content} waiting={generation.running && i === turns.length - 1} />
+              <Answer turn={turn} waiting={generation.running && i === turns.length - 1} />
             )}
           </article>
         ))}
@@ -75,7 +76,18 @@ export function Chat({ generation, settings, hidden }: ModeProps) {
   );
 }
 
-function Answer({ text, waiting }: { readonly text: string; readonly waiting: boolean }) {
-  const html = useMemo(() => renderMarkdown(text), [text]);
-  return <div class={`markdown${waiting ? " waiting" : ""}`} dangerouslySetInnerHTML={{ __html: html }} />;
+/** An answer, below its thought, which folds when the answer begins. */
+function Answer({ turn: { content, reasoning_content: thought }, waiting }: { readonly turn: Message; readonly waiting: boolean }) {
+  const html = useMemo(() => renderMarkdown(content), [content]);
+  return (
+    <>
+      {thought !== undefined && (
+        <details class="thought" open={content === ""}>
+          <summary>Thought</summary>
+          <p>{thought}</p>
+        </details>
+      )}
+      <div class={`markdown${waiting ? " waiting" : ""}`} dangerouslySetInnerHTML={{ __html: html }} />
+    </>
+  );
 }

@@ -20,7 +20,7 @@ export interface Generation {
    * Streams an answer, calling `onText` a few times a second with what has come; resolves when it is complete, stopped or failed: whether it
    * is complete.
    */
-  start(prompt: Prompt, settings: Settings, onText: (text: string) => void): Promise<boolean>;
+  start(prompt: Prompt, settings: Settings, onText: (text: string, reasoning: string) => void): Promise<boolean>;
   stop(): void;
   /** Forgets what is told of the last answer. */
   clear(): void;
@@ -58,7 +58,7 @@ export function useGeneration(model: Model): Generation {
     setCutOff(false);
     setSpeed(null);
   }
-  async function start(prompt: Prompt, settings: Settings, onText: (text: string) => void): Promise<boolean> {
+  async function start(prompt: Prompt, settings: Settings, onText: (text: string, reasoning: string) => void): Promise<boolean> {
     const current = new AbortController();
     controller.current = current;
     setRunning(true);
@@ -67,13 +67,15 @@ export function useGeneration(model: Model): Generation {
     let first = begin;
     let tokens = 0;
     let text = "";
+    let reasoning = "";
     let shown = Number.NEGATIVE_INFINITY;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const show = () => {
       timer = undefined;
       shown = performance.now();
-      if (text !== "") onText(text);
+      if (text !== "" || reasoning !== "") onText(text, reasoning);
       text = "";
+      reasoning = "";
       const seconds = (shown - first) / 1000;
       if (tokens > 0)
         setSpeed({
@@ -87,6 +89,7 @@ export function useGeneration(model: Model): Generation {
         if (tokens === 0 && piece.tokens > 0) first = performance.now();
         tokens += piece.tokens;
         text += piece.text;
+        reasoning += piece.reasoning;
         if (piece.finishReason === "length") setCutOff(true);
         timer ??= setTimeout(show, Math.max(0, shown + SHOW_INTERVAL - performance.now()));
       }
