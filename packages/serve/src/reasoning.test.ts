@@ -1,5 +1,7 @@
+import { loadTokenizer, trainTokenizer } from "@zaya/model";
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { decodeAnswer } from "./answer_decoder.js";
 import { createReasoningSplitter, endsInThought } from "./reasoning.js";
 import { createToyEngine } from "./testing.js";
 
@@ -39,6 +41,13 @@ test.each([
   { what: "the end inside the thought", pieces: ["<think>", "\n", "a\n", "</th"], reasoning: "a\n</th", content: "", tokens: 4 },
   { what: "the end inside the first tag", pieces: ["\n", "<thi"], reasoning: "", content: "\n<thi", tokens: null },
   { what: "an empty thought", pieces: ["<think>", "\n\n", "</think>", "\n\n", "a"], reasoning: "", content: "a", tokens: 3 },
+  {
+    what: "a closing tag alone",
+    pieces: ["\n", "</thi", "nk>", "\n\n", "yes", "</think>"],
+    reasoning: "",
+    content: "yes</think>",
+    tokens: null,
+  },
   { what: "nothing", pieces: [], reasoning: "", content: "", tokens: null },
 ])("splits $what", ({ pieces, reasoning, content, tokens }) => {
   expect(run(pieces)).toEqual({ reasoning, content, tokens });
@@ -62,7 +71,8 @@ test("gives the same parts however they are cut, those of a regular expression o
         inThought,
       );
       const match = /^\n*<think>\n*([\s\S]*?)(?:\n*<\/think>\n*([\s\S]*)|$)$/.exec(inThought ? `<think>${text}` : text);
-      expect({ reasoning, content }).toEqual({ reasoning: match?.[1] ?? "", content: match ? (match[2] ?? "") : text });
+      const withoutOrphan = text.replace(/^\n*<\/think>\n*/, "");
+      expect({ reasoning, content }).toEqual({ reasoning: match?.[1] ?? "", content: match ? (match[2] ?? "") : withoutOrphan });
       expect(tokens === null).toBe(match === null);
     }),
     { seed: 1, numRuns: 2000 },
@@ -81,4 +91,20 @@ test("finds a thought that the prompt leaves open", async () => {
   const opens = (prompt: string) => endsInThought(tokenizer, tokenizer.encodePrompt(prompt));
   for (const prompt of ["the fox <think>", "<think>\n\n"]) expect(opens(prompt)).toBe(true);
   for (const prompt of ["the fox", "<think>\n\n</think>\n\n", "<think> the"]) expect(opens(prompt)).toBe(false);
+});
+
+test("sees tags that the tokenizer calls special, and leaves them out where nobody asks for them", async () => {
+  const files = await trainTokenizer(["the fox"], { vocabSize: 262 });
+  const json = JSON.parse(String(files["tokenizer.json"]));
+  const special = (id: number, content: string) => ({ ...json.added_tokens[0], id, content, special: true });
+  const added_tokens = [...json.added_tokens, special(300, "<think>"), special(301, "</think>")];
+  const tokenizer = await loadTokenizer({ ...files, "tokenizer.json": JSON.stringify({ ...json, added_tokens }) });
+  const ids = tokenizer.encode("<think>so</think>yes", { addSpecialTokens: false });
+  expect(ids).toEqual(expect.arrayContaining([300, 301]));
+  const decode = (separateReasoning: boolean) => {
+    const stream = decodeAnswer(tokenizer, [], { skipSpecialTokens: true, separateReasoning });
+    return [...ids.map((id) => stream.push(id)), stream.flush()];
+  };
+  expect(run(decode(true))).toMatchObject({ reasoning: "so", content: "yes" });
+  expect(decode(false).join("")).toBe("soyes");
 });

@@ -22,7 +22,8 @@ export interface ReasoningSplitter {
 
 /**
  * Splits `<think>\nthought\n</think>\n\nanswer`: tags and the newlines around them belong to neither part. Only a tag at the beginning opens a thought,
- * or one that ends the prompt (`inThought`); one that is never closed lasts to the end. How the text was cut makes no difference.
+ * or one that ends the prompt (`inThought`); one that is never closed lasts to the end. A closing tag at the beginning, of a thought that was left out,
+ * goes with it. How the text was cut makes no difference.
  */
 export function createReasoningSplitter(inThought: boolean): ReasoningSplitter {
   let part: "beginning" | "thought" | "content" = inThought ? "thought" : "beginning";
@@ -64,7 +65,9 @@ export function createReasoningSplitter(inThought: boolean): ReasoningSplitter {
         if (tag.startsWith(openTag)) {
           thinks = true;
           rest = enter("thought", tag.slice(openTag.length));
-        } else if (openTag.startsWith(tag)) {
+        } else if (tag.startsWith(closeTag)) {
+          return { reasoning, content: enter("content", tag.slice(closeTag.length)) };
+        } else if (openTag.startsWith(tag) || closeTag.startsWith(tag)) {
           held = tag;
           return { reasoning, content: "" };
         } else {
@@ -93,6 +96,11 @@ export function createReasoningSplitter(inThought: boolean): ReasoningSplitter {
     },
     reasoningTokens: () => (thinks ? tokens : null),
   };
+}
+
+/** The tokens that are tags, in tokenizers that have some. */
+export function thoughtTokenIds(tokenizer: Tokenizer): ReadonlySet<number> {
+  return new Set([openTag, closeTag].flatMap((tag) => tokenizer.tokenToId(tag) ?? []));
 }
 
 /** Whether a prompt leaves a thought open, as some chat templates do: the answer then begins inside it. */

@@ -17,6 +17,8 @@ export interface EncodeOptions {
 export interface DecodeOptions {
   /** Leave out special tokens. Default true. */
   readonly skipSpecialTokens?: boolean | undefined;
+  /** Special tokens that are not left out all the same. */
+  readonly keptTokenIds?: ReadonlySet<number> | undefined;
   /** Whether a text goes before: some tokenizers drop a space at the start of one (Llama 2), which here is between two words. Default false. */
   readonly continues?: boolean | undefined;
 }
@@ -105,8 +107,9 @@ export async function loadTokenizer(source: string | TokenizerFiles): Promise<To
   function bytesWithoutSpecials(id: number): Uint8Array {
     return specialTokenIds.has(id) ? nothing : bytesOf(id);
   }
-  function decodeStream({ skipSpecialTokens = true, continues = false }: DecodeOptions = {}): DecodeStream {
-    return createDecodeStream(skipSpecialTokens ? bytesWithoutSpecials : bytesOf, dropsFirstSpace && !continues);
+  function decodeStream({ skipSpecialTokens = true, keptTokenIds, continues = false }: DecodeOptions = {}): DecodeStream {
+    const bytes = skipSpecialTokens ? (id: number) => (keptTokenIds?.has(id) ? bytesOf(id) : bytesWithoutSpecials(id)) : bytesOf;
+    return createDecodeStream(bytes, dropsFirstSpace && !continues);
   }
   function withPrefix(body: number[]): number[] {
     const { before } = around;
