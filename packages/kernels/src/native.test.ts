@@ -8,14 +8,15 @@ test("finds packages from a module, and from a bundle that has no URL", () => {
 });
 
 test("tells to install the addon where there is one, and elsewhere what works without", () => {
-  expect(adviceWithoutAddon("linux", "x64")).toMatch(/^Run: npm install @zaya\/kernels-linux-x64-gnu /);
-  for (const [platform, arch] of [
-    ["darwin", "arm64"],
-    ["linux", "arm64"],
-    ["win32", "x64"],
+  expect(adviceWithoutAddon("linux", "x64", true)).toMatch(/^Run: npm install @zaya\/kernels-linux-x64-gnu /);
+  for (const [platform, arch, glibc, what] of [
+    ["darwin", "arm64", false, "darwin-arm64"],
+    ["linux", "arm64", true, "linux-arm64"],
+    ["linux", "x64", false, "linux-x64 without glibc (Alpine has musl in its place)"],
+    ["win32", "x64", false, "win32-x64"],
   ] as const) {
-    const advice = adviceWithoutAddon(platform, arch);
-    expect(advice).toMatch(`There is no addon for ${platform}-${arch}, only for x86-64 Linux with glibc.`);
+    const advice = adviceWithoutAddon(platform, arch, glibc);
+    expect(advice).toContain(`There is no addon for ${what}, only for x86-64 Linux with glibc.`);
     expect(advice).toContain('openDevice("null")');
     expect(advice).not.toContain("npm install");
   }

@@ -55,10 +55,17 @@ export function moduleUrl(url: string | undefined): string {
 }
 
 /** What to do where the addon cannot be loaded: install it, or, on a platform that has none, do without. */
-export function adviceWithoutAddon(platform: string, arch: string): string {
-  if (platform === "linux" && arch === "x64")
+export function adviceWithoutAddon(platform: string, arch: string, glibc: boolean): string {
+  if (platform === "linux" && arch === "x64" && glibc)
     return "Run: npm install @zaya/kernels-linux-x64-gnu (or, in a clone of the repository, npm run build:native)";
-  return `There is no addon for ${platform}-${arch}, only for x86-64 Linux with glibc. What computes nothing works without: graphs, costs, openDevice("null"), and the configurations, checkpoints and tokenizers of @zaya/model`;
+  const libc = platform === "linux" && !glibc ? " without glibc (Alpine has musl in its place)" : "";
+  return `There is no addon for ${platform}-${arch}${libc}, only for x86-64 Linux with glibc. What computes nothing works without: graphs, costs, openDevice("null"), and the configurations, checkpoints and tokenizers of @zaya/model`;
+}
+
+/** Whether this process runs with glibc, which the addon needs. */
+function hasGlibc(): boolean {
+  const { header } = process.report.getReport() as { header: { glibcVersionRuntime?: string } };
+  return header.glibcVersionRuntime !== undefined;
 }
 
 /**
@@ -88,6 +95,6 @@ export function loadAddon(): NativeAddon {
   }
   return fail(
     "NATIVE_UNAVAILABLE",
-    `the native addon could not be loaded. Tried:\n${reasons.map((reason) => `  ${reason}`).join("\n")}\n${adviceWithoutAddon(process.platform, process.arch)}`,
+    `the native addon could not be loaded. Tried:\n${reasons.map((reason) => `  ${reason}`).join("\n")}\n${adviceWithoutAddon(process.platform, process.arch, hasGlibc())}`,
   );
 }
