@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, readlink, truncate, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, readlink, rename, truncate, utimes, writeFile } from "node:fs/promises";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
@@ -107,6 +107,26 @@ test("stores ids above 65535 in four bytes", async () => {
   const wide = { ...byteTokenizer, vocabSize: 300_000, encode: (text: string) => [...text].map(() => 299_999) };
   const { corpus } = await corpusOf(["ab"], { tokenizer: wide });
   expect([...(await corpus.read(0, 4))]).toEqual([2, 299_999, 299_999, 1]);
+});
+
+test("finds the tokens of a file that was touched or moved, but not where its lines are other documents", async () => {
+  const { all, corpus, folder } = await corpusOf(["abc", "é"]);
+  const [file, moved, text] = [all.files[0] as string, join(folder, "moved.jsonl"), join(folder, "moved.txt")];
+  await utimes(file, 1, 1);
+  const { fingerprint } = corpus;
+  expect(await openCorpus(all)).toMatchObject({ cached: true, fingerprint });
+  await rename(file, moved);
+  expect(await openCorpus({ ...all, files: [moved] })).toMatchObject({ cached: true, fingerprint });
+  expect(await readdir(all.cache)).toHaveLength(1);
+  await rename(moved, text);
+  expect(await openCorpus({ ...all, files: [text] })).toMatchObject({ cached: false, numDocuments: 1 });
+});
+
+test("stops while it reads what the files are, and makes nothing", async () => {
+  const { all, folder } = await corpusOf(["abc"]);
+  const signal = AbortSignal.abort(new Error("enough"));
+  await expect(openCorpus({ ...all, cache: join(folder, "other"), signal })).rejects.toThrow("enough");
+  expect((await readdir(folder)).sort()).toEqual(["data.jsonl", "tokens"]);
 });
 
 test("tokenises again when a file changes", async () => {

@@ -2,17 +2,17 @@
 //   <cache>/<key>/tokens-00000.bin …   ids, uint16 or uint32 little-endian, at most 2^26 a file
 //   <cache>/<key>/documents.bin        uint32 pairs (tokens, UTF-8 bytes), one a document
 //   <cache>/<key>/manifest.json        written last; the folder gets its name only when it is complete
-// The key is a hash of the files (path, size, time of change), the tokenizer and how documents are cut. What is not what was written is
-// written again: reading and hashing a cache takes far less time than tokenising.
+// The key is a hash of the files' content and kind, the tokenizer and how documents are cut: files that were touched or moved have the tokens that
+// are there. What is not what was written is written again: reading and hashing takes far less time than tokenising.
 import { createHash, randomUUID } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { hostname } from "node:os";
-import { basename, join, resolve } from "node:path";
+import { basename, join } from "node:path";
 import type { Tokenizer } from "@zaya/model";
 import { makeFolder } from "@zaya/model/internal";
 import { z } from "zod";
-import { cutTail, type Document, readDocuments } from "./documents.js";
+import { cutTail, type Document, holdsRecords, readBytes, readDocuments } from "./documents.js";
 import { fail } from "./errors.js";
 import { openFile, readJson, writeAtomically } from "./files.js";
 
@@ -86,11 +86,15 @@ export async function openCorpus(options: CorpusOptions): Promise<Corpus> {
   return openTokens(folder, cache, known !== null);
 }
 
-async function keyOf({ files, tokenizerFingerprint, fields, maxLength, tail }: CorpusOptions): Promise<string> {
+async function keyOf({ files, tokenizerFingerprint, fields, maxLength, tail, signal }: CorpusOptions): Promise<string> {
   const described: unknown[] = [];
   for (const file of files) {
-    const found = await stat(file).catch((cause) => fail("INVALID_DATA", `${file}: no such file`, cause));
-    described.push([resolve(file), found.size, found.mtimeMs]);
+    const hash = createHash("sha256");
+    for await (const bytes of readBytes(file)) {
+      signal?.throwIfAborted();
+      hash.update(bytes);
+    }
+    described.push([holdsRecords(file), hash.digest("hex")]);
   }
   const key = JSON.stringify({ formatVersion, tokenizerFingerprint, fields, maxLength, tail, described });
   return createHash("sha256").update(key).digest("hex").slice(0, 16);

@@ -49,7 +49,8 @@ export function expectFormats(files: readonly string[], fields: readonly string[
     fail("INVALID_OPTIONS", "fields: only records have them, and no file is a .jsonl or .ndjson one; leave fields out");
 }
 
-function holdsRecords(file: string): boolean {
+/** Whether a file is read a line at a time. */
+export function holdsRecords(file: string): boolean {
   return recordFiles.has(extname(file).toLowerCase());
 }
 
@@ -126,15 +127,29 @@ function kindOf(value: unknown): string {
 async function* decode(file: string): AsyncGenerator<string> {
   const decoder = new TextDecoder("utf-8", { fatal: true });
   try {
-    const found = await stat(file);
-    if (!found.isFile() && !found.isDirectory()) fail("INVALID_DATA", `${file}: is no regular file; write it to one, for it is read twice`);
-    for await (const bytes of createReadStream(file, { highWaterMark: 1 << 20 })) yield decoder.decode(bytes as Buffer, { stream: true });
+    for await (const bytes of readBytes(file)) yield decoder.decode(bytes, { stream: true });
     yield decoder.decode();
   } catch (cause) {
-    const code = (cause as NodeJS.ErrnoException).code;
+    const { code } = cause as NodeJS.ErrnoException;
+    if (code === "ERR_ENCODING_INVALID_ENCODED_DATA") fail("INVALID_DATA", `${file}:${await faultyLine(file)}: is not UTF-8 text`, cause);
+    throw cause;
+  }
+}
+
+/**
+ * The bytes of a file that can be read again.
+ *
+ * @throws INVALID_DATA where there is none
+ */
+export async function* readBytes(file: string): AsyncGenerator<Buffer> {
+  try {
+    const found = await stat(file);
+    if (!found.isFile() && !found.isDirectory()) fail("INVALID_DATA", `${file}: is no regular file; write it to one, for it is read twice`);
+    for await (const bytes of createReadStream(file, { highWaterMark: 1 << 20 })) yield bytes as Buffer;
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException;
     if (code === "ENOENT") fail("INVALID_DATA", `${file}: no such file`, cause);
     if (code === "EISDIR") fail("INVALID_DATA", `${file}: is a folder; name the files`, cause);
-    if (code === "ERR_ENCODING_INVALID_ENCODED_DATA") fail("INVALID_DATA", `${file}:${await faultyLine(file)}: is not UTF-8 text`, cause);
     throw cause;
   }
 }
