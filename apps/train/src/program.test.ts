@@ -120,6 +120,25 @@ test("tells that a run is at its end, and how to go on", async () => {
   expect(errors).toContain(`zaya-train: steps: ${out} has done 2 steps already; go on with more\n`);
 });
 
+test("trains with the optimizer that is asked for", async () => {
+  const [text, out] = [join(folder, "text.txt"), join(folder, "out")];
+  await writeFile(text, "Some text. ".repeat(200));
+  const shape = ["--model", "zaya-tiny", "--context", "16", "--windows", "1", "--vocab-size", "270"];
+  const coefficients = ["--beta1", "0.8", "--beta2", "0", "--eps", "1e-6", "--momentum", "0.9", "--weight-decay", "0", "--decay", "all"];
+  const optimizer = ["--optimizer", "muon", "--clip", "2", ...coefficients];
+  expect(await run("train", text, "--out", out, "--steps", "1", ...shape, ...optimizer)).toBe(0);
+  expect(JSON.parse(await readFile(join(out, "run.json"), "utf8")).run.optimizer).toEqual({
+    name: "muon",
+    clip: 2,
+    beta1: 0.8,
+    beta2: 0,
+    eps: 1e-6,
+    momentum: 0.9,
+    weightDecay: 0,
+    decay: "all",
+  });
+});
+
 test("says why nothing is held out of a text", async () => {
   await writeFile(join(folder, "text.txt"), "Some text.");
   expect(await run("train", join(folder, "text.txt"), "--out", join(folder, "out"), "--model", "zaya-tiny", "--steps", "1")).toBe(0);

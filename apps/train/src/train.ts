@@ -30,6 +30,10 @@ export function addTrainCommands(program: Command): void {
     .option("--final-lr <share>", "what the cosine leaves of it (default 0.1)", number({ zero: true }))
     .option("--warmup <steps>", "steps of linear warm-up (default 20, or a tenth of --steps where that is less)", wholeNumber(0))
     .option("--weight-decay <rate>", "(default 0.1)", number({ zero: true }))
+    .option("--beta1 <share>", "what AdamW keeps of the mean gradient at every step (default 0.9)", number({ zero: true }))
+    .option("--beta2 <share>", "what it keeps of the mean squared gradient (default 0.95)", number({ zero: true }))
+    .option("--eps <n>", "what it adds to the root of that (default 1e-8)", number())
+    .option("--momentum <share>", "what Muon keeps of its momentum at every step (default 0.95)", number({ zero: true }))
     .addOption(new Option("--decay <what>", "what decays (default matrices)").choices(["matrices", "all"]))
     .option("--clip <norm>", "largest gradient norm, 0 = none (default 1)", number({ zero: true }))
     .option("--balance-rate <rate>", "learning rate of the balancing biases (default 1e-2)", number({ zero: true }))
@@ -46,7 +50,24 @@ Ctrl-C saves after the step in progress; a second Ctrl-C stops at once, and the 
 Exit codes: 0 done, 1 failed, 2 bad input, 3 cannot run here, 4 stopped and saved, 5 another process works in the folder.`,
     )
     .action(async (files: string[], options) => {
-      const { json, lr, finalLr, optimizer, weightDecay, decay, clip, heldOut, evalData, model, from, ...rest } = options;
+      const {
+        json,
+        lr,
+        finalLr,
+        optimizer,
+        weightDecay,
+        decay,
+        clip,
+        beta1,
+        beta2,
+        eps,
+        momentum,
+        heldOut,
+        evalData,
+        model,
+        from,
+        ...rest
+      } = options;
       const trainOptions = given({
         ...rest,
         data: files,
@@ -56,7 +77,7 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 cannot run here, 4 stopped and save
         finalLearningRate: finalLr,
         heldOut,
         evaluationData: evalData,
-        optimizer: given({ name: optimizer, weightDecay, decay, clip }),
+        optimizer: given({ name: optimizer, weightDecay, decay, clip, beta1, beta2, eps, momentum }),
       }) as TrainOptions;
       await follow((signal) => train({ ...trainOptions, signal }), options.out, json === true);
     });
