@@ -7,9 +7,10 @@ import type { Command } from "commander";
 import pc from "picocolors";
 import { interruptible, StoppedError } from "../../terminal/src/interrupt.js";
 import { createProgressLine } from "../../terminal/src/progress_line.js";
-import { addShapeOptions, given, printJson, wholeNumber } from "./commands.js";
+import { addShapeOptions, printJson, wholeNumber } from "./commands.js";
 import { exitCode, InputError } from "./exit.js";
 import { formatCount } from "./format.js";
+import { libraryOptions } from "./names.js";
 
 export function addBenchCommand(program: Command): void {
   const command = program
@@ -23,8 +24,8 @@ export function addBenchCommand(program: Command): void {
     .option("-r, --repetitions <n>", "steps that are measured (default 5)", wholeNumber())
     .option("--reference <python>", "a Python with torch and transformers, to take the same step with the reference implementation")
     .option("--json", "print { machine, limits, results } as JSON");
-  addShapeOptions(command).action(async (model: string, { json, reference, optimizer, ...rest }) => {
-    const options = given({ ...rest, model, optimizer: given({ name: optimizer }) }) as unknown as BenchOptions;
+  addShapeOptions(command).action(async (model: string, { json, reference, ...rest }) => {
+    const options = libraryOptions({ ...rest, model }) as unknown as BenchOptions;
     await runBench(options, { json: json ?? false, reference });
   });
 }

@@ -47,13 +47,6 @@ export function addStepOptions(command: Command): Command {
   return addShapeOptions(command).option("--steps <n>", "updates of the whole run", wholeNumber());
 }
 
-/** The options that were given, without those that were not. */
-export function given<T extends Record<string, unknown>>(options: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as {
-    [K in keyof T]?: Exclude<T[K], undefined>;
-  };
-}
-
 export function printJson(value: unknown): void {
   process.stdout.write(`${JSON.stringify(value)}\n`);
 }

@@ -4,8 +4,9 @@ import { type EstimateOptions, estimate, type TrainEstimate } from "@zaya/train"
 import Table from "cli-table3";
 import type { Command } from "commander";
 import { formatSeconds } from "../../terminal/src/format_seconds.js";
-import { addStepOptions, given, printJson } from "./commands.js";
+import { addStepOptions, printJson } from "./commands.js";
 import { formatCount } from "./format.js";
+import { libraryOptions } from "./names.js";
 
 export function addEstimateCommand(program: Command): void {
   const command = program
@@ -18,9 +19,9 @@ export function addEstimateCommand(program: Command): void {
     .option("--no-measure", "run no steps; assume half of the measured peak")
     .option("--json", "print the estimate as JSON");
   addStepOptions(command).action(async (preset: string | undefined, options) => {
-    const { json, optimizer, from, ...rest } = options;
-    const model = preset ?? (from === undefined ? "zaya-small" : undefined);
-    const result = await estimate(given({ ...rest, model, from, optimizer: given({ name: optimizer }) }) as EstimateOptions);
+    const { json, ...rest } = options;
+    const model = preset ?? (rest.from === undefined ? "zaya-small" : undefined);
+    const result = await estimate(libraryOptions({ ...rest, model }) as EstimateOptions);
     if (json) printJson(result);
     else process.stdout.write(`${render(result, options.steps)}\n`);
   });

@@ -3,8 +3,9 @@ import { type EvaluateEvent, type EvaluateOptions, evaluate } from "@zaya/train"
 import type { Command } from "commander";
 import { interruptible } from "../../terminal/src/interrupt.js";
 import { createProgressLine } from "../../terminal/src/progress_line.js";
-import { dtypeOption, given, printJson, wholeNumber } from "./commands.js";
+import { dtypeOption, printJson, wholeNumber } from "./commands.js";
 import { formatCount } from "./format.js";
+import { libraryOptions } from "./names.js";
 
 export function addEvaluateCommand(program: Command): void {
   program
@@ -20,7 +21,7 @@ export function addEvaluateCommand(program: Command): void {
     .option("--threads <n>", "threads (default: all)", wholeNumber())
     .option("--cache <dir>", "folder in which tokenised data is kept (default: it is not kept)")
     .option("--json", "print the result as JSON")
-    .action(async (checkpoint: string, data: string[], { json, ...rest }) => {
+    .action(async (checkpoint: string, files: string[], { json, ...rest }) => {
       const loading = createProgressLine();
       const progress = createProgressLine();
       try {
@@ -28,7 +29,11 @@ export function addEvaluateCommand(program: Command): void {
           const onProgress = (done: number, total: number) => {
             if (!json) loading.update(`loading ${formatBytes(done)} of ${formatBytes(total)}`);
           };
-          for await (const event of evaluate({ ...given({ ...rest, checkpoint, data }), onProgress, signal } as EvaluateOptions)) {
+          for await (const event of evaluate({
+            ...libraryOptions({ ...rest, checkpoint, files }),
+            onProgress,
+            signal,
+          } as unknown as EvaluateOptions)) {
             loading.end();
             if (event.type === "batch-end") {
               if (!json)

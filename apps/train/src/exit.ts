@@ -1,5 +1,7 @@
 import { isZayaError } from "@zaya/kernels";
+import type { Command } from "commander";
 import { StoppedError, stoppedCode } from "../../terminal/src/interrupt.js";
+import { withFlags } from "./names.js";
 
 /** What the program's exit codes mean. */
 export const exitCode = { done: 0, failed: 1, badInput: 2, blocked: 3, partial: stoppedCode, locked: 5 } as const;
@@ -20,9 +22,15 @@ const inputProblems = new Set(["ENOENT", "EACCES", "EPERM", "ENOTDIR", "EISDIR",
 /** A mistake of the caller, told in one line. */
 export class InputError extends Error {}
 
-/** One line for a person, and the exit code. Errors of the packages come from what was asked, unless listed otherwise. */
-export function describeError(error: unknown): { readonly line: string; readonly code: number } {
-  if (isZayaError(error)) return { line: error.message.replaceAll("\n", " "), code: codes[error.code] ?? exitCode.badInput };
+/**
+ * One line for a person, with the flags of `command` for the names of options, and the exit code. Errors of the packages come from what was
+ * asked, unless listed otherwise.
+ */
+export function describeError(error: unknown, command?: Command): { readonly line: string; readonly code: number } {
+  if (isZayaError(error)) {
+    const message = command ? withFlags(error, command) : error.message;
+    return { line: message.replaceAll("\n", " "), code: codes[error.code] ?? exitCode.badInput };
+  }
   if (error instanceof InputError) return { line: error.message, code: exitCode.badInput };
   if (error instanceof StoppedError) return { line: error.message, code: exitCode.partial };
   if (error instanceof Error) {

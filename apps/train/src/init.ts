@@ -4,9 +4,10 @@ import { type CreateEvent, type CreateOptions, createCheckpoint } from "@zaya/tr
 import { type Command, Option } from "commander";
 import { interruptible } from "../../terminal/src/interrupt.js";
 import { createProgressLine, type ProgressLine } from "../../terminal/src/progress_line.js";
-import { dtypeOption, given, printJson, wholeNumber } from "./commands.js";
+import { dtypeOption, printJson, wholeNumber } from "./commands.js";
 import { InputError } from "./exit.js";
 import { formatCount } from "./format.js";
+import { libraryOptions } from "./names.js";
 
 export function addInitCommand(program: Command): void {
   program
@@ -35,7 +36,7 @@ export function addInitCommand(program: Command): void {
       const progress = createProgressLine();
       try {
         await interruptible("stopped; what was written is removed", async (signal) => {
-          for await (const event of createCheckpoint({ ...given({ ...rest, model, out }), signal } as CreateOptions)) {
+          for await (const event of createCheckpoint({ ...libraryOptions({ ...rest, model, out }), signal } as unknown as CreateOptions)) {
             if (json) printJson(event);
             else tell(event, progress);
           }

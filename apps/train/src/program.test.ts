@@ -51,9 +51,26 @@ test.each([
   [
     "more microbatches than a step can have",
     ["train", "TEXT", "--out", "OUT", "--steps", "1", "--accumulation", "9007199254740991"],
-    /accumulation: .* to be <=1048576/,
+    /--accumulation: expected a number up to 1048576, received 9007199254740991$/m,
   ],
-  ["no length", ["train", "TEXT", "--out", "OUT"], /steps or seconds/],
+  ["no length", ["train", "TEXT", "--out", "OUT"], /say how long to train: --steps or --seconds$/m],
+  ["two lengths", ["train", "TEXT", "--out", "OUT", "--steps", "1", "--seconds", "1"], /: --steps and --seconds are both given/],
+  [
+    "all of the text held out",
+    ["train", "TEXT", "--out", "OUT", "--steps", "1", "--held-out", "1"],
+    /: --held-out: expected a number below 1, received 1$/m,
+  ],
+  [
+    "two coefficients that are too large",
+    ["train", "TEXT", "--out", "OUT", "--steps", "1", "--beta1", "1", "--final-lr", "2"],
+    /: --final-lr: expected a number up to 1, received 2; --beta1: expected a number below 1, received 1$/m,
+  ],
+  ["a folder without a name", ["train", "TEXT", "-o", "", "--steps", "1"], /: --out: name a folder$/m],
+  [
+    "two kinds of data to evaluate on",
+    ["train", "TEXT", "--out", "OUT", "--steps", "1", "--held-out", "0.1", "--eval-data", "TEXT"],
+    /: --held-out and --eval-data are both given; choose one$/m,
+  ],
   ["a number that is none", ["train", "TEXT", "--out", "OUT", "--steps", "many"], /--steps.*whole number/],
   ["an unknown option", ["train", "TEXT", "--out", "OUT", "--stepz", "1"], /unknown option '--stepz'/],
   ["a folder without a run", ["resume", "/nowhere"], /there is no run\.json/],
@@ -63,16 +80,16 @@ test.each([
     ["tokenizer", "train", "/nowhere/a.json", "--out", "OUT"],
     /a\.json: is JSON as a whole; write it to a \.jsonl/,
   ],
-  ["fields of a text", ["eval", "/nowhere", "TEXT", "--fields", "text"], /fields: only records have them/],
-  ["a warm-up as long as the run", ["train", "TEXT", "--out", "OUT", "--steps", "5", "--warmup", "5"], /warmup: 5 steps leave nothing/],
+  ["fields of a text", ["eval", "/nowhere", "TEXT", "--fields", "text"], /--fields: only records have them/],
+  ["a warm-up as long as the run", ["train", "TEXT", "--out", "OUT", "--steps", "5", "--warmup", "5"], /--warmup: 5 steps leave nothing/],
   [
     "a vocabulary for a tokenizer that is there",
     ["train", "TEXT", "--out", "OUT", "--steps", "1", "--tokenizer", "/nowhere", "--vocab-size", "300"],
-    /vocabSize: no tokenizer is trained/,
+    /--vocab-size and --tokenizer are both given/,
   ],
   ["a checkpoint that is none", ["eval", "/nowhere", "TEXT"], /config\.json: no such file/],
   ["an unknown preset to make", ["init", "zaya-huge", "--out", "OUT"], /no preset "zaya-huge"/],
-  ["two types", ["init", "zaya-tiny", "--out", "OUT", "--to", "q4", "--dtype", "float32"], /dtype: the run layout/],
+  ["two types", ["init", "zaya-tiny", "--out", "OUT", "--to", "q4", "--dtype", "float32"], /--dtype and --to are both given/],
   [
     "a folder without a tokenizer",
     ["init", "zaya-tiny", "--out", "OUT", "--tokenizer", "/nowhere"],
@@ -87,7 +104,7 @@ test.each([
   ["a run where a file is", ["resume", "TEXT"], /there is no run\.json/],
   ["a file where a folder is to be", ["init", "zaya-tiny", "--out", "TEXT"], /text\.txt is a file; choose another folder/],
   ["a folder that cannot be made", ["train", "TEXT", "--out", "/proc/zaya/run", "--steps", "1"], /ENOENT.*\/proc\/zaya/],
-  ["a preset and a checkpoint to estimate", ["estimate", "zaya-tiny", "--from", "/nowhere"], /model and from are both given/],
+  ["a preset and a checkpoint to estimate", ["estimate", "zaya-tiny", "--from", "/nowhere"], /<preset> and --from are both given/],
   ["more threads than there may be", ["bench", "zaya-tiny", "--threads", "100000"], /threads must be a whole number from 1 to/],
   ["nothing to convert", ["convert", "/nowhere", "OUT"], /config\.json: no such file/],
 ])("answers %s with a clear line and exit code 2", async (_what, args, message) => {
@@ -117,7 +134,7 @@ test("tells that a run is at its end, and how to go on", async () => {
   expect(await run("resume", out)).toBe(0);
   expect(errors).toContain("2 steps are done already; go on with a larger --steps\n");
   expect(await run("resume", out, "--steps", "1")).toBe(2);
-  expect(errors).toContain(`zaya-train: steps: ${out} has done 2 steps already; go on with more\n`);
+  expect(errors).toContain(`zaya-train: --steps: ${out} has done 2 steps already; go on with more\n`);
 });
 
 test("trains with the optimizer that is asked for", async () => {
@@ -161,7 +178,7 @@ test("evaluates on other files, and goes on with data that was moved", async () 
   expect(errors).toMatch(/^step 1 {2}.*held out/m);
   await rename(text, moved);
   expect(await run("resume", out, "--steps", "2")).toBe(2);
-  expect(errors).toContain("text.txt: no such file; where the run's data has moved, name its files with the option data\n");
+  expect(errors).toContain("text.txt: no such file; where the run's data has moved, name its files with the option --data\n");
   expect(await run("resume", out, "--steps", "2", "--data", moved, "--eval-data", other)).toBe(0);
 });
 

@@ -8,7 +8,8 @@ import { addInitCommand } from "./init.js";
 import { addTokenizerCommand } from "./tokenizer.js";
 import { addTrainCommands } from "./train.js";
 
-function createProgram(version: string): Command {
+/** All commands, with their options. */
+export function createProgram(version: string): Command {
   const program = new Command("zaya-train")
     .description("Trains ZAYA mixture-of-experts models, on any CPU.")
     .version(version)
@@ -24,18 +25,23 @@ function createProgram(version: string): Command {
   return program;
 }
 
-function everyCommand(command: Command): Command[] {
+export function everyCommand(command: Command): Command[] {
   return [command, ...command.commands.flatMap(everyCommand)];
 }
 
 /** Runs one command line (without node and script); returns the exit code. */
 export async function main(args: readonly string[], version: string): Promise<number> {
+  const program = createProgram(version);
+  let command = program;
+  program.hook("preAction", (_program, chosen) => {
+    command = chosen;
+  });
   try {
-    await createProgram(version).parseAsync([...args], { from: "user" });
+    await program.parseAsync([...args], { from: "user" });
     return Number(process.exitCode ?? exitCode.done);
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exitCode.done : exitCode.badInput;
-    const { line, code } = describeError(error);
+    const { line, code } = describeError(error, command);
     process.stderr.write(`zaya-train: ${line}\n`);
     if (code === exitCode.failed && process.env.ZAYA_TRACE) process.stderr.write(`${error instanceof Error ? error.stack : ""}\n`);
     return code;

@@ -7,10 +7,11 @@ import pc from "picocolors";
 import { formatSeconds } from "../../terminal/src/format_seconds.js";
 import { interruptSignal } from "../../terminal/src/interrupt.js";
 import { createProgressLine } from "../../terminal/src/progress_line.js";
-import { addStepOptions, given, number, printJson, wholeNumber } from "./commands.js";
+import { addStepOptions, number, printJson, wholeNumber } from "./commands.js";
 import { saveCurve } from "./curve.js";
 import { exitCode } from "./exit.js";
 import { formatCount } from "./format.js";
+import { libraryOptions } from "./names.js";
 import { progressLine } from "./progress.js";
 
 export function addTrainCommands(program: Command): void {
@@ -50,35 +51,9 @@ Ctrl-C saves after the step in progress; a second Ctrl-C stops at once, and the 
 Exit codes: 0 done, 1 failed, 2 bad input, 3 cannot run here, 4 stopped and saved, 5 another process works in the folder.`,
     )
     .action(async (files: string[], options) => {
-      const {
-        json,
-        lr,
-        finalLr,
-        optimizer,
-        weightDecay,
-        decay,
-        clip,
-        beta1,
-        beta2,
-        eps,
-        momentum,
-        heldOut,
-        evalData,
-        model,
-        from,
-        ...rest
-      } = options;
-      const trainOptions = given({
-        ...rest,
-        data: files,
-        from,
-        model: model ?? (from === undefined ? "zaya-small" : undefined),
-        learningRate: lr,
-        finalLearningRate: finalLr,
-        heldOut,
-        evaluationData: evalData,
-        optimizer: given({ name: optimizer, weightDecay, decay, clip, beta1, beta2, eps, momentum }),
-      }) as TrainOptions;
+      const { json, ...rest } = options;
+      const model = rest.model ?? (rest.from === undefined ? "zaya-small" : undefined);
+      const trainOptions = libraryOptions({ ...rest, files, model }) as unknown as TrainOptions;
       await follow((signal) => train({ ...trainOptions, signal }), options.out, json === true);
     });
 
@@ -94,8 +69,8 @@ Exit codes: 0 done, 1 failed, 2 bad input, 3 cannot run here, 4 stopped and save
     .option("--steps <n>", "a larger number of updates of the whole run, where it is limited by steps", wholeNumber())
     .option("--seconds <n>", "a longer training time of the whole run, where it is limited by time", number())
     .option("--threads <n>", "threads (default: all)", wholeNumber());
-  addLimitOptions(resumeCommand, () => "default: as before").action(async (dir: string, { json, evalData, ...rest }) => {
-    const options = given({ ...rest, evaluationData: evalData }) as ResumeOptions;
+  addLimitOptions(resumeCommand, () => "default: as before").action(async (dir: string, { json, ...rest }) => {
+    const options = libraryOptions(rest) as ResumeOptions;
     await follow((signal) => resume(dir, { ...options, signal }), dir, json === true);
   });
 }

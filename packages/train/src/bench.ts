@@ -15,13 +15,14 @@ import {
 import { describe, type ModelConfig, type PresetName } from "@zaya/model";
 import { z } from "zod";
 import { balanceByForward } from "./calibrate.js";
+import { checkOptions } from "./check_options.js";
 import { randomBatch } from "./create.js";
 import { fail } from "./errors.js";
 import { writeFreshWeights } from "./fresh_weights.js";
 import { expertLoad } from "./load.js";
 import { expectRoom, planTraining } from "./memory.js";
 import { allocateTrainingState } from "./optimizer.js";
-import { describeIssues, RunOptions } from "./options.js";
+import { RunOptions } from "./options.js";
 import { resolveConfig } from "./prepare.js";
 import { compileStep } from "./step.js";
 
@@ -83,9 +84,7 @@ const warmUp = 2;
  * @example for await (const event of bench({ model: "zaya-512" })) if (event.type === "result") console.log(event.result);
  */
 export async function* bench(options: BenchOptions): AsyncGenerator<BenchEvent, void, undefined> {
-  const parsed = Options.safeParse(options);
-  if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
-  const { model, vocabSize, repetitions, threads, signal, ...step } = { ...parsed.data, balanceRate: 1e-2 };
+  const { model, vocabSize, repetitions, threads, signal, ...step } = { ...checkOptions(Options, options), balanceRate: 1e-2 };
   const { context, windows, accumulation, dtype } = step;
   const resolved = await resolveConfig({ model, from: undefined, context }, null);
   const config: ModelConfig = vocabSize === undefined ? resolved : { ...resolved, vocabSize };

@@ -15,8 +15,9 @@ import {
 import { createCheckpointWriter, initialValues, openRandomWeights, philox, philoxKey, type RandomWeights } from "@zaya/model/internal";
 import { z } from "zod";
 import { balanceByForward, biasName, simulateRouters } from "./calibrate.js";
+import { checkOptions } from "./check_options.js";
 import { fail } from "./errors.js";
-import { describeIssues, Model } from "./options.js";
+import { Model } from "./options.js";
 import { resolveConfig } from "./prepare.js";
 import { tokenizerOf } from "./tokenizer_files.js";
 import type { Batch } from "./windows.js";
@@ -28,7 +29,7 @@ const storage: WeightStorage = { dtype: "bfloat16", encoding: "plain" };
 const Options = z.strictObject({
   model: Model,
   /** Folder of the new checkpoint. */
-  out: z.string().min(1),
+  out: z.string().min(1, "name a folder"),
   /** Folder with tokenizer.json to put into it; decides the vocabulary of a preset. */
   tokenizer: z.string().optional(),
   seed: z.int().min(0).default(1),
@@ -55,11 +56,9 @@ export type CreateEvent =
  * @throws INVALID_OPTIONS, and what @zaya/model throws when the folder cannot be written
  */
 export async function* createCheckpoint(options: CreateOptions): AsyncGenerator<CreateEvent> {
-  const parsed = Options.safeParse(options);
-  if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
-  const { model, out, tokenizer, seed, dtype, to, overwrite, threads, signal } = parsed.data;
+  const { model, out, tokenizer, seed, dtype, to, overwrite, threads, signal } = checkOptions(Options, options);
   if (to !== undefined && options.dtype !== undefined)
-    fail("INVALID_OPTIONS", "dtype: the run layout (to) has types of its own; leave one of them out");
+    fail("INVALID_OPTIONS", "dtype and to are both given, and the run layout has types of its own; choose one");
   const tokenizerFiles: TokenizerFiles = tokenizer === undefined ? {} : await tokenizerOf(tokenizer);
   if (tokenizer !== undefined) await loadTokenizer(tokenizerFiles);
   const config = await resolveConfig({ model, from: undefined, context: 1 }, tokenizer === undefined ? null : tokenizerFiles);

@@ -79,7 +79,7 @@ test.each(["a.ndjson", "a.JSONL", "a.NdJson"])("reads %s as JSON lines", async (
 
 test.each([
   ["bad.jsonl", '{"text": "a"}\n{"text": ', /bad\.jsonl:2: not JSON/],
-  ["field.jsonl", '{"body": "a"}', /field\.jsonl:1: expected a text in field "text", the record has body; choose with fields/],
+  ["field.jsonl", '{"body": "a"}', /field\.jsonl:1: expected a text in field "text", the record has body; choose with the option fields/],
   ["empty.jsonl", "{}", /empty\.jsonl:1: expected a text in field "text", the record has no fields/],
   ["null.jsonl", '{"text": null}', /null\.jsonl:1: expected a text in field "text", this is null$/],
   ["list.jsonl", '{"text": ["a"]}', /list\.jsonl:1: expected a text in field "text", this is a list/],

@@ -46,7 +46,7 @@ export function expectFormats(files: readonly string[], fields: readonly string[
   const json = files.find((file) => extname(file).toLowerCase() === ".json");
   if (json !== undefined) fail("INVALID_OPTIONS", `${json}: is JSON as a whole; write it to a .jsonl file, one record a line`);
   if (fields !== undefined && !files.some(holdsRecords))
-    fail("INVALID_OPTIONS", "fields: only records have them, and no file is a .jsonl or .ndjson one; leave fields out");
+    fail("INVALID_OPTIONS", "fields: only records have them, and no file is a .jsonl or .ndjson one; leave them out");
 }
 
 /** Whether a file is read a line at a time. */
@@ -111,7 +111,7 @@ function readRecord(line: string, fields: readonly string[], file: string, numbe
     if (typeof part === "string") return part;
     const found =
       part === undefined
-        ? `the record has ${Object.keys(record).join(", ") || "no fields"}; choose with fields`
+        ? `the record has ${Object.keys(record).join(", ") || "no fields"}; choose with the option fields`
         : `this is ${kindOf(part)}`;
     return fail("INVALID_DATA", `${place}: expected a text in field "${field}", ${found}`);
   });

@@ -24,7 +24,7 @@ test("refuses a model and a checkpoint at once", async () => {
 
 test("refuses a vocabulary where no tokenizer is trained", async () => {
   await expect(estimate({ model: "zaya-512", tokenizer: "/nowhere", vocabSize: 300 })).rejects.toThrow(
-    /^vocabSize: no tokenizer is trained/,
+    /^vocabSize and tokenizer are both given/,
   );
 });
 

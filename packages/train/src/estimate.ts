@@ -1,13 +1,13 @@
 import { type Device, isZayaError, memoryLimit, openDevice } from "@zaya/kernels";
 import { type Description, describe, type ModelConfig, type ParameterKind, type PresetName, parameters } from "@zaya/model";
 import { z } from "zod";
+import { checkOptions } from "./check_options.js";
 import { checkpointBytes } from "./checkpoint.js";
 import { randomBatch } from "./create.js";
-import { fail } from "./errors.js";
 import { writeFreshWeights } from "./fresh_weights.js";
 import { type PlannedMemory, planTraining } from "./memory.js";
 import { allocateTrainingState } from "./optimizer.js";
-import { defaultVocabSize, describeIssues, expectOneModel, expectTrained, RunOptions } from "./options.js";
+import { defaultVocabSize, expectOneModel, expectTrained, RunOptions } from "./options.js";
 import { resolveConfig } from "./prepare.js";
 import { compileStep, type StepOptions } from "./step.js";
 import { tokenizerOf } from "./tokenizer_files.js";
@@ -62,9 +62,8 @@ export interface TrainEstimate {
  * has the vocabulary of the tokenizer, which `vocabSize` tells where one is to be trained. Writes nothing.
  */
 export async function estimate(options: EstimateOptions): Promise<TrainEstimate> {
-  const parsed = Options.safeParse(options);
-  if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
-  const { from, model, tokenizer, vocabSize, context, windows, accumulation, dtype, steps, threads, measure, optimizer } = parsed.data;
+  const parsed = checkOptions(Options, options);
+  const { from, model, tokenizer, vocabSize, context, windows, accumulation, dtype, steps, threads, measure, optimizer } = parsed;
   expectOneModel({ model, from });
   expectTrained({ vocabSize, tokenizer, from });
   const resolved = await resolveConfig({ model, from, context }, tokenizer === undefined ? null : await tokenizerOf(tokenizer));
@@ -80,7 +79,7 @@ export async function estimate(options: EstimateOptions): Promise<TrainEstimate>
     if (isZayaError(error) && error.code === "NATIVE_UNAVAILABLE") return null;
     throw error;
   });
-  const memory = { ...(await planTraining(config, parsed.data, device !== null)), limitBytes: memoryLimit() };
+  const memory = { ...(await planTraining(config, parsed, device !== null)), limitBytes: memoryLimit() };
   const base = {
     config,
     description,
@@ -104,7 +103,7 @@ export async function estimate(options: EstimateOptions): Promise<TrainEstimate>
   const assumed = flopsPerStep / (peakFlops * assumedUtilisation);
   const fits = memory.storeBytes + memory.arenaBytes <= memory.limitBytes;
   const measured = measure && fits && assumed < 20;
-  const secondsPerStep = measured ? await timeSteps(device, config, parsed.data) : assumed;
+  const secondsPerStep = measured ? await timeSteps(device, config, parsed) : assumed;
   return {
     ...base,
     peakFlops,

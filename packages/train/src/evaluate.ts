@@ -15,13 +15,13 @@ import {
   type WeightStorage,
 } from "@zaya/model";
 import { z } from "zod";
+import { checkOptions } from "./check_options.js";
 import { type Corpus, openCorpus } from "./corpus.js";
 import { expectFormats } from "./documents.js";
 import { fail } from "./errors.js";
 import type { EvaluationEnd } from "./events.js";
 import { expertLoad } from "./load.js";
 import { expectRoom, type PlannedMemory, planMemory } from "./memory.js";
-import { describeIssues } from "./options.js";
 import { batchInputs } from "./step.js";
 import { tokenizerOf } from "./tokenizer_files.js";
 import { type Batch, cutWindows, type Windows } from "./windows.js";
@@ -104,9 +104,9 @@ export function lossFigures(
 const Options = z.strictObject({
   /** Folder of a checkpoint in any layout, with its tokenizer. */
   checkpoint: z.string(),
-  data: z.array(z.string()).min(1),
+  data: z.array(z.string()).min(1, "name at least one file"),
   /** Keys of a JSONL record that make up a document. Default: text. */
-  fields: z.array(z.string()).min(1).optional(),
+  fields: z.array(z.string()).min(1, "name at least one key").optional(),
   context: z.int().min(1).default(512),
   windows: z.int().min(1).default(4),
   /** Element type of the matrices. Default: bfloat16; the weights of a run layout are evaluated as they lie, in types of their own. */
@@ -133,9 +133,7 @@ export type EvaluateEvent =
  * @example for await (const event of evaluate({ checkpoint: "runs/first/latest", data: ["runs/first/held-out.jsonl"] })) console.log(event);
  */
 export async function* evaluate({ onProgress, ...options }: EvaluateOptions): AsyncGenerator<EvaluateEvent> {
-  const parsed = Options.safeParse(options);
-  if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
-  const { checkpoint: dir, data, fields, context, windows: each, dtype, threads, cache, signal } = parsed.data;
+  const { checkpoint: dir, data, fields, context, windows: each, dtype, threads, cache, signal } = checkOptions(Options, options);
   expectFormats(data, fields);
   await using checkpoint = await loadCheckpoint(dir);
   const tokenizerFiles = await tokenizerOf(dir);

@@ -36,9 +36,15 @@ test.each([
 });
 
 test.each([
-  [{ tokenizer: "t", vocabSize: 300 }, "vocabSize: no tokenizer is trained where tokenizer has one; leave either out"],
-  [{ model: undefined, from: "c", vocabSize: 4096 }, "vocabSize: no tokenizer is trained where from has one; leave either out"],
-  [{ fields: ["text"] }, "fields: only records have them, and no file is a .jsonl or .ndjson one; leave fields out"],
+  [
+    { tokenizer: "t", vocabSize: 300 },
+    "vocabSize and tokenizer are both given, and no tokenizer is trained where that has one; choose one",
+  ],
+  [
+    { model: undefined, from: "c", vocabSize: 4096 },
+    "vocabSize and from are both given, and no tokenizer is trained where that has one; choose one",
+  ],
+  [{ fields: ["text"] }, "fields: only records have them, and no file is a .jsonl or .ndjson one; leave them out"],
   [{ data: ["/a.txt", "/b.json"] }, "/b.json: is JSON as a whole; write it to a .jsonl file, one record a line"],
   [{ evaluationData: ["b.txt"], heldOut: 0.1 }, "heldOut and evaluationData are both given; choose one"],
   [{ evaluationData: ["/b.JSON"] }, "/b.JSON: is JSON as a whole; write it to a .jsonl file, one record a line"],

@@ -1,6 +1,7 @@
 import { resolve } from "node:path";
 import { ModelConfig, type PresetName } from "@zaya/model";
 import { z } from "zod";
+import { checkOptions } from "./check_options.js";
 import { expectFormats } from "./documents.js";
 import { fail } from "./errors.js";
 
@@ -38,7 +39,7 @@ export const RunOptions = z.strictObject({
   /** Text files (one document each) and .jsonl files (one a line). */
   data: z.array(path).min(1, "name at least one file"),
   /** Keys of a JSONL record that make up a document. Default: text. */
-  fields: z.array(z.string()).min(1).optional(),
+  fields: z.array(z.string()).min(1, "name at least one key").optional(),
   /**
    * Share of the text kept for evaluation, in whole documents; at most half. A single document is cut, where it fills two windows. Default 0.05,
    * and none beside `evaluationData`.
@@ -86,7 +87,7 @@ export const LimitOptions = z.strictObject({
 
 const SessionOptions = z.strictObject({
   /** Folder of the run. */
-  out: z.string().min(1),
+  out: z.string().min(1, "name a folder"),
   /** Goes on with the run in `out`, or starts it when there is none. */
   resume: z.boolean().default(false),
   /** Threads of the CPU. Results do not depend on it. */
@@ -114,13 +115,12 @@ export type LimitOptions = z.output<typeof LimitOptions>;
 
 /** @throws INVALID_OPTIONS with one line naming the option */
 export function parseOptions(options: unknown): GivenOptions {
-  const parsed = Options.safeParse(options);
-  if (!parsed.success) fail("INVALID_OPTIONS", describeIssues(parsed.error));
-  const { steps, seconds, model, from } = parsed.data;
+  const parsed = checkOptions(Options, options);
+  const { steps, seconds, model, from } = parsed;
   if (steps === undefined && seconds === undefined) fail("INVALID_OPTIONS", "say how long to train: steps or seconds");
   if (steps !== undefined && seconds !== undefined) fail("INVALID_OPTIONS", "steps and seconds are both given; choose one");
   expectOneModel({ model, from });
-  return parsed.data;
+  return parsed;
 }
 
 /** @throws INVALID_OPTIONS unless either a model or a checkpoint to start from is given */
@@ -161,21 +161,10 @@ function defaultWarmup(steps = Number.POSITIVE_INFINITY): number {
 export function expectTrained({ vocabSize, tokenizer, from }: Pick<RunOptions, "vocabSize" | "tokenizer" | "from">): void {
   if (vocabSize === undefined || (tokenizer === undefined && from === undefined)) return;
   const source = tokenizer === undefined ? "from" : "tokenizer";
-  fail("INVALID_OPTIONS", `vocabSize: no tokenizer is trained where ${source} has one; leave either out`);
+  fail("INVALID_OPTIONS", `vocabSize and ${source} are both given, and no tokenizer is trained where that has one; choose one`);
 }
 
 /** The options that belong into run.json, from all. */
 export function runOptionsOf(options: ParsedOptions): RunOptions {
   return RunOptions.parse(Object.fromEntries(Object.keys(RunOptions.shape).map((key) => [key, options[key as keyof ParsedOptions]])));
-}
-
-/** One line that names every field; of a value that may be one of several things, what is wrong with it as the last of them. */
-export function describeIssues({ issues }: Pick<z.ZodError, "issues">): string {
-  return issues
-    .flatMap((issue) => {
-      const last = issue.code === "invalid_union" ? issue.errors.at(-1) : undefined;
-      return last?.map((inner) => ({ ...inner, path: [...issue.path, ...inner.path] })) ?? [issue];
-    })
-    .map(({ path, message }) => `${path.length > 0 ? `${path.join(".")}: ` : ""}${message}`)
-    .join("; ");
 }

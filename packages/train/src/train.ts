@@ -2,6 +2,7 @@ import { type Device, isZayaError, openDevice, type Store } from "@zaya/kernels"
 import { describe, loadCheckpoint, loadWeights, type ModelConfig } from "@zaya/model";
 import { makeFolder, takeLock } from "@zaya/model/internal";
 import { z } from "zod";
+import { checkOptions } from "./check_options.js";
 import {
   bestCheckpoint,
   expectCheckpointRoom,
@@ -23,7 +24,6 @@ import { openMetrics } from "./metrics.js";
 import { allocateTrainingState } from "./optimizer.js";
 import {
   completeOptions,
-  describeIssues,
   type GivenOptions,
   LimitOptions,
   type ParsedOptions,
@@ -129,9 +129,9 @@ export async function readRun(out: string): Promise<{ run: RunOptions; limits: L
       `${runPaths(out).run} has format version ${String(json.formatVersion)}; this program reads ${formatVersion}`,
     );
   }
-  const parsed = z.object({ run: RunOptions, limits: LimitOptions }).safeParse(json);
-  if (!parsed.success) fail("NOT_A_RUN", `${runPaths(out).run} is not that of a run: ${describeIssues(parsed.error)}`);
-  return parsed.data;
+  return checkOptions(z.object({ run: RunOptions, limits: LimitOptions }), json, (problems) =>
+    fail("NOT_A_RUN", `${runPaths(out).run} is not that of a run: ${problems}`),
+  );
 }
 
 /** A run goes on only with the options that decide what it computes. Of its data that is the tokens, wherever the files are. */
