@@ -2,7 +2,7 @@
 //
 //   npm run quickstart -- [--seconds N] [--data FILE…] [--no-serve]
 import { spawnSync } from "node:child_process";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -63,6 +63,11 @@ function program(name, args, { capture = false } = {}) {
   return result.stdout;
 }
 
+/** A file of the folder, or null where there is none. */
+function read(name) {
+  return existsSync(join(folder, name)) ? readFileSync(join(folder, name), "utf8") : null;
+}
+
 function heading(text) {
   console.log(`\n── ${text}`);
 }
@@ -89,23 +94,27 @@ const show = (name) => relative(root, join(folder, name));
 
 const { training, heldOut } = split(data.length > 0 ? readData(data) : declarations(join(root, "node_modules")));
 if (![training, heldOut].every((texts) => texts.some((text) => text.trim() !== ""))) fail("--data: that is too little text; give more");
-// The run before goes only now that there is something to train on.
-rmSync(folder, { recursive: true, force: true });
-mkdirSync(folder, { recursive: true });
 heading(`text: ${data.length > 0 ? data.join(", ") : "the TypeScript declarations under node_modules"}`);
 console.log(`${training.length} documents, ${kilobytes(training)}, to train on; ${heldOut.length}, ${kilobytes(heldOut)}, held out`);
 const records = (texts) => texts.map((text) => `${JSON.stringify({ text })}\n`).join("");
-writeFileSync(join(folder, "training.jsonl"), records(training));
-writeFileSync(join(folder, "training.txt"), training.join("\n"));
-writeFileSync(join(folder, "held-out.jsonl"), records(heldOut));
-writeFileSync(join(folder, "held-out.txt"), heldOut.join(""));
+// A run that was stopped goes on where it learns the same for as long; another one before goes, now that there is something to train on.
+const goesOn = read("training.jsonl") === records(training) && JSON.parse(read("run/run.json") ?? "null")?.limits.seconds === seconds;
+if (!goesOn) {
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(folder, { recursive: true });
+  writeFileSync(join(folder, "training.jsonl"), records(training));
+  writeFileSync(join(folder, "training.txt"), training.join("\n"));
+  writeFileSync(join(folder, "held-out.jsonl"), records(heldOut));
+  writeFileSync(join(folder, "held-out.txt"), heldOut.join(""));
 
-heading("tokenizer");
-program("train", ["tokenizer", "train", show("training.txt"), "--out", show("tokenizer"), "--vocab-size", "4096", "--max-bytes", "4M"]);
+  heading("tokenizer");
+  program("train", ["tokenizer", "train", show("training.txt"), "--out", show("tokenizer"), "--vocab-size", "4096", "--max-bytes", "4M"]);
+}
 
-heading(`training, ${seconds} s`);
+heading(goesOn ? `the training of before, ${seconds} s in all` : `training, ${seconds} s`);
 program("train", [
   "train",
+  "--resume",
   show("training.jsonl"),
   "--model",
   "zaya-small",
@@ -115,6 +124,8 @@ program("train", [
   show("run"),
   "--seconds",
   String(seconds),
+  "--save-every",
+  "200",
   "--held-out",
   "0.01",
 ]);
