@@ -126,7 +126,7 @@ test("says in one line what is wrong, with exit code 2", async () => {
       ["complete", "org/tiny", "x"],
       /there is no folder org\/tiny, HF_HUB_OFFLINE is set, and the model is not complete in/,
     ],
-    [() => void vi.stubEnv("HF_HUB_OFFLINE", ""), ["serve", "org/none"], /there is no folder org\/none/],
+    [() => void vi.stubEnv("HF_HUB_OFFLINE", ""), ["serve", "org/none", "--port", "0"], /there is no folder org\/none/],
     [() => hub[Symbol.asyncDispose](), complete, /there is no folder org\/tiny, and http:\S+ cannot be reached/],
   ];
   for (const [arrange, words, line] of cases) {
