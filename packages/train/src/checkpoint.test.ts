@@ -145,3 +145,14 @@ test("keeps the newest checkpoints and the one with the lowest held-out loss", a
   expect(await readlink(join(out, "best"))).toBe("checkpoints/step-00000004");
   expect((await readdir(checkpoints)).sort()).toEqual(["step-00000004", "step-00000007"]);
 });
+
+test("points at the best also where a copied run has a folder there, and at none where none was evaluated", async () => {
+  const { out, folders } = await copiedRun();
+  const best = join(out, "best");
+  await cp(folders[0] as string, best, { recursive: true });
+  await keepCheckpoints(out, { keep: 1, losses: new Map([[1, 0.5]]) });
+  expect(await readlink(best)).toBe("checkpoints/step-00000001");
+  await rm(folders[0] as string, { recursive: true });
+  await keepCheckpoints(out, { keep: 1, losses: new Map([[1, 0.5]]) });
+  expect((await readdir(out)).sort()).toEqual(["checkpoints"]);
+});

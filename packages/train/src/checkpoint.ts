@@ -96,7 +96,7 @@ export async function saveRun(
   });
   await rename(temporary, path);
   await syncFolder(paths.checkpoints);
-  await linkLatest(out, path);
+  await linkCheckpoint(out, "latest", path);
   await keepCheckpoints(out, kept);
   return { path, state, bytes };
 }
@@ -180,7 +180,7 @@ export async function findLatest(out: string): Promise<{ readonly path: string; 
     return null;
   }
   const path = join(checkpoints, newest);
-  await linkLatest(out, path);
+  await linkCheckpoint(out, "latest", path);
   const { step, tokens, seed, data, evaluationData, clock } = await readManifest(path);
   return { path, state: { step, tokens, seed, data, ...(evaluationData ? { evaluationData } : {}), ...(clock ? { clock } : {}) } };
 }
@@ -221,20 +221,20 @@ async function expectNoLatest(out: string): Promise<void> {
   );
 }
 
-/** Points `latest` at a checkpoint, also where a copy of the run (`cp -rL`) has a folder there: the same checkpoint once more. */
-async function linkLatest(out: string, path: string): Promise<void> {
-  const { checkpoints, latest } = runPaths(out);
-  if ((await lstat(latest).catch(() => null))?.isDirectory()) {
+/** Points `latest` or `best` at a checkpoint, also where a copy of the run (`cp -rL`) has a folder there: one of the checkpoints once more. */
+async function linkCheckpoint(out: string, link: "latest" | "best", path: string): Promise<void> {
+  const { checkpoints, [link]: place } = runPaths(out);
+  if ((await lstat(place).catch(() => null))?.isDirectory()) {
     const manifestOf = (folder: string) => readFile(join(folder, "manifest.json"), "utf8").catch(() => null);
-    const manifest = await manifestOf(latest);
+    const manifest = await manifestOf(place);
     const saved = await Promise.all((await stepFolders(checkpoints)).map((name) => manifestOf(join(checkpoints, name))));
     if (manifest === null || !saved.includes(manifest))
-      fail("CHECKPOINT_DAMAGED", `${latest} is a folder where a link is to be, and none of ${checkpoints} is the same; move it away`);
-    const aside = `${latest}.partial`; // linkAtomically removes it
+      fail("CHECKPOINT_DAMAGED", `${place} is a folder where a link is to be, and none of ${checkpoints} is the same; move it away`);
+    const aside = `${place}.partial`; // linkAtomically removes it
     await rm(aside, { recursive: true, force: true });
-    await rename(latest, aside);
+    await rename(place, aside);
   }
-  await linkAtomically(relative(out, path), latest);
+  await linkAtomically(relative(out, path), place);
 }
 
 function stepName(step: number): string {
@@ -261,9 +261,11 @@ function nullIfAbsent(cause: NodeJS.ErrnoException): null {
 
 /** Removes the checkpoints that need not be kept, and points `best` at the one with the lowest held-out loss. */
 export async function keepCheckpoints(out: string, { keep, losses }: Kept): Promise<void> {
-  const saved = await stepFolders(runPaths(out).checkpoints);
+  const { checkpoints, best: link } = runPaths(out);
+  const saved = await stepFolders(checkpoints);
   const best = bestOf(saved, losses);
-  if (best) await linkAtomically(relative(out, join(runPaths(out).checkpoints, best)), runPaths(out).best);
+  if (best) await linkCheckpoint(out, "best", join(checkpoints, best));
+  else if ((await lstat(link).catch(() => null))?.isSymbolicLink()) await rm(link); // to one that had to go for room
   for (const name of saved.slice(0, -keep)) if (name !== best) await removeCheckpoint(out, name);
 }
 
