@@ -104,15 +104,25 @@ template <class P> struct Queries {
   }
 };
 
+// Lines ahead that are fetched with every unit of keys and of values, where products fetch at all. Of int8 the rows have a share, whose work takes as long there.
+#ifdef __AVX512F__
+template <class P> constexpr int lines_of_keys = sizeof(P) == 1 ? 1 : 2;
+constexpr int lines_of_values = 4;
+#else
+template <class P> constexpr int lines_of_keys = 0;
+constexpr int lines_of_values = 0;
+#endif
+
 // scores [rows][32] of the queries from `row` on.
 template <class P, class T>
-inline void score_keys(const Queries<P>& queries, int64_t row, int64_t rows, int64_t head, const P* keys, T* scores, int64_t ahead) {
+inline void score_keys(const Queries<P>& queries, int64_t row, int64_t rows, int64_t head, const P* keys, T* scores, LinesAhead* ahead) {
   using Unit = typename UnitsOf<P>::Query;
   using Sum = std::conditional_t<std::is_same_v<P, int8_t>, int32_t, T>;
   const int64_t depth = head / numbers_of_unit<P>;
-  multiply<Start::zero>(rows, block_keys,
-                        Product<Sum, Unit>{queries.rows + row * depth, depth, 1, reinterpret_cast<const Unit*>(keys), block_keys,
-                                           reinterpret_cast<Sum*>(scores), block_keys, depth, nullptr, ahead});
+  const Product<Sum, Unit> product{queries.rows + row * depth, depth, 1, reinterpret_cast<const Unit*>(keys), block_keys, reinterpret_cast<Sum*>(scores), block_keys,
+                                   depth, nullptr, nullptr, ahead};
+  if (ahead) multiply<Start::zero, lines_of_keys<P>>(rows, block_keys, product);
+  else multiply<Start::zero>(rows, block_keys, product);
   if constexpr (std::is_same_v<P, int8_t>) {
     const float* steps = block_steps(keys, head);
     for (int64_t r = 0; r < rows; r++)
@@ -170,35 +180,23 @@ template <class P, class T> inline T pack_weights(Lanes<T> low, Lanes<T> high, [
 // as pack_weights left them with their steps; `scratch` holds 16 · H numbers of T.
 template <class P, class T>
 inline void add_values(int64_t rows, int64_t head, const T* weights, const T* steps, const P* values, int64_t begin, int64_t end, T* o, const T* rescale,
-                       T* scratch, int64_t ahead) {
+                       [[maybe_unused]] T* scratch, LinesAhead* ahead) {
   using Unit = typename UnitsOf<P>::Weight;
-  const Unit* units = reinterpret_cast<const Unit*>(weights);
-  if constexpr (std::is_same_v<P, T>) {
-    multiply<Start::scaled>(rows, head,
-                            Product<T, P>{weights + begin, block_keys, 1, values + begin * head, head, o, head, end - begin, rescale, ahead});
-  } else if constexpr (std::is_same_v<P, bfloat16>) {
-    const int64_t first = begin / 2, depth = (end + 1) / 2 - first;
-    const Unit* seen = reinterpret_cast<const Unit*>(values) + first * head;
+  constexpr int64_t unit = numbers_of_unit<P>;
+  // Weights of int8 are 0 where a key is not seen, so that all are multiplied.
+  const int64_t first = unit < 4 ? begin / unit : 0, depth = (unit < 4 ? (end + unit - 1) / unit : block_keys / unit) - first;
+  const Unit* seen = reinterpret_cast<const Unit*>(values) + first * head;
+  if constexpr (std::is_same_v<P, bfloat16>)
     if (begin % 2 != 0 || end % 2 != 0) {  // half of a unit is not seen
       Unit* copy = reinterpret_cast<Unit*>(scratch);
       std::copy_n(seen, depth * head, copy);
       for (int64_t h = 0; begin % 2 != 0 && h < head; h++) copy[h].of[0] = 0;
       for (int64_t h = 0; end % 2 != 0 && h < head; h++) copy[(depth - 1) * head + h].of[1] = 0;
       seen = copy;
-      ahead = 0;
     }
-    multiply<Start::scaled>(rows, head, Product<T, Unit>{units + first, block_keys, 1, seen, head, o, head, depth, rescale, ahead});
-  } else {
-    int32_t* sums = reinterpret_cast<int32_t*>(scratch);
-    multiply<Start::zero>(rows, head,
-                          Product<int32_t, Unit>{units, block_keys, 1, reinterpret_cast<const Unit*>(values), head, sums, head, block_keys / 4, nullptr, ahead});
-    for (int64_t r = 0; r < rows; r++) {
-      const T factor = rescale[r], step = steps[r];
-      T* __restrict to = o + r * head;
-      const int32_t* __restrict sum = sums + r * head;
-      for (int64_t h = 0; h < head; h++) to[h] = to[h] * factor + static_cast<T>(sum[h]) * step;
-    }
-  }
+  const Product<T, Unit> product{reinterpret_cast<const Unit*>(weights) + first, block_keys, 1, seen, head, o, head, depth, rescale, steps, ahead};
+  if (ahead) multiply<Start::scaled, lines_of_values>(rows, head, product);
+  else multiply<Start::scaled>(rows, head, product);
 }
 
 }  // namespace zaya::ZAYA_ISA

@@ -3,7 +3,7 @@
 //   float, double   one number; C in the same type
 //   Pair            two bfloat16; their products are added to a float32 as vdpbf16ps does it, first the odd one, then the even one
 //   KeyQuad         four int8 of A by four uint8 of B; C is int32, and exact
-//   ValueQuad       four uint8 of A by four int8 of B; C is int32, and exact
+//   ValueQuad       four uint8 of A by four int8 of B; C is float32, to which step[row] times the exact sum of the products is added
 // A(r, k) = a[r * a_row + k * a_step], B(k, c) = b[k * b_row + c], C(r, c) = c[r * c_row + c]; k counts units.
 // Every element of C has one chain: its start value, then the units in order. The chain does not depend on how many rows or columns
 // are asked for, so a row alone and the same row in a tile have the same bits.
@@ -32,6 +32,31 @@ struct __attribute__((may_alias)) ValueQuad {
   uint8_t of[4];
 };
 
+// What is read after what is being worked on: two pieces of memory of as many bytes. Their lines are fetched bit by bit beside the work; of many at once the
+// processor drops some.
+class LinesAhead {
+ public:
+  LinesAhead(const void* first, const void* second, int64_t bytes)
+      : piece_(static_cast<const uint8_t*>(first)), second_(static_cast<const uint8_t*>(second)), bytes_(bytes) {}
+
+  int64_t lines() const { return 2 * bytes_ / 64; }
+  // The next `count` lines, one behind the other; the last ones of a piece again where fewer are left.
+  const uint8_t* take(int64_t count) {
+    const uint8_t* begin = piece_ + std::min(at_, bytes_ - 64 * count);
+    at_ += 64 * count;
+    if (at_ >= bytes_ && piece_ != second_) piece_ = second_, at_ = 0;
+    return begin;
+  }
+  void fetch(int64_t count) {
+    const uint8_t* line = take(count);
+    for (int64_t i = 0; i < count; i++) __builtin_prefetch(line + 64 * i, 0, 2);
+  }
+
+ private:
+  const uint8_t *piece_, *second_;
+  int64_t bytes_, at_ = 0;
+};
+
 template <class C, class Unit> struct Product {
   const Unit* a;
   int64_t a_row, a_step;
@@ -40,9 +65,13 @@ template <class C, class Unit> struct Product {
   C* c;
   int64_t c_row;
   int64_t depth;
-  const C* factor = nullptr;
-  int64_t ahead = 0;  // bytes from what is read of B to what is wanted soon
+  const C* factor = nullptr;  // [row], for Start::scaled
+  const C* step = nullptr;    // [row], for ValueQuad
+  LinesAhead* ahead = nullptr;
 };
+
+// Sums of ValueQuads are integers until they are added to C.
+template <class C, class Unit> using SumOf = std::conditional_t<std::is_same_v<Unit, ValueQuad>, int32_t, C>;
 
 // to[i] = x[i] as bfloat16, for 16 i.
 inline void round_lanes(Lanes<float> x, bfloat16* to) {
@@ -90,53 +119,71 @@ inline __m512i broadcast(const void* unit) {
   return _mm512_set1_epi32(bits);
 }
 inline __m512 add_product(__m512 sum, const Pair* a, __m512 b) {
-  asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(b), "m"(*a));
+  asm volatile("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(b), "m"(*a));
   return sum;
 }
 inline __m512 add_product(__m512 sum, const KeyQuad* a, __m512 b) {
-  asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(b), "m"(*a));
+  asm volatile("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(b), "m"(*a));
   return sum;
 }
 inline __m512 add_product(__m512 sum, const ValueQuad* a, __m512 b) {
-  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(broadcast(a)), "v"(b));
+  asm volatile("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(broadcast(a)), "v"(b));
   return sum;
 }
 
-// rows × 16 · vectors columns in registers, or rows × up to 16 under a mask (vectors = 1).
-template <int rows, int vectors, Start start, class C, class Unit>
+// The same with B in memory.
+inline __m512 add_product(__m512 sum, const ValueQuad* a, const ValueQuad* b) {
+  asm volatile("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(broadcast(a)), "m"(*reinterpret_cast<const __m512*>(b)));
+  return sum;
+}
+
+// rows × 16 · vectors columns in registers, or rows × up to 16 under a mask (vectors = 1). With every unit `lines` of those ahead are fetched.
+template <int rows, int vectors, Start start, int lines, class C, class Unit>
 __attribute__((always_inline)) inline void register_tile(const Product<C, Unit>& p, int64_t row, int64_t column, __mmask16 mask) {
+  constexpr bool exact = std::is_same_v<Unit, ValueQuad>, from_memory = exact && vectors == 8;
+  static_assert(!exact || start == Start::scaled);
   __m512 sum[rows][vectors];
   C* c = p.c + row * p.c_row + column;
+  const auto load_c = [&](int i, int j) { return vectors == 1 ? _mm512_maskz_loadu_ps(mask, c + i * p.c_row) : _mm512_loadu_ps(c + i * p.c_row + 16 * j); };
 #pragma GCC unroll 12
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; j++) {
-      if constexpr (start == Start::zero) {
+      if constexpr (start == Start::zero || exact) {
         sum[i][j] = _mm512_setzero_ps();
       } else {
-        sum[i][j] = vectors == 1 ? _mm512_maskz_loadu_ps(mask, c + i * p.c_row) : _mm512_loadu_ps(c + i * p.c_row + 16 * j);
+        sum[i][j] = load_c(i, j);
         if constexpr (start == Start::scaled) sum[i][j] = _mm512_mul_ps(sum[i][j], _mm512_set1_ps(p.factor[row + i]));
       }
     }
   // One pointer for three rows: the others are one and two strides away, which addressing does for free.
   constexpr int bases = (rows + 2) / 3;
-  const int64_t stride = p.a_row, step = p.a_step, b_row = p.b_row, ahead = p.ahead;
+  const int64_t stride = p.a_row, step = p.a_step, b_row = p.b_row;
+  [[maybe_unused]] const uint8_t* fetched = nullptr;
+  if constexpr (lines > 0) fetched = p.ahead->take(lines * p.depth);
   const Unit* a[bases];
 #pragma GCC unroll 4
   for (int i = 0; i < bases; i++) a[i] = p.a + (row + 3 * i) * stride;
   const Unit* b = p.b + column;
 #pragma GCC unroll 1  // depths are constants where keys are summed: unrolled whole, the pointers no longer fit the registers
   for (int64_t k = 0; k < p.depth; k++) {
-    __m512 part[vectors];
+    [[maybe_unused]] __m512 part[vectors];
 #pragma GCC unroll 8
-    for (int j = 0; j < vectors; j++) {
-      part[j] = vectors == 1 ? _mm512_maskz_loadu_ps(mask, b) : _mm512_loadu_ps(b + 16 * j);
-      if constexpr (vectors > 1) _mm_prefetch(reinterpret_cast<const char*>(b + 16 * j) + ahead, _MM_HINT_T1);
-    }
+    for (int j = 0; j < vectors && !from_memory; j++) part[j] = vectors == 1 ? _mm512_maskz_loadu_ps(mask, b) : _mm512_loadu_ps(b + 16 * j);
 #pragma GCC unroll 12
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
-      for (int j = 0; j < vectors; j++) sum[i][j] = add_product(sum[i][j], a[i / 3] + (i % 3) * stride, part[j]);
+      for (int j = 0; j < vectors; j++) {
+        const Unit* at = a[i / 3] + (i % 3) * stride;
+        // Read again for the second row, values leave the processor more time for what it fetches.
+        if constexpr (from_memory) sum[i][j] = add_product(sum[i][j], at, b + 16 * j);
+        else sum[i][j] = add_product(sum[i][j], at, part[j]);
+        if constexpr (lines > 0)  // evenly among the products, which in assembly keep their order
+          if (const int done = i * vectors + j + 1; done * lines / (rows * vectors) > (done - 1) * lines / (rows * vectors)) {
+            asm volatile("prefetcht1 %0" : : "m"(*fetched));
+            fetched += 64;
+          }
+      }
 #pragma GCC unroll 4
     for (int i = 0; i < bases; i++) a[i] += step;
     b += b_row;
@@ -145,6 +192,9 @@ __attribute__((always_inline)) inline void register_tile(const Product<C, Unit>&
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
     for (int j = 0; j < vectors; j++) {
+      if constexpr (exact)
+        sum[i][j] = _mm512_add_ps(_mm512_mul_ps(load_c(i, j), _mm512_set1_ps(p.factor[row + i])),
+                                  _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_castps_si512(sum[i][j])), _mm512_set1_ps(p.step[row + i])));
       if constexpr (vectors == 1)
         _mm512_mask_storeu_ps(c + i * p.c_row, mask, sum[i][j]);
       else
@@ -155,28 +205,28 @@ __attribute__((always_inline)) inline void register_tile(const Product<C, Unit>&
 // Columns that one or two rows take at once: B of a few rows comes from memory, and is read in the order in which it lies.
 constexpr int64_t long_row = 128;
 
-template <int rows, Start start, class C, class Unit> inline void strip(const Product<C, Unit>& p, int64_t row, int64_t columns) {
+template <int rows, Start start, int lines, class C, class Unit> inline void strip(const Product<C, Unit>& p, int64_t row, int64_t columns) {
   int64_t column = 0;
   if constexpr (rows <= 2)
-    for (; column + long_row <= columns; column += long_row) register_tile<rows, long_row / 16, start>(p, row, column, 0xffff);
-  for (; column + 32 <= columns; column += 32) register_tile<rows, 2, start>(p, row, column, 0xffff);
+    for (; column + long_row <= columns; column += long_row) register_tile<rows, long_row / 16, start, lines>(p, row, column, 0xffff);
+  for (; column + 32 <= columns; column += 32) register_tile<rows, 2, start, lines>(p, row, column, 0xffff);
   for (; column < columns; column += 16) {
     int64_t left = columns - column;
-    register_tile<rows, 1, start>(p, row, column, left >= 16 ? 0xffff : static_cast<__mmask16>((1 << left) - 1));
+    register_tile<rows, 1, start, lines>(p, row, column, left >= 16 ? 0xffff : static_cast<__mmask16>((1 << left) - 1));
   }
 }
 
-template <Start start, class C, class Unit>
+template <Start start, int lines = 0, class C, class Unit>
   requires(!std::is_same_v<C, double>)
 inline void multiply(int64_t rows, int64_t columns, const Product<C, Unit>& p) {
   int64_t row = 0;
-  for (; row + 12 <= rows; row += 12) strip<12, start>(p, row, columns);
+  for (; row + 12 <= rows; row += 12) strip<12, start, lines>(p, row, columns);
   if (columns < long_row) {
-    for (; row + 8 <= rows; row += 8) strip<8, start>(p, row, columns);
-    for (; row + 4 <= rows; row += 4) strip<4, start>(p, row, columns);
+    for (; row + 8 <= rows; row += 8) strip<8, start, lines>(p, row, columns);
+    for (; row + 4 <= rows; row += 4) strip<4, start, lines>(p, row, columns);
   }
-  for (; row + 2 <= rows; row += 2) strip<2, start>(p, row, columns);
-  for (; row < rows; row++) strip<1, start>(p, row, columns);
+  for (; row + 2 <= rows; row += 2) strip<2, start, lines>(p, row, columns);
+  for (; row < rows; row++) strip<1, start, lines>(p, row, columns);
 }
 
 #endif
@@ -229,18 +279,34 @@ template <class A, class B, class Quad> inline void add_quads(Register<int32_t>&
 inline void add_units(Register<int32_t>& sum, KeyQuad a, const KeyQuad* b) { add_quads<int8_t, uint8_t>(sum, a, b); }
 inline void add_units(Register<int32_t>& sum, ValueQuad a, const ValueQuad* b) { add_quads<uint8_t, int8_t>(sum, a, b); }
 
+// What the sum of `bytes` of C begins with, and what becomes of them.
+template <Start start, class C, class Unit> inline Register<SumOf<C, Unit>> begin_sum(const Product<C, Unit>& p, int64_t row, const C* c, size_t bytes) {
+  Register<SumOf<C, Unit>> sum = {};
+  if constexpr (std::is_same_v<SumOf<C, Unit>, C>) {
+    if constexpr (start != Start::zero) std::memcpy(&sum, c, bytes);
+    if constexpr (start == Start::scaled) sum *= p.factor[row];
+  }
+  return sum;
+}
+template <class C, class Unit> inline void end_sum(const Product<C, Unit>& p, int64_t row, const Register<SumOf<C, Unit>>& sum, C* c, size_t bytes) {
+  Register<C> result = {};
+  if constexpr (std::is_same_v<SumOf<C, Unit>, C>) {
+    result = sum;
+  } else {
+    std::memcpy(&result, c, bytes);
+    result = result * p.factor[row] + __builtin_convertvector(sum, Register<C>) * p.step[row];
+  }
+  std::memcpy(c, &result, bytes);
+}
+
 template <int rows, Start start, class C, class Unit> inline void plain_tile(const Product<C, Unit>& p, int64_t row, int64_t column) {
-  using Part = Register<C>;
-  constexpr int width = sizeof(Part) / sizeof(C), parts = plain_parts;
-  Part sum[rows][parts] = {};
+  constexpr int width = register_bytes / sizeof(C), parts = plain_parts;
+  Register<SumOf<C, Unit>> sum[rows][parts];
   C* c = p.c + row * p.c_row + column;
 #pragma GCC unroll 4
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-    for (int j = 0; j < parts; j++) {
-      if constexpr (start != Start::zero) std::memcpy(&sum[i][j], c + i * p.c_row + j * width, sizeof(Part));
-      if constexpr (start == Start::scaled) sum[i][j] *= p.factor[row + i];
-    }
+    for (int j = 0; j < parts; j++) sum[i][j] = begin_sum<start>(p, row + i, c + i * p.c_row + j * width, register_bytes);
   const Unit* a = p.a + row * p.a_row;
   const Unit* b = p.b + column;
   for (int64_t k = 0; k < p.depth; k++, a += p.a_step, b += p.b_row)
@@ -251,25 +317,23 @@ template <int rows, Start start, class C, class Unit> inline void plain_tile(con
 #pragma GCC unroll 4
   for (int i = 0; i < rows; i++)
 #pragma GCC unroll 4
-    for (int j = 0; j < parts; j++) std::memcpy(c + i * p.c_row + j * width, &sum[i][j], sizeof(Part));
+    for (int j = 0; j < parts; j++) end_sum(p, row + i, sum[i][j], c + i * p.c_row + j * width, register_bytes);
 }
 
 // Up to one vector of columns, for those that are left.
 template <Start start, class C, class Unit> __attribute__((noinline)) void plain_rest(const Product<C, Unit>& p, int64_t row, int64_t column, int64_t columns) {
-  Register<C> sum = {};
   const size_t bytes = static_cast<size_t>(columns) * sizeof(C);
   C* c = p.c + row * p.c_row + column;
-  if constexpr (start != Start::zero) std::memcpy(&sum, c, bytes);
-  if constexpr (start == Start::scaled) sum *= p.factor[row];
+  auto sum = begin_sum<start>(p, row, c, bytes);
   for (int64_t k = 0; k < p.depth; k++) {
     Unit b[sizeof(sum) / sizeof(C)] = {};
     std::memcpy(b, p.b + k * p.b_row + column, bytes);
     add_units(sum, p.a[row * p.a_row + k * p.a_step], b);
   }
-  std::memcpy(c, &sum, bytes);
+  end_sum(p, row, sum, c, bytes);
 }
 
-template <Start start, class C, class Unit> inline void multiply(int64_t rows, int64_t columns, const Product<C, Unit>& p) {
+template <Start start, int lines = 0, class C, class Unit> inline void multiply(int64_t rows, int64_t columns, const Product<C, Unit>& p) {
   constexpr int64_t width = 64 / sizeof(C), part = register_bytes / sizeof(C);
   int64_t column = 0;
   for (; column + width <= columns; column += width) {

@@ -36,8 +36,9 @@ template <class T> struct Partial {
   T* o;
   T* maximum;
   T* sum;
-  static size_t elements(int64_t rows, int64_t head) { return static_cast<size_t>(rows * (head + 2)); }
-  static Partial at(T* memory, int64_t rows, int64_t head) { return {memory, memory + rows * head, memory + rows * (head + 1)}; }
+  // A row's maximum and sum have a line, so that outputs begin with one and can be streamed.
+  static size_t elements(int64_t rows, int64_t head) { return static_cast<size_t>(rows * (head + lanes)); }
+  static Partial at(T* memory, int64_t rows, int64_t head) { return {memory, memory + rows * head, memory + rows * head + rows * lanes / 2}; }
 };
 
 // Scratch of one thread for one tile. P is the type of the keys and values.
@@ -102,14 +103,17 @@ template <class T, class P> struct Step {
 };
 
 // Adds the keys [32·block, 32·block + 32) to every row that sees some of them, in `count` tiles of the same tokens and as many kv heads. Every part of the work
-// is done for all tiles before the next, so that others go on while one row waits for what it needs. Keys and values are read in the order of the steps and
-// fetched `ahead` bytes before.
-template <class T, class P> inline void attend(const Step<T, P>* steps, int64_t count, int64_t block, const TileShape& shape, int64_t ahead) {
+// is done for all tiles before the next, so that others go on while one row waits for what it needs. Keys and values are read in the order of the steps; what
+// is read next, if that is known, is fetched meanwhile.
+template <class T, class P> inline void attend(const Step<T, P>* steps, int64_t count, int64_t block, const TileShape& shape, LinesAhead* ahead) {
   const int64_t head = shape.head, all_rows = steps[0].tile->rows, first_position = steps[0].tile->first_position, start = block * block_keys;
   const int64_t last_position = first_position + (all_rows - 1) / shape.group;
   const bool whole = start + block_keys - 1 <= first_position && shape.first_key(last_position) <= start;
-  for (int64_t row0 = 0; row0 < all_rows; row0 += group_rows, ahead = 0) {
+  for (int64_t row0 = 0; row0 < all_rows; row0 += group_rows, ahead = nullptr) {
     const int64_t rows = std::min(group_rows, all_rows - row0);
+    // Lines that products do not fetch are shared out to the two visits of each row.
+    const int64_t by_products = count * (head * lines_of_keys<P> + 2 * block_keys * lines_of_values) / numbers_of_unit<P>;
+    const int64_t by_visit = ahead ? std::max<int64_t>(0, ahead->lines() - by_products) / (2 * count * rows) + 1 : 0;
     Range seen[group_rows];  // the keys of the block that a row sees
     bool any = whole;
     std::fill_n(seen, rows, Range{0, block_keys});
@@ -139,6 +143,7 @@ template <class T, class P> inline void attend(const Step<T, P>* steps, int64_t 
           store(s + lanes, high);
         }
         best[r] = largest<T>(low, high);
+        if (ahead) ahead->fetch(by_visit);
       }
       T* maximum = tile.maximum + row0;
       const Lanes<T> before = load(maximum), now = larger(load(best), before);
@@ -153,6 +158,7 @@ template <class T, class P> inline void attend(const Step<T, P>* steps, int64_t 
         T* lane_sum = tile.lane_sum + (row0 + r) * lanes;
         const Lanes<T> maximum = splat(tile.maximum[row0 + r]);
         const Lanes<T> low = softmax_exponential<T>(load(s) - maximum), high = softmax_exponential<T>(load(s + lanes) - maximum);
+        if (ahead) ahead->fetch(by_visit);
         store(lane_sum, load(lane_sum) * tile.rescale[r] + (low + high));
         tile.steps[r] = pack_weights(low, high, steps[i].values, head, s);
       }
@@ -197,7 +203,7 @@ inline void attend_span(Tile<T, P>& tile, const TileShape& shape, int64_t span, 
   const Range blocks = blocks_of(shape, span, tile.first_position, tile.rows / shape.group);
   for (int64_t block = blocks.begin; block < blocks.end; block++) {
     const Step<T, P> step{&tile, keys(block), values(block)};
-    attend(&step, 1, block, shape, 0);
+    attend(&step, 1, block, shape, nullptr);
   }
   finish_span(tile);
 }

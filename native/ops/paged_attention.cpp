@@ -9,6 +9,7 @@
 // kv_append(k_pages, v_pages, k [T,K,H], v [T,K,H], cu_seqlens, cached, page_table) → k_pages', v_pages'
 //   Writes each row's key and value at its position, rounded to the pages' type. In place where the plan says so.
 //   Indices that lead out of the pages are refused; nothing is written then.
+#include "cpu/streaming.h"
 #include "ops/attention.h"
 
 namespace zaya::ZAYA_ISA {
@@ -55,8 +56,6 @@ int64_t max_spans(const Tensor& page_table) { return (page_table.shape[1] + span
 
 // Kv heads that a task treats together when there are few tokens.
 constexpr int64_t most_heads = 8;
-// Bytes that pages are fetched ahead.
-constexpr int64_t read_ahead = 8192;
 
 // Bytes of workspace of a thread: a line, then its tiles.
 template <class T, class P> size_t bytes_of_thread(const TileShape& shape, int64_t kv_heads) {
@@ -151,12 +150,17 @@ template <class T, class P> Status paged_attention_of(const Arguments& a) {
     }
     loaded = i * shares + share;
     const Range blocks = blocks_of(shape, span, position_of(piece), piece.end - piece.begin);
+    const int64_t last_block = (position_of(piece) + piece.end - piece.begin - 1) / block_keys;
+    auto first_at = [&](int64_t block) { return place(piece, first_head, block); };
     for (int64_t block = blocks.begin; block < blocks.end; block++) {
       for (int64_t n = 0; n < count; n++) {
-        const int64_t at = place(piece, first_head + n, block);
+        const int64_t at = first_at(block) + n * block_elements<P>(head);
         steps[n] = {&tiles[n], k_pages + at, v_pages + at};
       }
-      attend(steps, count, block, shape, read_ahead);
+      // After a span the thread will likely take the one behind those that the others have.
+      const int64_t next = block + 1 < blocks.end ? block + 1 : std::min(block + 1 + (a.pool->threads() - 1) * span_blocks, last_block);
+      LinesAhead ahead(k_pages + first_at(next), v_pages + first_at(next), count * block_elements<P>(head) * static_cast<int64_t>(sizeof(P)));
+      attend(steps, count, block, shape, &ahead);
     }
     for (int64_t n = 0; n < count; n++) {
       Tile<T, P>& tile = tiles[n];
@@ -167,7 +171,7 @@ template <class T, class P> Status paged_attention_of(const Arguments& a) {
         write(tile, piece, first_head + n);
       } else {
         const Partial<T> to = partial(i, span, first_head + n);
-        std::copy_n(tile.span.o, tile.rows * head, to.o);
+        copy_bytes(to.o, tile.span.o, static_cast<size_t>(tile.rows * head) * sizeof(T), a.pool->apart());
         std::copy_n(tile.span.maximum, tile.rows, to.maximum);
         std::copy_n(tile.span.sum, tile.rows, to.sum);
       }
