@@ -52,7 +52,7 @@ function parseFilter(filter = "") {
 
 async function measureGroup(device, meter, group, cases, repetitions) {
   const store = device.createStore();
-  const prepared = await group.prepare(store, cases);
+  const prepared = await group.prepare(store, cases, device);
   const rows = [];
   for (const each of cases) {
     if (process.stderr.isTTY) process.stderr.write(`\r\u001b[K${group.name}, ${each.name}`);
