@@ -210,16 +210,17 @@ test("measures a checkpoint: the machine, its limits, and a result for every tes
   });
   const rest = { dtype: "bfloat16", tokensPerSecond: number, stddev: number, limit: number, fractionOfLimit: number };
   const details = { operations: expect.arrayContaining([{ name: "experts", milliseconds: number }]), experts: expect.any(Object) };
-  const prompt = { limitedBy: "bfloat16", bytes: null, readsOnly: null, ...details };
+  const prompt = { limitedBy: "bfloat16", bytes: null, readsOnly: null, toEmptyContext: null, ...details };
   const generation = { limitedBy: "read", bytes: expect.objectContaining({ total: number }), readsOnly: number, ...details };
-  const rows = (depth: number) => [
+  const rows = (depth: number, toEmptyContext: unknown) => [
     { name: "pp16", batch: 1, depth, ...rest, ...prompt },
-    { name: "tg2", batch: 1, depth, ...rest, ...generation },
-    { name: "tg2", batch: 2, depth, ...rest, ...generation },
+    { name: "tg2", batch: 1, depth, ...rest, ...generation, toEmptyContext },
+    { name: "tg2", batch: 2, depth, ...rest, ...generation, toEmptyContext },
   ];
-  expect(answer.results).toEqual([...rows(0), ...rows(8)]);
+  expect(answer.results).toEqual([...rows(0, null), ...rows(8, number)]);
   output.stdout = "";
-  expect(await runProgram(["bench", checkpoint, "-p", "16", "-n", "2", "-b", "2", "-r", "1", "--threads", "1"])).toBe(0);
+  expect(await runProgram(["bench", checkpoint, "-p", "16", "-n", "2", "-b", "2", "-d", "0,8", "-r", "1", "--threads", "1"])).toBe(0);
+  expect(output.stdout.match(/a step takes [\d.]+ × the time of one with an empty context/g)).toHaveLength(1);
   expect(output.stdout).toMatch(/tg2 +2 +0 +[\d.]+ ± [\d.]+ +[\d.]+ % of the read bandwidth\n {2}a step reads/);
   expect(output.stdout).toMatch(/limits, medians: read [\d.]+ GB\/s; float32/);
 });

@@ -1,4 +1,4 @@
-import { type Limits, type MeasuredSlice, shareOfLimit } from "@zaya/kernels";
+import { type Limits, type MeasuredSlice, median, shareOfLimit } from "@zaya/kernels";
 import { describe, type ParameterSpec, storedType } from "@zaya/model";
 import { chunkTokens, type Test } from "./bench_tests.js";
 import { type ExpertUse, expertUse } from "./routing.js";
@@ -14,6 +14,8 @@ export interface BenchDetails {
   readonly bytes: StepBytes | null;
   /** Share of the limit that a loop reaches which only reads as many bytes in as many pieces (`Device.measureReads`); null for a prompt. */
   readonly readsOnly: number | null;
+  /** Time of a token to that of one after an empty context, measured in turn; null for a prompt and at depth 0. */
+  readonly toEmptyContext: number | null;
   /** Time that each kind of operation takes in one step (of a prompt: up to 512 of its tokens), the longest first. */
   readonly operations: readonly { readonly name: string; readonly milliseconds: number }[];
   /** Null in a dense model. */
@@ -23,8 +25,12 @@ export interface BenchDetails {
 /** Steps that are looked into for the time of operations and the experts in use. */
 const inspectedSteps = 8;
 
+/** Pairs of steps by which a depth is compared with an empty context. */
+const comparedSteps = 32;
+
 /** Looks into a few steps, which also warm up. */
-export async function inspect(subject: Subject, { kind, tokens, batch, depth }: Test): Promise<BenchDetails> {
+export async function inspect(subject: Subject, test: Test): Promise<BenchDetails> {
+  const { kind, tokens, batch, depth } = test;
   const { runner, draw, cacheDtype, config, signal } = subject;
   const nanoseconds = new Map<string, number>();
   const routing: (readonly Int32Array[])[] = [];
@@ -40,11 +46,35 @@ export async function inspect(subject: Subject, { kind, tokens, batch, depth }: 
     .map(([name, all]) => ({ name, milliseconds: all / steps / 1e6 }))
     .sort((a, b) => b.milliseconds - a.milliseconds);
   const experts = config.kind === "zaya" ? expertUse(routing, config.numExperts) : null;
-  if (kind === "pp") return { limitedBy: mainProduct(runner).operands, bytes: null, readsOnly: null, operations, experts };
+  if (kind === "pp")
+    return { limitedBy: mainProduct(runner).operands, bytes: null, readsOnly: null, toEmptyContext: null, operations, experts };
   const typeOf = (spec: ParameterSpec) => storedType(spec, runner.weights);
   const description = describe(config, { typeOf, cacheDtype, context: Math.round(depth + (tokens + 1) / 2) });
   const bytes = decodeStepBytes(description, batch, experts?.distinct ?? 1);
-  return { limitedBy: "read", bytes, readsOnly: await readsOnly(subject, piecesOf(bytes, config.numLayers)), operations, experts };
+  return {
+    limitedBy: "read",
+    bytes,
+    readsOnly: await readsOnly(subject, piecesOf(bytes, config.numLayers)),
+    toEmptyContext: depth > 0 ? await toEmptyContext(subject, test) : null,
+    operations,
+    experts,
+  };
+}
+
+/** The median of pairs, since the machine may change its speed between two of them. */
+async function toEmptyContext({ runner, draw, signal }: Subject, { tokens, batch, depth }: Test): Promise<number> {
+  const milliseconds = async (cached: number) => {
+    signal?.throwIfAborted();
+    const begin = performance.now();
+    await runner.run(stepBatch(runner.limits, batch, cached, 1, draw));
+    return performance.now() - begin;
+  };
+  const ratios: number[] = [];
+  for (let pair = 0; pair < comparedSteps; pair++) {
+    const empty = await milliseconds(pair % tokens);
+    ratios.push((await milliseconds(depth + (pair % tokens))) / empty);
+  }
+  return median(ratios);
 }
 
 async function readsOnly({ runner, meter, signal }: Subject, pieces: readonly number[]): Promise<number> {
