@@ -1,8 +1,6 @@
 // Makes cases from the reference implementation (PyTorch and transformers) and compares forward, gradients, generation, training and the server with them.
 // Not part of continuous integration: it needs a Python with torch and the program that makes a case, which is called as
 //   PYTHON MAKE_CASE --seed N --preset NAME --out DIR
-//
-//   npm run conformance -- --maker make_case.py [--python PYTHON] [--seeds 11,12,13] [--presets tiny,sliding,wide] [--cases DIR]
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -10,6 +8,14 @@ import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
+const help = `npm run conformance -- --maker PROGRAM [--python PYTHON] [--seeds N,…] [--presets NAME,…] [--cases DIR]
+
+Makes cases from the reference implementation and compares forward, gradients, generation, training and the server with them.
+  --maker PROGRAM   what makes a case; called as PYTHON PROGRAM --seed N --preset NAME --out DIR
+  --python PYTHON   a Python with torch and transformers (default: python3)
+  --seeds N,…       default: 11,12,13
+  --presets NAME,…  default: tiny,sliding,wide
+  --cases DIR       where cases are kept and looked for (default: a new temporary folder)`;
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 function fail(message) {
   console.error(message);
@@ -25,6 +31,7 @@ function parseOptions() {
         seeds: { type: "string", default: "11,12,13" },
         presets: { type: "string", default: "tiny,sliding,wide" },
         cases: { type: "string" },
+        help: { type: "boolean", short: "h", default: false },
       },
     }).values;
   } catch (error) {
@@ -33,7 +40,12 @@ function parseOptions() {
 }
 
 const values = parseOptions();
-if (!values.maker || !existsSync(values.maker)) fail("--maker: name the program that makes a case from the reference implementation");
+if (values.help) {
+  console.log(help);
+  process.exit(0);
+}
+if (!values.maker || !existsSync(values.maker))
+  fail("--maker: name the program that makes a case from the reference implementation (--help tells more)");
 // A name alone is looked for on the PATH.
 const python = values.python.includes("/") ? resolve(values.python) : values.python;
 const folder = values.cases ? resolve(values.cases) : mkdtempSync(join(tmpdir(), "zaya-cases-"));
