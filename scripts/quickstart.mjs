@@ -152,5 +152,5 @@ console.log(
 );
 if (serve) {
   heading("server");
-  program("serve", ["serve", relative(root, checkpoint), "--port", String(await freePort(8000))]);
+  program("serve", ["serve", relative(root, checkpoint), "--name", "quickstart", "--port", String(await freePort(8000))]);
 } else console.log(`serve it: npx zaya-serve ${relative(root, checkpoint)}`);
