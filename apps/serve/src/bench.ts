@@ -59,12 +59,12 @@ export async function bench(model: string, { json, revision, ...options }: Bench
   return interrupt.signal.aborted ? exitCodes.partial : exitCodes.done;
 }
 
-function describeStart({ machine, products, memory }: Extract<BenchEvent, { type: "bench-start" }>): string {
+function describeStart({ machine, products, memory, cacheDtype }: Extract<BenchEvent, { type: "bench-start" }>): string {
   const { processor, threads, isa, memoryBytes, system, node } = machine;
   return [
     `${processor}, ${threads} thread${threads === 1 ? "" : "s"}, ${isa}, ${formatBytes(memoryBytes)} · ${system}, Node ${node}`,
     ...describeProducts(products),
-    describeMemory(memory),
+    `${describeMemory(memory)}; keys and values in ${cacheDtype}`,
     "",
     pc.bold(columns(["test", "batch", "depth", "tokens/s", "of the limit"])),
   ].join("\n");

@@ -210,8 +210,14 @@ test("measures a checkpoint: the machine, its limits, and a result for every tes
   });
   const rest = { dtype: "bfloat16", tokensPerSecond: number, stddev: number, limit: number, fractionOfLimit: number };
   const details = { operations: expect.arrayContaining([{ name: "experts", milliseconds: number }]), experts: expect.any(Object) };
-  const prompt = { limitedBy: "bfloat16", bytes: null, readsOnly: null, toEmptyContext: null, ...details };
-  const generation = { limitedBy: "read", bytes: expect.objectContaining({ total: number }), readsOnly: number, ...details };
+  const prompt = { limitedBy: "bfloat16", cacheDtype: "bfloat16", bytes: null, readsOnly: null, toEmptyContext: null, ...details };
+  const generation = {
+    limitedBy: "read",
+    cacheDtype: "bfloat16",
+    bytes: expect.objectContaining({ total: number }),
+    readsOnly: number,
+    ...details,
+  };
   const rows = (depth: number, toEmptyContext: unknown) => [
     { name: "pp16", batch: 1, depth, ...rest, ...prompt },
     { name: "tg2", batch: 1, depth, ...rest, ...generation, toEmptyContext },
@@ -253,7 +259,9 @@ test("quantizes, tells how near the result is, and serves it", async () => {
   expect(await runProgram(["complete", out, "the", "--max-tokens", "3", "--json"])).toBe(0);
   output.stdout = "";
   expect(await runProgram(["bench", out, "-p", "4", "-n", "1", "-b", "1", "-r", "1"])).toBe(0);
-  expect(output.stdout).toMatch(/\nweights [\d.]+ kB mapped(?: \(\d+ % in huge pages\))?, cache [\d.]+ kB, step [\d.]+ MB\n/);
+  expect(output.stdout).toMatch(
+    /\nweights [\d.]+ kB mapped(?: \(\d+ % in huge pages\))?, cache [\d.]+ kB, step [\d.]+ MB; keys and values in bfloat16\n/,
+  );
   expect(await runProgram(words)).toBe(2);
   expect(output.stderr).toContain("holds a checkpoint already (config.json)");
   expect(await runProgram(["quantize", out, "--to", "q8", "--out", join(dir, "twice")])).toBe(2);
@@ -292,7 +300,8 @@ test.each([
   { words: ["quantize", "nowhere", "--to", "q8", "--out", "y"], line: "nowhere" },
   { words: ["quantize", "nowhere", "--to", "q8", "--out", "y", "--evaluate", "no-text"], line: "no-text: no such file" },
   { words: ["quantize", "nowhere", "--to", "q8", "--out", "y", "--evaluate", "/"], line: "/: EISDIR" },
-  { words: ["quantize", "nowhere", "--to", "q8", "--out", "y", "--calibrate", "no-text"], line: "no-text: no such file" },
+  { words: ["quantize", "nowhere", "--to", "q4", "--out", "y", "--calibrate", "no-text"], line: "no-text: no such file" },
+  { words: ["quantize", "x", "--to", "q8", "--out", "y", "--calibrate", "no-text"], line: "--calibrate is for q4" },
   { words: ["compare", "nowhere", "x", "--text", fileURLToPath(import.meta.url)], line: "nowhere" },
   { words: ["compare", "nowhere", "x", "--text", "no-text"], line: "no-text: no such file" },
   { words: ["bench", "nowhere"], line: "nowhere" },

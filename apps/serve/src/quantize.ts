@@ -36,7 +36,10 @@ export function addQuantizeCommand(program: Command, onExit: (code: number) => v
         .makeOptionMandatory(),
     )
     .requiredOption("-o, --out <dir>", "folder of the new checkpoint, or of an interrupted run to continue")
-    .option("--calibrate <file>", "text to run the model on first, which tells what columns of its weights count most; needs its memory")
+    .option(
+      "--calibrate <file>",
+      "text to run the model on first, which tells what columns of the weights of q4 count most; needs its memory",
+    )
     .option("--calibrate-tokens <n>", "tokens of that text (default 16384)", wholeNumber(2))
     .addOption(new Option("--attention <bits>", "width of the attention's projections in q4 (default 8)").choices(widths))
     .addOption(new Option("--head <bits>", "width of embedding and head in q4 (default 8)").choices(widths))
@@ -64,16 +67,22 @@ async function quantize(model: string, flags: QuantizeFlags): Promise<number> {
   const { to, out, dryRun, json, threads } = flags;
   if (to !== "q4" && (flags.attention ?? flags.head) !== undefined)
     throw new InputError("--attention and --head choose widths of q4; the others have one for all");
+  if (to !== "q4" && flags.calibrate !== undefined)
+    throw new InputError(`--calibrate is for q4; ${to} does not look at what columns count most`);
   if (flags.calibrate === undefined && flags.calibrateTokens !== undefined) throw new InputError("--calibrate-tokens needs --calibrate");
   // What is wrong with these is said now, not after a download and an hour of work.
   const text = flags.evaluate === undefined ? null : await readText(flags.evaluate);
   if (flags.calibrate !== undefined) await readText(flags.calibrate);
-  const { quantiseCheckpoint, readTokenizerFiles } = await import("@zaya/model");
-  const { expectNoCheckpoint } = await import("@zaya/model/internal");
+  const { loadCheckpoint, quantiseCheckpoint, readTokenizerFiles } = await import("@zaya/model");
+  const { expectNoCheckpoint, expectRoomToRun } = await import("@zaya/model/internal");
   await expectNoCheckpoint(out);
   const { dir } = await findModelFolder(model, flags);
   if (text !== null && !("tokenizer.json" in (await readTokenizerFiles(dir))))
     throw new InputError(`--evaluate needs a tokenizer.json in ${dir}; put one there, or leave it out`);
+  if (text !== null) {
+    await using checkpoint = await loadCheckpoint(dir);
+    expectRoomToRun([checkpoint], "--evaluate");
+  }
   let whole = false;
   using interrupt = interruptSignal(
     () =>

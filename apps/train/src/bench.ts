@@ -30,11 +30,13 @@ export function addBenchCommand(program: Command): void {
   });
 }
 
+type ResultEvent = Extract<BenchEvent, { type: "result" }>;
+
 /** What --json prints, as far as the benchmark came. */
 interface Report {
   machine: Machine | null;
   limits: Limits | null;
-  readonly results: BenchResult[];
+  readonly results: (BenchResult & Pick<ResultEvent, "operations" | "maxMeanExpertLoad">)[];
   reference?: { readonly name: string; readonly tokensPerSecond: number };
 }
 
@@ -58,7 +60,8 @@ async function runBench(options: BenchOptions, { json, reference }: { json: bool
         } else if (event.type === "repetition-end") {
           progress.update(`step ${event.repetition} of ${event.of}: ${event.tokensPerSecond.toFixed(0)} tokens/s`);
         } else if (event.type === "result") {
-          report.results.push(event.result);
+          const { result, operations, maxMeanExpertLoad } = event;
+          report.results.push({ ...result, operations, maxMeanExpertLoad });
           print(describeResult(event));
         } else {
           report.limits = event.limits;
@@ -94,7 +97,7 @@ function describeStart({ machine, parameters, flopsPerStep, memoryBytes }: Extra
   ].join("\n");
 }
 
-function describeResult({ result, operations, maxMeanExpertLoad }: Extract<BenchEvent, { type: "result" }>): string {
+function describeResult({ result, operations, maxMeanExpertLoad }: ResultEvent): string {
   const { name, batch, depth, dtype, tokensPerSecond, stddev, fractionOfLimit } = result;
   const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
   const largest = operations.filter(({ share }) => share >= 0.01);
@@ -103,7 +106,7 @@ function describeResult({ result, operations, maxMeanExpertLoad }: Extract<Bench
       `${name} (${batch} × ${depth}): ${tokensPerSecond.toFixed(0)} ± ${stddev.toFixed(0)} tokens/s, ${percent(fractionOfLimit)} of the ${dtype} peak`,
     ),
     `  time: ${largest.map(({ name, share }) => `${name} ${percent(share)}`).join(", ")}`,
-    ...(maxMeanExpertLoad === null ? [] : [`  max/mean expert load ${maxMeanExpertLoad.toFixed(2)}`]),
+    ...(maxMeanExpertLoad === null ? [] : [`  max/mean expert load, of the worst layer and step, ${maxMeanExpertLoad.toFixed(2)}`]),
   ].join("\n");
 }
 

@@ -6,6 +6,7 @@ export { initialValues } from "./initialise.js";
 export { type LockOptions, takeLock } from "./lock.js";
 export { makeFolder } from "./make_folder.js";
 export { type PhiloxKey, philox, philoxKey } from "./philox.js";
+export { expectRoomToRun } from "./quantise/expect_room.js";
 export { expectNoCheckpoint } from "./quantise/quantise.js";
 export { openRandomWeights, type RandomWeights } from "./random_weights.js";
 export type { SafetensorsWriter } from "./safetensors_writer.js";

@@ -4,6 +4,7 @@ import type { ZayaConfig } from "../config.js";
 import { initialise } from "../initialise.js";
 import { parameters } from "../parameters.js";
 import { presets } from "../presets.js";
+import { runTypes } from "../run_types.js";
 import { allocateCache, type GenerationLimits, generationGraph } from "./generation.js";
 import { buildLoss } from "./loss.js";
 import { storedType, type WeightStorage } from "./weights.js";
@@ -85,12 +86,19 @@ const sequence = (length: number, seed: number) => Array.from({ length }, (_, i)
 const first = sequence(100, 1);
 const second = sequence(45, 2);
 
-const storages: readonly WeightStorage[] = [
-  { dtype: "float32", encoding: "panels" },
-  { dtype: "bfloat16", encoding: "panels" },
+const quantised = (...of: Parameters<typeof runTypes>): WeightStorage => {
+  const typeOf = runTypes(...of);
+  return { dtype: "bfloat16", encoding: "panels", types: new Map(parameters(config).map((spec) => [spec.name, typeOf(spec)])) };
+};
+const storages: readonly { readonly name: string; readonly weights: WeightStorage }[] = [
+  { name: "float32", weights: { dtype: "float32", encoding: "panels" } },
+  { name: "bfloat16", weights: { dtype: "bfloat16", encoding: "panels" } },
+  { name: "q8", weights: quantised("q8") },
+  { name: "q4", weights: quantised("q4") },
+  { name: "q4, 6 and 4 bits", weights: quantised("q4", { attention: "int4", head: "int6" }) },
 ];
 
-describe.each(storages)("with $dtype weights", (weights) => {
+describe.each(storages)("with $name weights", ({ weights }) => {
   it("decoding a token at a time, prefilling in chunks and prefilling at once give the same logits", async () => {
     await withGeneration({}, weights, async (step) => {
       const [whole] = await step([{ slot: 0, tokens: first, cached: 0 }]);

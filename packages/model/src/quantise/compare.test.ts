@@ -1,12 +1,14 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, it } from "vitest";
+import { loadCheckpoint } from "../checkpoint.js";
 import { initialise } from "../initialise.js";
 import { presets } from "../presets.js";
 import { saveCheckpoint } from "../save.js";
 import { temporaryFolder } from "../testing.js";
 import { trainTokenizer } from "../tokenizer/train.js";
 import { type CompareOptions, type Comparison, compareCheckpoints } from "./compare.js";
+import { expectRoomToRun } from "./expect_room.js";
 import { quantiseCheckpoint } from "./quantise.js";
 
 const text = "the quick brown fox jumps over the lazy dog and runs away from it\n".repeat(20);
@@ -22,6 +24,20 @@ async function compare(options: CompareOptions): Promise<Comparison> {
   for await (const event of compareCheckpoints(options)) if (event.type === "compare-end") return event;
   throw new Error("the comparison did not end");
 }
+
+it("refuses models whose weights do not fit into memory, other than mapped ones", async () => {
+  await using dir = await temporaryFolder();
+  const from = await save(join(dir.path, "a"), 1);
+  const mapped = join(dir.path, "b");
+  for await (const _ of quantiseCheckpoint({ from, out: mapped, to: "bf16" }));
+  await using first = await loadCheckpoint(from);
+  await using second = await loadCheckpoint(mapped);
+  expect(() => expectRoomToRun([first, second], "comparing", 1e9)).not.toThrow();
+  expect(() => expectRoomToRun([second], "comparing", 1)).not.toThrow();
+  expect(() => expectRoomToRun([first, second], "comparing", 1e3)).toThrow(
+    /^comparing runs .*a, whose weights of [\d.]+ [kM]B have no room in 1.00 kB /,
+  );
+});
 
 it("finds no difference between a model and itself", async () => {
   await using dir = await temporaryFolder();

@@ -5,6 +5,7 @@ import { forward } from "../graph/forward.js";
 import { raggedInputs } from "../graph/inputs.js";
 import { readTokenizerFiles } from "../save.js";
 import { exactStorage, loadWeights } from "../weights.js";
+import { expectRoomToRun } from "./expect_room.js";
 import { longestWindow, textWindows, tokenizerFor, type WindowOptions, windowInputs } from "./windows.js";
 
 export interface CompareOptions extends WindowOptions {
@@ -52,6 +53,7 @@ export async function* compareCheckpoints(options: CompareOptions): AsyncGenerat
   await using reference = await loadCheckpoint(options.reference);
   await using candidate = await loadCheckpoint(options.candidate);
   expectSame(reference, candidate, options.candidate);
+  expectRoomToRun([reference, candidate], "comparing");
   const tokenizerFiles = await readTokenizerFiles(options.reference);
   if (!("tokenizer.json" in tokenizerFiles))
     fail("INVALID_ARGUMENT", `${options.reference}: comparing needs the checkpoint's tokenizer.json`);

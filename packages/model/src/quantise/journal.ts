@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { type FileHandle, open, readFile, rm } from "node:fs/promises";
 
 /**
- * What of a long job is done, beside its partial files: a line of JSON with the job's fingerprint, then one for every part that was
+ * What of a long job is done, beside its partial files: a line of JSON with hashes of what was asked for and of all that the result depends on, then one for every part that was
  * written, with the part's hash. A line that a kill cut short is dropped; a part counts only where the bytes that are there have its hash.
  */
 export interface Journal extends AsyncDisposable {
@@ -22,11 +22,11 @@ export function hashOf(bytes: NodeJS.TypedArray | string): string {
 }
 
 /** Opens the journal of a job, and begins it anew where there is none or it belongs to another job. */
-export async function openJournal(path: string, fingerprint: string): Promise<Journal> {
+export async function openJournal(path: string, fingerprint: string, request: string): Promise<Journal> {
   const done = await readJournal(path, fingerprint);
   const handle: FileHandle = await open(path, done ? "a" : "w");
   // A line that was cut short stays behind this newline and is dropped again.
-  await handle.write(done ? "\n" : `${JSON.stringify({ fingerprint })}\n`);
+  await handle.write(done ? "\n" : `${JSON.stringify({ fingerprint, request })}\n`);
   return {
     done: done ?? new Map(),
     async add(key, hash) {
@@ -49,7 +49,15 @@ export async function readJournal(path: string, fingerprint: string): Promise<Ma
   return new Map(lines.flatMap((line) => (line?.key !== undefined && line.hash !== undefined ? [[line.key, line.hash]] : [])));
 }
 
-function parse(line: string): { readonly fingerprint?: string; readonly key?: string; readonly hash?: string } | null {
+/** The hash of what the job of a journal was asked for; null where that cannot be told. */
+export async function requestOf(path: string): Promise<string | null> {
+  const text = await readFile(path, "utf8").catch(() => "");
+  return parse(text.slice(0, text.indexOf("\n")))?.request ?? null;
+}
+
+function parse(
+  line: string,
+): { readonly fingerprint?: string; readonly request?: string; readonly key?: string; readonly hash?: string } | null {
   try {
     return JSON.parse(line) as ReturnType<typeof parse>;
   } catch {

@@ -176,6 +176,7 @@ describe("quantiseCheckpoint", () => {
     const [from, out] = [await source(dir.path), join(dir.path, "out")];
     await expect(quantise({ from: join(dir.path, "nowhere"), out, to: "q4" })).rejects.toMatchObject({ code: "CONFIG_INVALID" });
     await expect(quantise({ from, out, to: "q4", calibrate: join(dir.path, "nothing") })).rejects.toThrow("nothing: no such file");
+    await expect(quantise({ from, out, to: "q8", calibrate: join(dir.path, "nothing") })).rejects.toThrow(/^calibrate: only q4 /);
     const narrow = { ...config, vocabSize: config.vocabSize - 1 };
     const other = join(dir.path, "other");
     await saveCheckpoint(other, { config: narrow, tensors: initialise(narrow, 5), tokenizerFiles });
@@ -214,7 +215,7 @@ describe("an interrupted run", () => {
     expect((await readdir(out)).sort()).toEqual((await readdir(whole)).sort());
   });
 
-  it("makes parts again whose bytes are not what was written, and begins anew for another job", async () => {
+  it("makes parts again whose bytes are not what was written, and keeps what another job left", async () => {
     await using dir = await temporaryFolder();
     const [from, out, whole] = [await source(dir.path), join(dir.path, "out"), join(dir.path, "whole")];
     await quantise({ from, out: whole, to: "q4" });
@@ -234,9 +235,12 @@ describe("an interrupted run", () => {
 
     const other = join(dir.path, "other");
     for await (const { type } of quantiseCheckpoint({ from, out: other, to: "q8" })) if (type === "tensor-end") break;
-    const events = await quantise({ from, out: other, to: "q4" });
-    expect(events.at(-1)).toMatchObject({ keptBytes: 0 });
-    expect(await readFile(join(other, "model.safetensors"))).toEqual(await readFile(join(whole, "model.safetensors")));
+    const left = await readFile(join(other, "quantise.journal"), "utf8");
+    for (const dryRun of [true, false])
+      await expect(quantise({ from, out: other, to: "q4", dryRun })).rejects.toMatchObject({ code: "CHECKPOINT_EXISTS" });
+    expect(await readFile(join(other, "quantise.journal"), "utf8")).toBe(left);
+    const events = await quantise({ from, out: other, to: "q8" });
+    expect(events[0]).toMatchObject({ resumes: true });
   });
 
   it("is finished when only its journal is left, but not by another job", async () => {

@@ -12,9 +12,10 @@ import { type RunKind, runKinds, runTypes } from "../run_types.js";
 import type { SafetensorsWriter } from "../safetensors_writer.js";
 import { createCheckpointWriter, readTokenizerFiles, type TokenizerFiles } from "../save.js";
 import { holdsCheckpoint } from "../shards.js";
+import { expectRoomToRun } from "./expect_room.js";
 import { prepareFolder, sourceFiles } from "./folder.js";
 import { type CalibrateWindow, type Importance, measureImportance } from "./importance.js";
-import { hashOf, type Journal, openJournal, partKey, readJournal } from "./journal.js";
+import { hashOf, type Journal, openJournal, partKey, readJournal, requestOf } from "./journal.js";
 import { openPacker } from "./packer.js";
 import { partsOf } from "./parts.js";
 import { textWindows, tokenizerFor } from "./windows.js";
@@ -31,7 +32,7 @@ export interface QuantiseOptions {
   readonly attention?: Width | undefined;
   /** Bits of embedding and head of q4. Default 8. */
   readonly head?: Width | undefined;
-  /** Text on which the model is run first, to find which columns of its weights count most; needs the memory to run it. */
+  /** Text on which the model is run first, to find which columns of the weights of q4 count most; needs the memory to run it. */
   readonly calibrate?: string | undefined;
   /** Tokens of that text that are read. Default 16384. */
   readonly calibrateTokens?: number | undefined;
@@ -78,6 +79,8 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
     if (!Object.hasOwn(integers, bits))
       fail("INVALID_ARGUMENT", `${what}: expected ${Object.keys(integers).join(", ")} bits, received ${bits}`);
   }
+  if (options.calibrate !== undefined && options.to !== "q4")
+    fail("INVALID_ARGUMENT", `calibrate: only q4 rounds by what counts most, ${options.to} does not look at it; leave it out`);
   if (resolve(from) === resolve(out)) fail("INVALID_ARGUMENT", `${out}: a checkpoint cannot be quantised in place, choose another folder`);
   await using checkpoint = await loadCheckpoint(from);
   expectExact(checkpoint);
@@ -85,11 +88,16 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
   const types = await chooseTypes(checkpoint, options);
   const tokenizerFiles = await readTokenizerFiles(from);
   const windows = await calibrationWindows(options, config, tokenizerFiles);
+  if (windows) expectRoomToRun([checkpoint], "calibration");
   const totalBytes = [...types.values()].reduce((sum, type) => sum + maxBytes(type), 0);
   const journalPath = journalOf(out);
   if (!dryRun) await makeFolder(out);
   await using lock = dryRun ? null : await takeLock(join(out, "quantise.lock"), lockOptions);
   const left = await prepareFolder(out, journalPath, dryRun);
+  const asked = { format: runFormatVersion, source: await sourceFiles(from), types: [...types] };
+  const request = hashOf(JSON.stringify([asked, windows?.map(hashOf)]));
+  if (left === "parts" && ![request, null].includes(await requestOf(journalPath)))
+    fail("CHECKPOINT_EXISTS", `${out} holds what an interrupted run of another job left; choose another folder, or remove that one`);
   yield {
     type: "quantise-start",
     parameters: parameters(config).reduce((sum, spec) => sum + elements(spec), 0),
@@ -105,10 +113,8 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
     ? yield* measureImportance(checkpoint, windows, { device, onProgress: options.onProgress, signal })
     : new Map();
   const job = {
-    format: runFormatVersion,
+    ...asked,
     isa: device.isa,
-    source: await sourceFiles(from),
-    types: [...types],
     importance: [...importance].map(([name, columns]) => [name, hashOf(columns)]),
   };
   const fingerprint = hashOf(JSON.stringify(job));
@@ -119,7 +125,7 @@ export async function* quantiseCheckpoint(options: QuantiseOptions): AsyncGenera
     return yield { type: "quantise-end", out, bytes: totalBytes, keptBytes: totalBytes, dryRun };
   }
   try {
-    await using journal = await openJournal(journalPath, fingerprint);
+    await using journal = await openJournal(journalPath, fingerprint, request);
     const keptBytes = yield* writeTensors({ checkpoint, types, device, importance, writer, journal, totalBytes, signal });
     await lock?.[Symbol.asyncDispose](); // before the journal: while that is there, the next call removes what is left
     await journal.remove();

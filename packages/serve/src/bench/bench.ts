@@ -48,6 +48,8 @@ export type BenchEvent =
       readonly config: ModelConfig;
       readonly products: ModelRunner["products"];
       readonly memory: EngineMemory;
+      /** Type of cached keys and values. */
+      readonly cacheDtype: CacheDtype;
     }
   | { readonly type: "fill"; readonly tokens: number; readonly of: number }
   | {
@@ -87,7 +89,7 @@ async function* benchCheckpoint(checkpoint: Checkpoint, options: BenchOptions): 
   const machine = describeMachine(runner.device);
   const meter = createLimitMeter(runner.device);
   const subject: Subject = { runner, meter, draw: drawTokens(config.vocabSize, 1), cacheDtype, config, signal };
-  yield { type: "bench-start", machine, config, products: runner.products, memory: runner.memory };
+  yield { type: "bench-start", machine, config, products: runner.products, memory: runner.memory, cacheDtype };
 
   await runPrompt(subject, 0, Math.min(chunkTokens, limits.pagesPerSequence * pageTokens)); // touches every weight and buffer once
   const results: BenchResult[] = [];

@@ -1,5 +1,6 @@
 import { type Limits, type MeasuredSlice, median, shareOfLimit } from "@zaya/kernels";
 import { describe, type ParameterSpec, storedType } from "@zaya/model";
+import type { CacheDtype } from "../model_runner.js";
 import { chunkTokens, type Test } from "./bench_tests.js";
 import { type ExpertUse, expertUse } from "./routing.js";
 import { stepBatch } from "./steps.js";
@@ -10,6 +11,8 @@ import { decodeStepBytes, piecesOf, type StepBytes } from "./work.js";
 export interface BenchDetails {
   /** The limit that bounds it. */
   readonly limitedBy: keyof Limits;
+  /** Type of cached keys and values. */
+  readonly cacheDtype: CacheDtype;
   /** Bytes of one step; null for a prompt. */
   readonly bytes: StepBytes | null;
   /** Share of the limit that a loop reaches which only reads as many bytes in as many pieces (`Device.measureReads`); null for a prompt. */
@@ -28,17 +31,19 @@ const inspectedSteps = 8;
 /** Pairs of steps by which a depth is compared with an empty context. */
 const comparedSteps = 32;
 
-/** Looks into a few steps, which also warm up. */
+/** Looks into a few steps, after one that touches what is looked into for the first time. */
 export async function inspect(subject: Subject, test: Test): Promise<BenchDetails> {
   const { kind, tokens, batch, depth } = test;
   const { runner, draw, cacheDtype, config, signal } = subject;
   const nanoseconds = new Map<string, number>();
   const routing: (readonly Int32Array[])[] = [];
   const steps = kind === "pp" ? 2 : Math.min(inspectedSteps, tokens);
+  const rows = kind === "pp" ? Math.min(chunkTokens, tokens) : 1;
+  const look = (step: number) => runner.inspect(stepBatch(runner.limits, batch, depth + (kind === "pp" ? 0 : step), rows, draw));
+  await look(0);
   for (let step = 0; step < steps; step++) {
     signal?.throwIfAborted();
-    const rows = kind === "pp" ? Math.min(chunkTokens, tokens) : 1;
-    const seen = await runner.inspect(stepBatch(runner.limits, batch, depth + (kind === "pp" ? 0 : step), rows, draw));
+    const seen = await look(step);
     for (const [name, each] of seen.nanoseconds) nanoseconds.set(name, (nanoseconds.get(name) ?? 0) + each);
     routing.push(seen.experts);
   }
@@ -47,12 +52,13 @@ export async function inspect(subject: Subject, test: Test): Promise<BenchDetail
     .sort((a, b) => b.milliseconds - a.milliseconds);
   const experts = config.kind === "zaya" ? expertUse(routing, config.numExperts) : null;
   if (kind === "pp")
-    return { limitedBy: mainProduct(runner).operands, bytes: null, readsOnly: null, toEmptyContext: null, operations, experts };
+    return { limitedBy: mainProduct(runner).operands, cacheDtype, bytes: null, readsOnly: null, toEmptyContext: null, operations, experts };
   const typeOf = (spec: ParameterSpec) => storedType(spec, runner.weights);
   const description = describe(config, { typeOf, cacheDtype, context: Math.round(depth + (tokens + 1) / 2) });
   const bytes = decodeStepBytes(description, batch, experts?.distinct ?? 1);
   return {
     limitedBy: "read",
+    cacheDtype,
     bytes,
     readsOnly: await readsOnly(subject, piecesOf(bytes, config.numLayers)),
     toEmptyContext: depth > 0 ? await toEmptyContext(subject, test) : null,
