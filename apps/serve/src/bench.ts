@@ -56,6 +56,7 @@ export async function bench(model: string, { json, revision, ...options }: Bench
   }
   if (json) process.stdout.write(`${JSON.stringify({ machine, limits, results })}\n`);
   else if (limits) print(describeLimits(limits));
+  if (interrupt.signal.aborted) process.stderr.write("zaya-serve: stopped; the repetitions that were finished stand\n");
   return interrupt.signal.aborted ? exitCodes.partial : exitCodes.done;
 }
 

@@ -237,6 +237,7 @@ test("a benchmark that is stopped tells what is done", async () => {
   process.emit("SIGINT");
   expect(await ended).toBe(4);
   expect(output.stdout).toContain("limits, medians");
+  expect(output.stderr).toContain("stopped; the repetitions that were finished stand\n");
 });
 
 test("quantizes, tells how near the result is, and serves it", async () => {

@@ -60,6 +60,19 @@ test("tells the bytes of a step, the time of operations and the experts in use",
   expect(eight.details.bytes?.experts).toBeCloseTo(bytes.experts * (eight.details.experts?.distinct ?? 0), 3);
 });
 
+test("tells the repetitions that were finished when it is stopped in a test", async () => {
+  const controller = new AbortController();
+  const results: number[] = [];
+  const run = async () => {
+    for await (const event of bench(dir, { prompt: [8], generate: [2], repetitions: 1000, threads: 1, signal: controller.signal })) {
+      if (event.type === "repetition-end" && event.repetition === 2) controller.abort(new Error("enough"));
+      if (event.type === "result") results.push(event.result.tokensPerSecond);
+    }
+  };
+  await expect(run()).rejects.toThrow("enough");
+  expect(results).toEqual([expect.any(Number)]);
+});
+
 test("stops when it is told to, and what was done has been told", async () => {
   const controller = new AbortController();
   const seen: string[] = [];

@@ -22,7 +22,7 @@ export interface BenchOptions extends TestOptions {
   readonly hugePages?: boolean;
   /** Told while weights are read: bytes done, and bytes of all. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
-  /** Ends after the current step; what was measured until then has been told. */
+  /** Ends after the current step; what was measured until then has been told, a test as its repetitions that were finished. */
   readonly signal?: AbortSignal;
 }
 
@@ -108,7 +108,11 @@ async function* benchCheckpoint(checkpoint: Checkpoint, options: BenchOptions): 
     const inspection = await inspect(subject, test);
     for (let repetition = 1; repetition <= repetitions; repetition++) {
       for (const limit of ["float32", "bfloat16", "int8", "read"] as const) await meter.measure(limit);
-      const slices = await repeat(subject, test, inspection);
+      if (signal?.aborted && repetition > 1) break;
+      const slices = await repeat(subject, test, inspection).catch((error: unknown) => {
+        if (!signal?.aborted || repetition === 1) throw error;
+      });
+      if (!slices) break;
       const tokensPerSecond = (test.batch * test.tokens) / slices.reduce((sum, { seconds }) => sum + seconds, 0);
       speeds.push(tokensPerSecond);
       fractions.push(shareOfLimit(slices));
@@ -128,6 +132,7 @@ async function* benchCheckpoint(checkpoint: Checkpoint, options: BenchOptions): 
     };
     results.push(result);
     yield { type: "result", result, details: inspection, limits: meter.medians() };
+    signal?.throwIfAborted();
   }
   yield { type: "bench-end", machine, limits: meter.medians(), results };
 }
