@@ -10,6 +10,7 @@ const {
   numQueryHeads: N,
   numKeyValueHeads: K,
   headDim: H,
+  routerSize: R,
   vocabSize: V,
 } = presets["zaya1-8b"];
 
@@ -185,6 +186,44 @@ function attentionGroup(dtype) {
     },
   };
 }
+
+/** The router of a layer, with matrices in bfloat16 that are multiplied in float32. */
+const routerGroup = {
+  name: "router",
+  cases: [1, 8, 512].map((M) => ({ name: `M = ${M}`, dtype: "bfloat16", peak: "float32", M })),
+  matrices: { downWeight: [R, D], fc1Weight: [R, R], fc2Weight: [R, R], outWeight: [E + 1, R] },
+  vectors: { downBias: R, normWeight: R, fc1Bias: R, fc2Bias: R, balancing: E + 1 },
+  parameters: R * D + 2 * R * R + (E + 1) * R,
+  async prepare(store) {
+    const layers = Array.from({ length: copiesOf(2 * this.parameters) }, (_, i) => `router.${i}`);
+    for (const [name, shape] of Object.entries(this.matrices)) {
+      const values = randomValues(shape[0] * shape[1]);
+      for (const layer of layers) await store.write(`${layer}.${name}`, tensor("bfloat16", shape, "panels"), values);
+    }
+    return layers;
+  },
+  build(layers, { M }) {
+    const graph = createGraph();
+    const x = graph.input("x", tensor("float32", [M, D]));
+    const vectors = Object.entries(this.vectors).map(([name, length]) => [name, graph.input(name, tensor("float32", [length]))]);
+    for (const layer of layers) {
+      const matrices = Object.entries(this.matrices).map(([name, shape]) => [
+        name,
+        graph.read(`${layer}.${name}`, tensor("bfloat16", shape, "panels")),
+      ]);
+      keep(graph, layer, ops.router(x, null, Object.fromEntries([...matrices, ...vectors])).prob);
+    }
+    const numbers = Object.entries(this.vectors).map(([name, length]) => [name, randomValues(length)]);
+    return {
+      graph,
+      inputs: { x: randomValues(M * D), ...Object.fromEntries(numbers) },
+      timed: ["router"],
+      count: layers.length,
+      flops: 2 * M * this.parameters,
+      bytes: 2 * this.parameters + 4 * M * D,
+    };
+  },
+};
 
 /** Kernels that move vectors: a graph of eight of each, with what one moves. */
 const vectorKernels = {
@@ -371,6 +410,7 @@ export const groups = [
   ...["bfloat16", "int8", "int4"].map(groupedGroup),
   productGroup(`head, ${V} × ${D}`, "int8", V, D, [1, 8]),
   ...["bfloat16", "int8"].map(attentionGroup),
+  routerGroup,
   vectorGroup,
   trainingGroup,
   optimizerGroup,

@@ -14,7 +14,7 @@ export const options = {
 
 export const help = `npm run bench [-- kernels] [--filter TEXT] [--repetitions N] [--threads N] [--json]
 
-Measures the kernels: matrix products, attention, norms, convolutions, optimizers, and one awaited run of a one-element operation.
+Measures the kernels: matrix products, attention, router, norms, convolutions, optimizers, and one awaited run of a one-element operation.
   --filter TEXT      only kernels in whose line "group name type" this regular expression is found
   --repetitions N    runs of each, of which the median counts (default 7)
   --json             one JSON object: { machine, limits, results, awaitedRunMicroseconds }`;
