@@ -100,12 +100,13 @@ function describeStart({ machine, parameters, flopsPerStep, memoryBytes }: Extra
 function describeResult({ result, operations, maxMeanExpertLoad }: ResultEvent): string {
   const { name, batch, depth, dtype, tokensPerSecond, stddev, fractionOfLimit } = result;
   const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+  const milliseconds = (share: number) => `${((share * 1000 * batch * depth) / tokensPerSecond).toPrecision(3)} ms`;
   const largest = operations.filter(({ share }) => share >= 0.01);
   return [
     pc.bold(
       `${name} (${batch} × ${depth}): ${tokensPerSecond.toFixed(0)} ± ${stddev.toFixed(0)} tokens/s, ${percent(fractionOfLimit)} of the ${dtype} peak`,
     ),
-    `  time: ${largest.map(({ name, share }) => `${name} ${percent(share)}`).join(", ")}`,
+    `  a step takes ${milliseconds(1)}: ${largest.map(({ name, share }) => `${name} ${milliseconds(share)} (${percent(share)})`).join(", ")}`,
     ...(maxMeanExpertLoad === null ? [] : [`  max/mean expert load, of the worst layer and step, ${maxMeanExpertLoad.toFixed(2)}`]),
   ].join("\n");
 }
