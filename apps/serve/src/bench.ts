@@ -80,7 +80,10 @@ const limitNames = { read: "read bandwidth", float32: "float32 peak", bfloat16: 
 const formatMilliseconds = (milliseconds: number) => `${milliseconds < 100 ? milliseconds.toPrecision(3) : milliseconds.toFixed(0)} ms`;
 const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 
-function describeResult(result: BenchResult, { limitedBy, bytes, readsOnly, toEmptyContext, operations, experts }: BenchDetails): string {
+function describeResult(
+  result: BenchResult,
+  { limitedBy, bytes, readsOnly, ratioToEmptyContext, operations, experts }: BenchDetails,
+): string {
   const speed = `${result.tokensPerSecond.toFixed(1)} ± ${result.stddev.toFixed(1)}`;
   const share = `${percent(result.fractionOfLimit)} of the ${limitNames[limitedBy]}`;
   const lines = [columns([result.name, String(result.batch), String(result.depth), speed, share])];
@@ -91,8 +94,8 @@ function describeResult(result: BenchResult, { limitedBy, bytes, readsOnly, toEm
   }
   if (readsOnly !== null)
     lines.push(`  a loop that only reads as many bytes, in as many pieces, reaches ${percent(readsOnly)} of the ${limitNames.read}`);
-  if (toEmptyContext !== null)
-    lines.push(`  a step takes ${toEmptyContext.toFixed(2)} × the time of one with an empty context, measured in turn`);
+  if (ratioToEmptyContext !== null)
+    lines.push(`  a step takes ${ratioToEmptyContext.toFixed(2)} × the time of one with an empty context, measured in turn`);
   lines.push(`  ${describeTimes(operations)}`);
   if (experts) {
     const distinct = `${experts.distinct.toFixed(2)} (uniform routing: ${experts.distinctIfUniform.toFixed(2)})`;

@@ -210,7 +210,7 @@ test("measures a checkpoint: the machine, its limits, and a result for every tes
   });
   const rest = { dtype: "bfloat16", tokensPerSecond: number, stddev: number, limit: number, fractionOfLimit: number };
   const details = { operations: expect.arrayContaining([{ name: "experts", milliseconds: number }]), experts: expect.any(Object) };
-  const prompt = { limitedBy: "bfloat16", cacheDtype: "bfloat16", bytes: null, readsOnly: null, toEmptyContext: null, ...details };
+  const prompt = { limitedBy: "bfloat16", cacheDtype: "bfloat16", bytes: null, readsOnly: null, ratioToEmptyContext: null, ...details };
   const generation = {
     limitedBy: "read",
     cacheDtype: "bfloat16",
@@ -218,10 +218,10 @@ test("measures a checkpoint: the machine, its limits, and a result for every tes
     readsOnly: number,
     ...details,
   };
-  const rows = (depth: number, toEmptyContext: unknown) => [
+  const rows = (depth: number, ratioToEmptyContext: unknown) => [
     { name: "pp16", batch: 1, depth, ...rest, ...prompt },
-    { name: "tg2", batch: 1, depth, ...rest, ...generation, toEmptyContext },
-    { name: "tg2", batch: 2, depth, ...rest, ...generation, toEmptyContext },
+    { name: "tg2", batch: 1, depth, ...rest, ...generation, ratioToEmptyContext },
+    { name: "tg2", batch: 2, depth, ...rest, ...generation, ratioToEmptyContext },
   ];
   expect(answer.results).toEqual([...rows(0, null), ...rows(8, number)]);
   output.stdout = "";

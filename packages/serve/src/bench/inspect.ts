@@ -18,7 +18,7 @@ export interface BenchDetails {
   /** Share of the limit that a loop reaches which only reads as many bytes in as many pieces (`Device.measureReads`); null for a prompt. */
   readonly readsOnly: number | null;
   /** Time of a token to that of one after an empty context, measured in turn; null for a prompt and at depth 0. */
-  readonly toEmptyContext: number | null;
+  readonly ratioToEmptyContext: number | null;
   /** Time that each kind of operation takes in one step (of a prompt: up to 512 of its tokens), the longest first. */
   readonly operations: readonly { readonly name: string; readonly milliseconds: number }[];
   /** Null in a dense model. */
@@ -52,7 +52,15 @@ export async function inspect(subject: Subject, test: Test): Promise<BenchDetail
     .sort((a, b) => b.milliseconds - a.milliseconds);
   const experts = config.kind === "zaya" ? expertUse(routing, config.numExperts) : null;
   if (kind === "pp")
-    return { limitedBy: mainProduct(runner).operands, cacheDtype, bytes: null, readsOnly: null, toEmptyContext: null, operations, experts };
+    return {
+      limitedBy: mainProduct(runner).operands,
+      cacheDtype,
+      bytes: null,
+      readsOnly: null,
+      ratioToEmptyContext: null,
+      operations,
+      experts,
+    };
   const typeOf = (spec: ParameterSpec) => storedType(spec, runner.weights);
   const description = describe(config, { typeOf, cacheDtype, context: Math.round(depth + (tokens + 1) / 2) });
   const bytes = decodeStepBytes(description, batch, experts?.distinct ?? 1);
@@ -61,14 +69,14 @@ export async function inspect(subject: Subject, test: Test): Promise<BenchDetail
     cacheDtype,
     bytes,
     readsOnly: await readsOnly(subject, piecesOf(bytes, config.numLayers)),
-    toEmptyContext: depth > 0 ? await toEmptyContext(subject, test) : null,
+    ratioToEmptyContext: depth > 0 ? await ratioToEmptyContext(subject, test) : null,
     operations,
     experts,
   };
 }
 
 /** The median of pairs, since the machine may change its speed between two of them. */
-async function toEmptyContext({ runner, draw, signal }: Subject, { tokens, batch, depth }: Test): Promise<number> {
+async function ratioToEmptyContext({ runner, draw, signal }: Subject, { tokens, batch, depth }: Test): Promise<number> {
   const milliseconds = async (cached: number) => {
     signal?.throwIfAborted();
     const begin = performance.now();
