@@ -31,7 +31,7 @@ class Pool {
   void look_around(std::chrono::steady_clock::time_point now);
 
   // Memory of a thread's own for one task at a time, 64-byte aligned: no other thread's cache has any of it.
-  static constexpr size_t own_bytes = size_t(512) << 10;
+  static constexpr size_t own_bytes = size_t(768) << 10;
   uint8_t* own(int thread) const { return own_ + static_cast<size_t>(thread) * own_bytes; }
   // So many bytes of it; a part of `elsewhere`, where there are as many for each thread, when that is more than it has.
   uint8_t* own(int thread, size_t bytes, uint8_t* elsewhere) const {

@@ -6,11 +6,13 @@
 #include "cpu/gemm.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "core/processor.h"
 #include "cpu/gemm_cut.h"
 #include "cpu/gemm_pack.h"
 #include "cpu/gemm_tile.h"
+#include "cpu/swiglu.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
@@ -20,6 +22,10 @@ constexpr int64_t inline_elements = 1 << 15;       // less is packed without wak
 
 constexpr size_t near_block_bytes = size_t(480) << 10;  // of packed A that a task keeps in the second-level cache
 constexpr size_t near_c_bytes = size_t(256) << 10;      // of C that stay there beside it
+
+// A thread's own memory: operands of a task, and behind them the tile of C that becomes silu(gate) · up.
+constexpr size_t own_operand_bytes = Pool::own_bytes - near_c_bytes;
+uint8_t* own_tile(const Pool& pool, int thread) { return pool.own(thread) + own_operand_bytes; }
 
 // How tasks use the caches. Where vectors have their full width a tile takes half the time: memory is as far away as twice the bytes of B, and coming back to C
 // for a second part of k costs more than what does not fit the second cache.
@@ -47,11 +53,13 @@ struct Block {
   Formats formats;
   uint8_t* a;               // the first of the row panels
   const uint8_t* b;         // the first panel of the group
+  int64_t b_step;           // bytes from one panel to the next,
+  int64_t up = 0;           // and from one of gate to that of up
   int64_t panel0, panels;   // column panels
   int64_t row_panel0, row_panels;
   bool packs;               // the rows of A first
   bool stream = false;      // C, past the caches
-  Fetch fetch;              // of what is wanted next
+  Fetch fetch, fetch_up;    // of what is wanted next
   int64_t piece0 = 0, piece1 = 0;  // the pieces that are fetched while this block is multiplied
 };
 
@@ -90,12 +98,22 @@ void pack_run(const Operand& source, int64_t rows, int64_t k, int64_t height, bo
   if (whole < panel1) pack(whole, 1, rows - whole * height);
 }
 
+// Column panels [panel0, panel1) of B, the same; of gate and up one of each in turn.
+void pack_columns(const MatrixProduct& p, const Formats& formats, uint8_t* out, int64_t panel0, int64_t panel1, int64_t k0, int64_t k1, bool stream = false) {
+  if (!p.swiglu) return pack_run(p.b, p.n, p.k, panel_columns, true, formats.b, false, out, panel0, panel1, k0, k1, stream);
+  const int64_t panel_bytes = panel_elements(p.k) * static_cast<int64_t>(size_of(formats.b)), inner = column_panels_of(p);
+  for (int64_t panel = panel0; panel < panel1; panel++) {
+    pack_run(p.b, p.n, p.k, panel_columns, true, formats.b, false, out + panel * panel_bytes, panel, panel + 1, k0, k1, stream);
+    pack_run(p.b, p.n, p.k, panel_columns, true, formats.b, false, out + (panel + 1 - inner) * panel_bytes, inner + panel, inner + panel + 1, k0, k1, stream);
+  }
+}
+
 // Where the rows of a panel lie in the packed A.
 uint8_t* packed_rows_at(const MatrixProduct& p, int64_t row_panel, const Formats& formats) {
   return static_cast<uint8_t*>(p.a_packed) + row_panel * tile_height * even(p.k) * static_cast<int64_t>(size_of(formats.a));
 }
 
-// One task: k is cut so that the rows' part of A stays in the second-level cache; C is the accumulator between the cuts.
+// Rows times columns: k is cut so that the rows' part of A stays in the second-level cache; C is the accumulator between the cuts.
 void multiply_block(const Block& block) {
   const MatrixProduct& p = *block.product;
   const int64_t a_size = static_cast<int64_t>(size_of(block.formats.a)), b_size = static_cast<int64_t>(size_of(block.formats.b));
@@ -134,7 +152,7 @@ void multiply_block(const Block& block) {
     TileCall call;
     call.pairs = (k1 - k0) / 2;
     call.apart = block.fetch.apart, call.every = every;
-    if (row1 - row0 == 1 && step >= k_all) {
+    if (row1 - row0 == 1 && step >= k_all && block.b_step == panel_bytes) {
       const int64_t column = block.panel0 * panel_columns;
       call.a = block.a;
       call.b = block.b;
@@ -146,7 +164,7 @@ void multiply_block(const Block& block) {
     }
     // The first row panel brings a panel of B in, the others find it there.
     for (int64_t panel = 0; panel < block.panels; panel++) {
-      call.b = block.b + panel * panel_bytes + k0 * panel_columns * b_size;
+      call.b = block.b + panel * block.b_step + k0 * panel_columns * b_size;
       const int64_t column = (block.panel0 + panel) * panel_columns;
       call.columns = std::min<int64_t>(panel_columns, p.n - column);
       call.c_stride = p.c_stride;
@@ -176,6 +194,42 @@ void multiply_block(const Block& block) {
   if (p.bias != nullptr) add_bias(block, row0, row1);
 }
 
+// Rows times columns of gate and of up: as many of each as `tile` holds are multiplied into it, and activated while they are in the cache.
+template <class T> void multiply_swiglu(Block block, T* tile) {
+  const MatrixProduct& p = *block.product;
+  const int64_t row0 = block.row_panel0 * tile_height, rows = std::min(p.m - row0, block.row_panels * tile_height);
+  const int64_t most = static_cast<int64_t>(near_c_bytes / sizeof(T)) / (rows * 2 * panel_columns), end = block.panel0 + block.panels;
+  const bool stream = std::exchange(block.stream, false);
+  MatrixProduct half = p;
+  half.n = p.n / 2;
+  block.product = &half;
+  for (; block.panel0 < end; block.b += block.panels * block.b_step, block.panel0 += block.panels) {
+    block.panels = std::min(most, end - block.panel0);
+    const int64_t column = block.panel0 * panel_columns, columns = block.panels * panel_columns;
+    half.c_stride = 2 * columns;
+    auto multiply_half = [&](const Block& of, T* c) {
+      half.c = c - row0 * half.c_stride - column;
+      multiply_block(of);
+    };
+    multiply_half(block, tile);
+    block.packs = false;
+    Block up = block;
+    up.b += block.up, up.fetch = block.fetch_up;
+    multiply_half(up, tile + columns);
+    for (int64_t i = 0; i < rows; i++) {
+      const T* gate = tile + i * 2 * columns;
+      make_row(static_cast<T*>(p.c) + (row0 + i) * p.c_stride + column, columns, stream, [&](T* y) { swiglu_row(gate, gate + columns, y, columns); });
+    }
+  }
+}
+
+// A task.
+void multiply_task(const Block& block, uint8_t* tile) {
+  if (!block.product->swiglu) multiply_block(block);
+  else if (block.formats.format == Format::float64) multiply_swiglu(block, reinterpret_cast<double*>(tile));
+  else multiply_swiglu(block, reinterpret_cast<float*>(tile));
+}
+
 // Runs tasks, on the caller alone when there is little to do.
 template <class F> void run_tasks(Pool& pool, int64_t tasks, bool little, F&& fn) {
   if (little)
@@ -198,13 +252,14 @@ Fetch fetch_columns(const MatrixProduct& p, int64_t panel, int64_t panels) {
 
 // Products of which every task packs `columns` column panels of B and multiplies them with all rows. A is packed; `packed` is room for such columns a thread.
 void multiply_own_columns(Pool& pool, const Formats& formats, const MatrixProduct* products, int64_t count, int64_t columns, uint8_t* packed) {
-  const int64_t panels = panels_of(products[0].n), groups = ceiling(panels, columns), b_size = static_cast<int64_t>(size_of(formats.b));
+  const int64_t panels = column_panels_of(*products), parts = parts_of(*products), groups = ceiling(panels, columns);
+  const int64_t b_size = static_cast<int64_t>(size_of(formats.b));
   int64_t longest = 1;
   for (int64_t i = 0; i < count; i++) longest = std::max(longest, products[i].k);
-  const auto packed_bytes = static_cast<size_t>(columns * panel_elements(longest) * b_size);
+  const auto packed_bytes = static_cast<size_t>(columns * parts * panel_elements(longest) * b_size);
   pool.run(count * groups, [&](int64_t task, int thread) {
     const MatrixProduct& p = products[task / groups];
-    uint8_t* own = pool.own(thread, packed_bytes, packed);
+    uint8_t* own = packed_bytes <= own_operand_bytes ? pool.own(thread) : packed + static_cast<size_t>(thread) * packed_bytes;
     Block block;
     block.product = &p;
     block.formats = formats;
@@ -213,17 +268,22 @@ void multiply_own_columns(Pool& pool, const Formats& formats, const MatrixProduc
     block.panel0 = task % groups * columns;
     block.panels = std::min(columns, panels - block.panel0);
     block.b = own;
-    pack_run(p.b, p.n, p.k, panel_columns, true, formats.b, false, own - block.panel0 * panel_elements(p.k) * b_size, block.panel0,
-             block.panel0 + block.panels, 0, even(p.k));
+    block.up = panel_elements(p.k) * b_size, block.b_step = parts * block.up;
+    pack_columns(p, formats, own - block.panel0 * block.b_step, block.panel0, block.panel0 + block.panels, 0, even(p.k));
     const int64_t row_panels = row_panels_of(p.m), row_blocks = ceiling(row_panels, block_panels);
-    if (task + 1 < count * groups) block.fetch = fetch_columns(products[(task + 1) / groups], (task + 1) % groups * columns, columns);
+    if (task + 1 < count * groups) {
+      const MatrixProduct& next = products[(task + 1) / groups];
+      const int64_t panel = (task + 1) % groups * columns;
+      block.fetch = fetch_columns(next, panel, std::min(columns, panels - panel));
+      if (parts > 1) block.fetch_up = fetch_columns(next, panels + panel, std::min(columns, panels - panel));
+    }
     for (int64_t r = 0; r < row_blocks; r++) {
       block.piece0 = block.fetch.pieces * r / row_blocks;
       block.piece1 = block.fetch.pieces * (r + 1) / row_blocks;
       block.row_panel0 = row_panels * r / row_blocks;
       block.row_panels = row_panels * (r + 1) / row_blocks - block.row_panel0;
       block.a = packed_rows_at(p, block.row_panel0, formats);
-      multiply_block(block);
+      multiply_task(block, own_tile(pool, thread));
     }
   });
 }
@@ -238,11 +298,12 @@ void multiply_few_rows(Pool& pool, const Formats& formats, MatrixProduct* produc
       pack_run(p->a, p->m, p->k, tile_height, false, formats.a, formats.round_a, workspace, 0, 1, 0, even(p->k));
       workspace += align64(static_cast<size_t>(p->m * even(p->k)) * size_of(formats.a));
     }
-    panels += panels_of(p->n);
+    panels += column_panels_of(*p);
   }
-  pool.run_streams(panels, [&](int64_t begin, int64_t end, int) {
+  const int64_t few = Pool::few_panels / parts_of(*products);
+  pool.run_streams(panels, few, [](int64_t end) { return end; }, [&](int64_t begin, int64_t end, int thread) {
     for (const MatrixProduct* p = products; p < products + count; p++) {
-      const int64_t own = panels_of(p->n), panel0 = std::clamp<int64_t>(begin, 0, own), panel1 = std::clamp<int64_t>(end, 0, own);
+      const int64_t own = column_panels_of(*p), panel0 = std::clamp<int64_t>(begin, 0, own), panel1 = std::clamp<int64_t>(end, 0, own);
       begin -= own, end -= own;
       if (panel0 == panel1) continue;
       Block block;
@@ -252,8 +313,10 @@ void multiply_few_rows(Pool& pool, const Formats& formats, MatrixProduct* produc
       block.row_panel0 = 0, block.row_panels = 1;
       block.packs = false;
       block.a = packed_rows_at(*p, 0, formats);
-      block.b = static_cast<const uint8_t*>(p->b.data) + panel0 * panel_elements(p->k) * static_cast<int64_t>(size_of(formats.b));
-      multiply_block(block);
+      block.b_step = panel_elements(p->k) * static_cast<int64_t>(size_of(formats.b));
+      block.up = own * block.b_step;
+      block.b = static_cast<const uint8_t*>(p->b.data) + panel0 * block.b_step;
+      multiply_task(block, own_tile(pool, thread));
     }
   });
 }
@@ -296,7 +359,7 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
   const Operand& b = products[0].b;
   const Formats formats = formats_of(math, b.dtype);
   if (are_few_rows(math, products, count)) return multiply_few_rows(pool, formats, products, count, workspace);
-  const int64_t panels = panels_of(products[0].n);
+  const int64_t panels = column_panels_of(*products), parts = parts_of(*products);
   const bool in_place = b.layout == Layout::panels && b.dtype == formats.b;
   const int64_t a_size = static_cast<int64_t>(size_of(formats.a)), b_size = static_cast<int64_t>(size_of(formats.b));
 
@@ -334,13 +397,13 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
     return multiply_own_columns(pool, formats, products, count, own_columns, next);
   }
 
-  Cut cut = own_rows > 0 ? Cut{own_rows, std::min(group_panels, std::max<int64_t>(1, panels))} : choose_cut(products, count, panels, pool.threads());
-  const int64_t longest_panel = panel_columns * even(longest) * b_size;
+  Cut cut = own_rows > 0 ? Cut{own_rows, std::clamp<int64_t>(panels, 1, group_panels / parts)} : choose_cut(products, count, panels, pool.threads());
+  const int64_t longest_panel = parts * panel_elements(longest) * b_size;
   if (!in_place)
     while (cut.columns > 1 && static_cast<size_t>(cut.columns * longest_panel) > b_bytes) cut.columns /= 2;
   // Where a task packs its own rows they are in memory of its thread's own, if they fit.
   const auto own_rows_bytes = static_cast<size_t>(own_rows * tile_height * even(longest) * a_size);
-  const bool in_own = own_rows > 0 && own_rows_bytes <= Pool::own_bytes;
+  const bool in_own = own_rows > 0 && own_rows_bytes <= own_operand_bytes;
   const int64_t groups = ceiling(panels, cut.columns);
   const int64_t b_length = pack_length(b.layout);
 
@@ -350,7 +413,7 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
     size_t used = 0;
     while (group1 < count * groups) {
       const int64_t wide = std::min(cut.columns, panels - group1 % groups * cut.columns);
-      const size_t bytes = in_place ? 0 : static_cast<size_t>(wide * panel_columns * even(products[group1 / groups].k) * b_size);
+      const size_t bytes = in_place ? 0 : static_cast<size_t>(wide * parts * panel_elements(products[group1 / groups].k) * b_size);
       if (used + bytes > b_bytes && group1 > group0) break;
       used += bytes;
       group1++;
@@ -363,21 +426,21 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
       uint8_t* at = next;
       for (int64_t j = product0; j < i; j++) {
         const int64_t first = first_group_of(j) * cut.columns;
-        at += (std::min(panels, first + groups_of(j) * cut.columns) - first) * panel_columns * even(products[j].k) * b_size;
+        at += (std::min(panels, first + groups_of(j) * cut.columns) - first) * parts * panel_elements(products[j].k) * b_size;
       }
       return at;
     };
     auto panel_pointer = [&](int64_t i, int64_t panel) -> uint8_t* {
-      const int64_t panel_bytes = panel_columns * even(products[i].k) * b_size;
+      const int64_t panel_bytes = panel_elements(products[i].k) * b_size;
       if (in_place) return static_cast<uint8_t*>(const_cast<void*>(products[i].b.data)) + panel * panel_bytes;
-      return packed_at(i) + (panel - first_group_of(i) * cut.columns) * panel_bytes;
+      return packed_at(i) + (panel - first_group_of(i) * cut.columns) * parts * panel_bytes;
     };
 
     int64_t b_tasks = 0, b_elements = 0, blocks = 0;
     if (!in_place)
       for (int64_t i = product0; i <= product1; i++) {
         b_tasks += groups_of(i) * ceiling(even(products[i].k), b_length);
-        b_elements += groups_of(i) * cut.columns * panel_columns * products[i].k;
+        b_elements += groups_of(i) * cut.columns * parts * panel_columns * products[i].k;
       }
     auto pack_b = [&](int64_t task) {
       int64_t i = product0;
@@ -385,9 +448,8 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
       const MatrixProduct& p = products[i];
       const int64_t lengths = ceiling(even(p.k), b_length);
       const int64_t panel = (first_group_of(i) + task / lengths) * cut.columns, k0 = task % lengths * b_length;
-      uint8_t* zero = panel_pointer(i, panel) - panel * panel_columns * even(p.k) * b_size;
-      pack_run(p.b, p.n, p.k, panel_columns, true, formats.b, false, zero, panel, std::min(panels, panel + cut.columns), k0, std::min(even(p.k), k0 + b_length),
-               pool.apart());
+      uint8_t* zero = panel_pointer(i, panel) - panel * parts * panel_elements(p.k) * b_size;
+      pack_columns(p, formats, zero, panel, std::min(panels, panel + cut.columns), k0, std::min(even(p.k), k0 + b_length), pool.apart());
     };
     const int64_t first = group0 == 0 ? a_tasks : 0;
     run_tasks(pool, first + b_tasks, (first > 0 ? a_elements : 0) + b_elements < inline_elements, [&](int64_t task, int) {
@@ -421,7 +483,9 @@ void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uin
       block.panel0 = (first_group_of(i) + local / row_blocks) * cut.columns;
       block.panels = std::min(panels - block.panel0, (block.packs ? groups_of(i) : 1) * cut.columns);
       block.b = panel_pointer(i, block.panel0);
-      multiply_block(block);
+      block.up = (in_place ? panels : 1) * panel_elements(p.k) * b_size;
+      block.b_step = (in_place ? 1 : parts) * panel_elements(p.k) * b_size;
+      multiply_task(block, own_tile(pool, thread));
     });
     group0 = group1;
   }

@@ -46,7 +46,7 @@ struct Operand {
   int64_t stride = 0;
 };
 
-// One product of a list. m and k may differ from product to product; n (unless rows are few), types and layouts are the same in all.
+// One product of a list. m and k may differ from product to product; n (unless rows are few), types, layouts and swiglu are the same in all.
 struct MatrixProduct {
   Operand a;
   Operand b;
@@ -56,6 +56,7 @@ struct MatrixProduct {
   bool stream = false;         // C is not read again soon: it need not pass through the caches
   bool accumulate = false;     // add to what is in C; else C is overwritten (with zeros when k is 0)
   const void* bias = nullptr;  // [n] in the type of C, added last
+  bool swiglu = false;         // the rows of B are n/2 of gate, a multiple of 32, then those of up, and C [m, n/2] is silu(A · gateᵀ) · (A · upᵀ), nothing added
   // Set by multiply().
   void* a_packed = nullptr;
   int64_t first_pack = 0;

@@ -29,6 +29,10 @@ inline Formats formats_of(Math math, DType b) {
   return {Format::float32, DType::float32, DType::float32};
 }
 
+// Column panels of a product that are dealt out, each of so many parts: one of gate comes with that of up.
+inline int64_t parts_of(const MatrixProduct& p) { return p.swiglu ? 2 : 1; }
+inline int64_t column_panels_of(const MatrixProduct& p) { return panels_of(p.n / parts_of(p)); }
+
 inline int64_t ceiling(int64_t n, int64_t d) { return (n + d - 1) / d; }
 inline int64_t row_panels_of(int64_t m) { return ceiling(m, tile_height); }
 
@@ -45,7 +49,7 @@ inline int64_t tasks_of(const MatrixProduct* products, int64_t count, int64_t pa
 }
 
 inline Cut choose_cut(const MatrixProduct* products, int64_t count, int64_t panels, int threads) {
-  Cut cut;
+  Cut cut{block_panels, group_panels / parts_of(*products)};
   int64_t most_rows = 1;
   for (int64_t i = 0; i < count; i++) most_rows = std::max(most_rows, row_panels_of(products[i].m));
   cut.rows = std::min(cut.rows, most_rows);
@@ -68,8 +72,9 @@ inline int64_t choose_own_columns(const MatrixProduct* products, int64_t count, 
     longest = std::max(longest, products[i].k), rows = std::max(rows, row_panels_of(products[i].m));
     bytes += align64(static_cast<size_t>(products[i].m * even(products[i].k)) * size_of(formats.a));
   }
-  const int64_t panels = panels_of(products[0].n), panel_bytes = panel_elements(longest) * static_cast<int64_t>(size_of(formats.b));
-  const int64_t columns = std::clamp<int64_t>(own_bytes / panel_bytes, 1, std::clamp<int64_t>(panels, 1, most_own_columns));
+  const int64_t panels = column_panels_of(*products), parts = parts_of(*products);
+  const int64_t panel_bytes = parts * panel_elements(longest) * static_cast<int64_t>(size_of(formats.b));
+  const int64_t columns = std::clamp<int64_t>(own_bytes / panel_bytes, 1, std::clamp<int64_t>(panels, 1, most_own_columns / parts));
   const bool fit = bytes + static_cast<size_t>(threads * columns * panel_bytes) <= workspace_bytes;
   return count > 1 && rows <= own_columns_rows && count * ceiling(panels, columns) >= tasks_each * threads && fit ? columns : 0;
 }

@@ -1,20 +1,23 @@
 // experts(x [T,D] or int8 rows, index int32 [T], prob [T], gate_up [E,2F,D], down [E,D,F]){compute} -> y [T,D]
 //   y[t] = prob[t] · down[e] (silu(gate[e] x[t]) · (up[e] x[t])), e = index[t];  0 where e = E (skip).
 //   A composite: expert_sort, gather_rows, grouped_linear, swiglu, grouped_linear, combine, with their arithmetic and hence their bits.
-//   Two lists of tasks over all experts. In quantised panels a task makes 32 columns of gate and of up and activates them while they are in
-//   the cache, and results are written where their token is.
+//   Two lists of tasks over all experts. Where F is a multiple of 32 a task of the first makes columns of gate and of up and activates them while they are
+//   in the cache; of quantised panels the second writes results where their token is.
 #include "cpu/expert_order.h"
 #include "cpu/gemm.h"
 #include "cpu/quantised.h"
-#include "cpu/rows.h"
+#include "cpu/swiglu.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
 
 struct Sizes {
   explicit Sizes(const Arguments& a) : tokens(a.in[0].shape[0]), experts(a.in[3].shape[0]), model(a.in[0].shape[1]), inner(a.in[4].shape[2]) {}
+  // Whether gate and up can be made together: the rows of up begin with a panel of their own.
+  bool together() const { return inner % panel_columns == 0; }
   int64_t tokens, experts, model, inner;
 };
+static_assert(panel_columns == quantised_rows);
 
 // Takes what a kernel needs from the workspace, piece by piece; without a workspace it only counts.
 class Pieces {
@@ -38,8 +41,6 @@ struct Order {
   Order(Pieces& pieces, const Sizes& s) : order(pieces.take<int32_t>(s.tokens)), offsets(pieces.take<int32_t>(s.experts + 2)), next(pieces.take<int32_t>(s.experts + 1)) {}
 };
 
-template <class T> Lanes<T> activate(Lanes<T> gate, Lanes<T> up) { return gate / (exponential(-gate) + T(1)) * up; }
-
 // What is left when the skipped tokens have got their zeros: those of an expert.
 template <class T> Status sort_tokens(const Arguments& a, const Sizes& s, const Order& sorted, int64_t* routed) {
   if (Status status = order_by_expert("experts", a.in[1].as<int32_t>(), s.tokens, s.experts + 1, sorted.order, sorted.offsets, sorted.next); !status.ok())
@@ -49,7 +50,14 @@ template <class T> Status sort_tokens(const Arguments& a, const Sizes& s, const 
   return {};
 }
 
-// --- float32, bfloat16, float64: rows are sorted by expert, multiplied in place, and put back.
+// inner [rows, F] = silu(gate) · up of gate_up [rows, 2F].
+template <class T> void activate(Pool& pool, const T* gate_up, int64_t rows, int64_t columns, T* inner) {
+  for_rows(pool, rows, 2 * columns, [&](int64_t begin, int64_t end, int) {
+    for (int64_t i = begin; i < end; i++) swiglu_row(gate_up + i * 2 * columns, gate_up + i * 2 * columns + columns, inner + i * columns, columns);
+  });
+}
+
+// --- float32, bfloat16, float64: rows are sorted by expert, multiplied, and put back.
 
 template <class T> struct FloatPieces {
   Order sorted;
@@ -61,7 +69,7 @@ template <class T> struct FloatPieces {
   FloatPieces(Pieces& pieces, const Arguments& a, const Sizes& s) : sorted(pieces, s), list(pieces.take<MatrixProduct>(s.experts)) {
     const Math math = math_of(a.in[0].dtype, a.flag(0));
     rows = pieces.take<T>(s.tokens * s.model);
-    gate_up = pieces.take<T>(s.tokens * 2 * s.inner);
+    gate_up = s.together() ? nullptr : pieces.take<T>(s.tokens * 2 * s.inner);
     inner = pieces.take<T>(s.tokens * s.inner);
     out = pieces.take<T>(s.tokens * s.model);
     auto wanted = [&](const Tensor& w, int64_t n, int64_t k) {
@@ -72,8 +80,9 @@ template <class T> struct FloatPieces {
     packed = static_cast<uint8_t*>(pieces.take_bytes(packed_bytes));
   }
 
-  // y = x · w[e]ᵀ for the rows of each expert e.
-  void multiply_experts(const Arguments& a, const Sizes& s, const Tensor& w, T* x, int64_t k, T* y, int64_t n) {
+  // y = x · w[e]ᵀ, or the swiglu of that, for the rows of each expert e.
+  void multiply_experts(const Arguments& a, const Sizes& s, const Tensor& w, const T* x, T* y, bool swiglu = false) {
+    const int64_t n = w.shape[1], k = w.shape[2], columns = swiglu ? n / 2 : n;
     int64_t count = 0;
     for (int64_t e = 0; e < s.experts; e++) {
       const int64_t begin = sorted.offsets[e], end = sorted.offsets[e + 1];
@@ -81,9 +90,10 @@ template <class T> struct FloatPieces {
       MatrixProduct p;
       p.a = {x + begin * k, a.in[0].dtype, Layout::rows, k};
       p.b = weight_operand(w, e);
-      p.c = y + begin * n;
-      p.c_stride = n;
+      p.c = y + begin * columns;
+      p.c_stride = columns;
       p.m = end - begin, p.n = n, p.k = k;
+      p.swiglu = swiglu;
       list[count++] = p;
     }
     multiply(*a.pool, math_of(a.in[0].dtype, a.flag(0)), list, count, packed, packed_bytes);
@@ -100,14 +110,9 @@ template <class T> Status float_experts(const Arguments& a) {
   for_rows(*a.pool, routed, s.model, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; i++) std::copy_n(a.in[0].as<T>() + order[i] * s.model, s.model, p.rows + i * s.model);
   });
-  p.multiply_experts(a, s, a.in[3], p.rows, s.model, p.gate_up, 2 * s.inner);
-  for_rows(*a.pool, routed, 2 * s.inner, [&](int64_t begin, int64_t end, int) {
-    for (int64_t i = begin; i < end; i++) {
-      const T* gate = p.gate_up + i * 2 * s.inner;
-      map_lanes<T>(gate, gate + s.inner, p.inner + i * s.inner, s.inner, activate<T>);
-    }
-  });
-  p.multiply_experts(a, s, a.in[4], p.inner, s.inner, p.out, s.model);
+  p.multiply_experts(a, s, a.in[3], p.rows, s.together() ? p.inner : p.gate_up, s.together());
+  if (!s.together()) activate(*a.pool, p.gate_up, routed, s.inner, p.inner);
+  p.multiply_experts(a, s, a.in[4], p.inner, p.out);
   for_rows(*a.pool, routed, s.model, [&](int64_t begin, int64_t end, int) {
     for (int64_t i = begin; i < end; i++) {
       const T weight = a.in[2].as<T>()[order[i]];
@@ -127,12 +132,10 @@ struct QuantisedPieces {
 
   QuantisedPieces(Pieces& pieces, const Sizes& s) : sorted(pieces, s), list(pieces.take<QuantisedProduct>(s.experts)) {
     inner = pieces.take<float>(s.tokens * s.inner);
-    gate_up = aligned(s) ? nullptr : pieces.take<float>(s.tokens * 2 * s.inner);
+    gate_up = s.together() ? nullptr : pieces.take<float>(s.tokens * 2 * s.inner);
     x = pieces.take_bytes(QuantisedRows::bytes(s.tokens, s.model));
     h = pieces.take_bytes(QuantisedRows::bytes(s.tokens, s.inner));
   }
-  // Whether the rows of up begin with a panel of their own.
-  static bool aligned(const Sizes& s) { return s.inner % quantised_rows == 0; }
 };
 
 Status quantised_experts(const Arguments& a) {
@@ -144,7 +147,7 @@ Status quantised_experts(const Arguments& a) {
   const int32_t* order = p.sorted.order;
   const QuantisedRows x = quantise_rows(*a.pool, a.in[0], 0, routed, p.x, order);
   int64_t count = list_experts(a.in[3], p.sorted.offsets, p.list);
-  if (QuantisedPieces::aligned(s)) {
+  if (s.together()) {
     const int64_t inner_panels = s.inner / quantised_rows;
     for (int64_t i = 0; i < count; i++) p.list[i].panels = inner_panels;
     for_runs(*a.pool, p.list, count, [&](const QuantisedPiece& piece, int64_t panel, int64_t end, int thread) {
@@ -158,18 +161,13 @@ Status quantised_experts(const Arguments& a) {
         multiply_panels(x, piece, w, panel, stop, stop < inner_panels ? w.panel(stop) : nullptr, gate, block, inner_panels, up);
         for (int64_t i = 0; panel < stop; panel++)
           for (int64_t row = first; row < first + rows; row++, i += quantised_rows)
-            map_lanes<float>(gate + i, up + i, p.inner + row * s.inner + panel * quantised_rows, quantised_rows, activate<float>);
+            swiglu_row(gate + i, up + i, p.inner + row * s.inner + panel * quantised_rows, quantised_rows);
       }
     });
   } else {
     for (int64_t i = 0; i < count; i++) p.list[i].c = p.gate_up + p.list[i].first * 2 * s.inner, p.list[i].c_stride = 2 * s.inner;
     multiply(*a.pool, x, p.list, count);
-    for_rows(*a.pool, routed, 2 * s.inner, [&](int64_t begin, int64_t end, int) {
-      for (int64_t i = begin; i < end; i++) {
-        const float* gate = p.gate_up + i * 2 * s.inner;
-        map_lanes<float>(gate, gate + s.inner, p.inner + i * s.inner, s.inner, activate<float>);
-      }
-    });
+    activate(*a.pool, p.gate_up, routed, s.inner, p.inner);
   }
 
   count = list_experts(a.in[4], p.sorted.offsets, p.list);

@@ -1,8 +1,8 @@
 // swiglu(gate_up [T,2F]) -> y [T,F]: y = silu(gate) · up, gate the first F columns and up the last F; silu(g) = g / (1 + exp(−g)).
 // swiglu_grad(dy [T,F], gate_up [T,2F]) -> [T,2F]: with σ = 1 / (1 + exp(−g)),
 //   dgate = dy · up · σ · (1 + g · (1 − σ)), dup = dy · g · σ
-#include "cpu/rows.h"
 #include "cpu/streaming.h"
+#include "cpu/swiglu.h"
 
 namespace zaya::ZAYA_ISA {
 namespace {
@@ -13,9 +13,7 @@ template <class T> Status activate(const Arguments& a) {
   for_rows(*a.pool, a.out[0].rows(), 2 * columns, [&](int64_t begin, int64_t end, int) {
     for (int64_t t = begin; t < end; t++) {
       const T* gate = a.in[0].as<T>() + t * 2 * columns;
-      rows.make(t, [&](T* y) {
-        map_lanes<T>(gate, gate + columns, y, columns, [](Lanes<T> g, Lanes<T> up) { return g / (exponential(-g) + T(1)) * up; });
-      });
+      rows.make(t, [&](T* y) { swiglu_row(gate, gate + columns, y, columns); });
     }
   });
   return {};
