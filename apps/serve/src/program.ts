@@ -66,7 +66,7 @@ function createProgram(onExit: (code: number) => void): Command {
       wholeNumber(1),
     )
     .option("--cache-tokens <n>", "tokens the cache holds for all requests (default: every request's context)", wholeNumber(1))
-    .option("--name <name>", "name of the model in the API (default: the folder's, or ORG/MODEL)", someText)
+    .option("--name <name>", "name of the model in the API (default: the folder's, of RUN/latest RUN, or ORG/MODEL)", someText)
     .addOption(
       new Option("--api-key <key>", "what requests below /v1 have to send as a bearer token (default: nothing)")
         .env("ZAYA_API_KEY")

@@ -41,6 +41,19 @@ async function readAlone(request: GenerateRequest, options: EngineOptions = {}):
 const ids = (length: number, seed: number) => Array.from({ length }, (_, i) => 5 + ((i * 37 + seed * 101) % 290));
 const scored = { maxTokens: 24, seed: 3, temperature: 0.9, topP: 0.95, ignoreEos: true, logprobs: 2, promptLogprobs: 2 };
 
+test("is called like its folder, or its training run, unless it is given a name", async () => {
+  for (const link of ["run/latest", "run/best"]) await cp(join(dir, "tiny"), join(dir, link), { recursive: true });
+  for (const [folder, options, id] of [
+    ["tiny", {}, "tiny"],
+    ["run/latest", {}, "run"],
+    ["run/best/", {}, "run"],
+    ["run/best", { name: "mine" }, "mine"],
+  ] as const) {
+    await using engine = await createEngine(join(dir, folder), options);
+    expect(engine.model.id).toBe(id);
+  }
+});
+
 for (const [dtype, cacheDtype] of [
   ["float32", "float32"],
   ["bfloat16", "bfloat16"],

@@ -1,4 +1,4 @@
-import { basename, resolve } from "node:path";
+import { basename, dirname, resolve } from "node:path";
 import { type Device, openDevice, ZayaError } from "@zaya/kernels";
 import {
   type Checkpoint,
@@ -17,7 +17,7 @@ import { type CacheDtype, type ModelRunner, openModelRunner } from "./model_runn
 import { pageTokens } from "./runner.js";
 
 export interface EngineOptions {
-  /** The name the model is served under. Default: the folder's name. */
+  /** The name the model is served under. Default: the folder's name, or of `latest` and `best` that of their training run. */
   readonly name?: string;
   /** Type of the matrices; sums are always float32. Default float32; the run layout has types of its own, which go with bfloat16. */
   readonly dtype?: "float32" | "bfloat16";
@@ -104,7 +104,7 @@ export async function createEngine(source: string | EngineSource, options: Engin
         memory: runner.memory,
         maxWaiting: options.maxWaiting,
         model: {
-          id: options.name ?? (typeof source === "string" ? basename(resolve(source)) : "zaya"),
+          id: options.name ?? (typeof source === "string" ? nameOf(source) : "zaya"),
           created: Math.floor(Date.now() / 1000),
           vocabSize: config.vocabSize,
           contextTokens,
@@ -129,6 +129,12 @@ export async function createEngine(source: string | EngineSource, options: Engin
   } finally {
     await ownCheckpoint?.[Symbol.asyncDispose]();
   }
+}
+
+function nameOf(dir: string): string {
+  const path = resolve(dir);
+  const name = basename(path);
+  return ["latest", "best"].includes(name) ? basename(dirname(path)) || name : name;
 }
 
 async function openTokenizer(source: string | EngineSource, { vocabSize, eosTokenIds }: ModelConfig): Promise<Tokenizer> {
