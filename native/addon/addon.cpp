@@ -94,13 +94,18 @@ class Device : public Napi::ObjectWrap<Device> {
  private:
   // What the dispatcher does while JavaScript waits.
   struct Job {
-    explicit Job(Napi::Env env) : deferred(Napi::Promise::Deferred::New(env)) {}
     std::function<Status(bool* aborted)> work;
-    std::function<Napi::Value(Napi::Env)> result;
-    Napi::Promise::Deferred deferred;
+    std::function<napi_value(napi_env)> result = [](napi_env env) { return null_of(env); };
+    napi_deferred deferred = nullptr;
     Status status;
     bool aborted = false;
   };
+
+  static napi_value null_of(napi_env env) {
+    napi_value null = nullptr;
+    napi_get_null(env, &null);
+    return null;
+  }
 
   void dispatch() {
     for (;;) {
@@ -115,31 +120,34 @@ class Device : public Napi::ObjectWrap<Device> {
     }
   }
 
-  void settle(Napi::Env env, Job* job) {
+  // In plain Node-API, whose calls may fail: a worker thread of JavaScript can end at any time, and nobody waits for the answer then.
+  void settle(napi_env env, Job* done) {
+    const std::unique_ptr<Job> job(done);
     if (env == nullptr) return;
-    const Napi::HandleScope scope(env);
     running_ = false;
     running_plan_ = nullptr;
     settled_.Unref(env);
-    if (!job->status.ok())
-      job->deferred.Reject(Napi::Error::New(env, job->status.message).Value());
-    else if (job->aborted)
-      job->deferred.Resolve(env.Null());
-    else
-      job->deferred.Resolve(job->result(env));
-    delete job;
+    if (job->status.ok()) {
+      napi_value value = job->aborted ? null_of(env) : job->result(env);
+      if (value != nullptr) napi_resolve_deferred(env, job->deferred, value);
+    } else {
+      napi_value message = nullptr, error = nullptr;
+      napi_create_string_utf8(env, job->status.message, NAPI_AUTO_LENGTH, &message);
+      if (napi_create_error(env, nullptr, message, &error) == napi_ok) napi_reject_deferred(env, job->deferred, error);
+    }
   }
 
-  Napi::Value start(Napi::Env env, Job* job) {
-    const Napi::Value promise = job->deferred.Promise();
+  Napi::Value start(Napi::Env env, std::unique_ptr<Job> job) {
+    napi_value promise = nullptr;
+    if (napi_create_promise(env, &job->deferred, &promise) != napi_ok) return {};
     running_ = true;
     settled_.Ref(env);
     {
       const std::lock_guard<std::mutex> lock(mutex_);
-      job_ = job;
+      job_ = job.release();
     }
     wake_.notify_one();
-    return promise;
+    return {env, promise};
   }
 
   static void on_exit(void* self) {
@@ -196,13 +204,12 @@ class Device : public Napi::ObjectWrap<Device> {
     const int index = info[0].As<Napi::Number>().Int32Value();
     if (store_->at(index) == nullptr) return raise(info.Env(), "no such tensor of the store");
     const bool huge = info[1].ToBoolean();
-    auto* job = new Job(info.Env());
+    auto job = std::make_unique<Job>();
     job->work = [this, index, huge](bool*) {
       store_->prefetch(index, huge);
       return Status{};
     };
-    job->result = [](Napi::Env env) { return env.Null(); };
-    return start(info.Env(), job);
+    return start(info.Env(), std::move(job));
   }
 
   Napi::Value huge_bytes(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), static_cast<double>(store_->huge_bytes())); }
@@ -296,19 +303,23 @@ class Device : public Napi::ObjectWrap<Device> {
       if (output >= plan->num_outputs()) return raise(env, "no such output");
     abort_.store(false);
     running_plan_ = plan;
-    auto* job = new Job(env);
+    auto job = std::make_unique<Job>();
     job->work = [this, plan](bool* aborted) { return plan->run(*pool_, abort_, aborted); };
-    job->result = [plan, outputs](Napi::Env environment) -> Napi::Value {
-      auto results = Napi::Array::New(environment, outputs.size());
-      for (size_t i = 0; i < outputs.size(); i++) {
+    job->result = [plan, outputs](napi_env environment) {
+      napi_value results = nullptr;
+      bool made = napi_create_array_with_length(environment, outputs.size(), &results) == napi_ok;
+      for (size_t i = 0; made && i < outputs.size(); i++) {
         const zaya::Tensor& output = plan->output(outputs[i]);
-        auto buffer = Napi::ArrayBuffer::New(environment, zaya::bytes_of(output));
-        if (buffer.ByteLength() > 0) std::memcpy(buffer.Data(), output.data, buffer.ByteLength());
-        results.Set(static_cast<uint32_t>(i), buffer);
+        const size_t bytes = zaya::bytes_of(output);
+        void* data = nullptr;
+        napi_value buffer = nullptr;
+        made = napi_create_arraybuffer(environment, bytes, &data, &buffer) == napi_ok;
+        if (made && bytes > 0) std::memcpy(data, output.data, bytes);
+        made = made && napi_set_element(environment, results, static_cast<uint32_t>(i), buffer) == napi_ok;
       }
-      return results;
+      return made ? results : nullptr;
     };
-    return start(env, job);
+    return start(env, std::move(job));
   }
 
   void read_output(const Napi::CallbackInfo& info) {  // (id, output, offset, typed array to fill)
@@ -363,14 +374,18 @@ class Device : public Napi::ObjectWrap<Device> {
     const bool keep = info[2].ToBoolean();
     if (running_ || env.IsExceptionPending()) return raise(env, "a run is in progress");
     auto value = std::make_shared<double>(0);
-    auto* job = new Job(env);
+    auto job = std::make_unique<Job>();
     job->work = [this, value, measurement, keep](bool*) {
       const Status status = measurement(value.get());
       if (!keep) buffer_.give_back();
       return status;
     };
-    job->result = [value](Napi::Env environment) -> Napi::Value { return Napi::Number::New(environment, *value); };
-    return start(env, job);
+    job->result = [value](napi_env environment) {
+      napi_value number = nullptr;
+      napi_create_double(environment, *value, &number);
+      return number;
+    };
+    return start(env, std::move(job));
   }
 
   void close(const Napi::CallbackInfo&) { shut(); }
