@@ -9,7 +9,7 @@ import { describeType, sameShape } from "./types.js";
  * only gradients that are needed are built. The gradient of a value that does not reach the loss is zeros.
  *
  * @param loss any shape; the gradient is that of the sum of its elements
- * @throws UNSUPPORTED_OPERATION when an operation on the way has no gradient
+ * @throws UNSUPPORTED_OPERATION when an operation on the way has no gradient; INVALID_ARGUMENT for a value of another graph, or of integers
  */
 export function differentiate(loss: Value, wrt: readonly Value[]): Value[] {
   return vectorJacobian([loss], [fill(loss, 1)], wrt);
@@ -20,6 +20,10 @@ export function differentiate(loss: Value, wrt: readonly Value[]): Value[] {
  * @throws SHAPE_MISMATCH when a seed is not of its output's type
  */
 export function vectorJacobian(outputs: readonly Value[], seeds: readonly Value[], wrt: readonly Value[]): Value[] {
+  for (const value of [...seeds, ...wrt])
+    if (outputs[0] && value.graph !== outputs[0].graph) fail("INVALID_ARGUMENT", "gradients are of values of one graph, received one of another");
+  for (const { type } of wrt)
+    if (!["float32", "float64", "bfloat16"].includes(type.dtype)) fail("INVALID_ARGUMENT", `${describeType(type)} has no gradient`);
   const needed = nodesThatLeadTo(outputs, wrt);
   const gradients = new Map<Value, Value>();
   const collect = (value: Value, gradient: Value) => {

@@ -33,9 +33,9 @@ export interface Graph {
   input(name: string, type: TensorType): Value;
   /** A tensor of the store, as it is when the step starts. The same name twice is the same value. @throws INVALID_ARGUMENT when it has another type the second time */
   read(name: string, type: TensorType): Value;
-  /** Replaces a tensor of the store when the step ends. */
+  /** Replaces a tensor of the store when the step ends. @throws INVALID_ARGUMENT when it is replaced already */
   assign(name: string, value: Value): void;
-  /** A result that `run` returns: any value but a tensor of the store that the graph assigns. */
+  /** A result that `run` returns: any value but a tensor of the store that the graph assigns. @throws INVALID_ARGUMENT when there is one of that name */
   output(name: string, value: Value): void;
 }
 
@@ -87,6 +87,7 @@ export function createGraph(): Graph {
     },
     output(name, value) {
       own(value, `output ${name}`);
+      if (outputs.has(name)) fail("INVALID_ARGUMENT", `the graph has an output ${name} already`);
       outputs.set(name, value);
     },
   };

@@ -1,7 +1,7 @@
 export { costOf, type GraphCost } from "./cost.js";
 export { type Device, type DeviceOptions, type MeasureOptions, type MemoryUse, openDevice } from "./device.js";
 export { differentiate, vectorJacobian } from "./differentiate.js";
-export { isZayaError, ZayaError } from "./errors.js";
+export { isZayaError, type KernelsErrorCode, ZayaError } from "./errors.js";
 export type { Executable, RunOptions } from "./executable.js";
 export { formatBytes } from "./format_bytes.js";
 export { apply, createGraph, type Graph, type Node, type Value } from "./graph.js";

@@ -54,10 +54,19 @@ export function moduleUrl(url: string | undefined): string {
   return pathToFileURL(typeof __filename === "string" ? __filename : join(process.cwd(), "index.js")).href;
 }
 
-/** What to do where the addon cannot be loaded: install it, or, on a platform that has none, do without. */
-export function adviceWithoutAddon(platform: string, arch: string, glibc: boolean): string {
-  if (platform === "linux" && arch === "x64" && glibc)
-    return "Run: npm install @zaya/kernels-linux-x64-gnu (or, in a clone of the repository, npm run build:native)";
+/**
+ * What to do where the addon cannot be loaded, by why none of the places had one: install it, use a newer system, install it anew, or, on a platform that has
+ * none, do without.
+ */
+export function adviceWithoutAddon(platform: string, arch: string, glibc: boolean, reasons: readonly string[]): string {
+  if (platform === "linux" && arch === "x64" && glibc) {
+    const found = reasons.filter((reason) => !/Cannot find module/.test(reason));
+    if (found.some((reason) => /GLIBC_[\d.]+' not found/.test(reason)))
+      return "The addon needs glibc 2.34 or newer (Debian 12, Ubuntu 22.04, RHEL 9); in a clone of the repository, npm run build:native makes one for this system";
+    const install = "npm install @zaya/kernels-linux-x64-gnu";
+    if (found.length > 0) return `What is there is damaged or of another version. Run: ${install}@VERSION, of the version of @zaya/kernels`;
+    return `Run: ${install} (or, in a clone of the repository, npm run build:native)`;
+  }
   const libc = platform === "linux" && !glibc ? " without glibc (Alpine has musl in its place)" : "";
   return `There is no addon for ${platform}-${arch}${libc}, only for x86-64 Linux with glibc. What computes nothing works without: graphs, costs, openDevice("null"), and the configurations, checkpoints and tokenizers of @zaya/model`;
 }
@@ -95,6 +104,6 @@ export function loadAddon(): NativeAddon {
   }
   return fail(
     "NATIVE_UNAVAILABLE",
-    `the native addon could not be loaded. Tried:\n${reasons.map((reason) => `  ${reason}`).join("\n")}\n${adviceWithoutAddon(process.platform, process.arch, hasGlibc())}`,
+    `the native addon could not be loaded. Tried:\n${reasons.map((reason) => `  ${reason}`).join("\n")}\n${adviceWithoutAddon(process.platform, process.arch, hasGlibc(), reasons)}`,
   );
 }
