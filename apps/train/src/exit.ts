@@ -8,6 +8,7 @@ export const exitCode = { done: 0, failed: 1, badInput: 2, blocked: 3, partial: 
 
 const codes: Readonly<Record<string, number>> = {
   RUN_LOCKED: exitCode.locked,
+  CHECKPOINT_LOCKED: exitCode.locked,
   NATIVE_UNAVAILABLE: exitCode.blocked,
   LOSS_NOT_FINITE: exitCode.failed,
   SAVE_FAILED: exitCode.failed,

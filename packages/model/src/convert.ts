@@ -18,7 +18,7 @@ import { parameters } from "./parameters.js";
 import { isRunLayout } from "./run_layout.js";
 import type { SafetensorsEntry, StoredTensor } from "./safetensors.js";
 import { createSafetensors, entryBytes, type ShardFile, shardFiles } from "./safetensors_writer.js";
-import { makeRoom, readTokenizerFiles, writeSideFiles } from "./save.js";
+import { openCheckpointFolder, readTokenizerFiles, writeSideFiles } from "./save.js";
 import { checkpointIn, exists, holdsCheckpoint, openShards, readShardIndex } from "./shards.js";
 import { largestTensor } from "./weights.js";
 
@@ -116,7 +116,7 @@ export async function estimateConversion(
  * Writes a checkpoint of either layout in the `transformers` layout, a tensor at a time, every element unchanged, and copies the
  * tokenizer's files. Nothing is written when something stands in the way; an interrupted conversion leaves no checkpoint behind.
  *
- * @throws CHECKPOINT_INVALID with the first problem, CHECKPOINT_EXISTS, or the signal's reason
+ * @throws CHECKPOINT_INVALID with the first problem, CHECKPOINT_EXISTS, CHECKPOINT_LOCKED, or the signal's reason
  * @example for await (const event of convertCheckpoint({ from: "legacy", to: "native" })) console.log(event.type);
  */
 export async function* convertCheckpoint({
@@ -138,7 +138,7 @@ export async function* convertCheckpoint({
   refuse(from, [...estimate.problems, ...estimate.missingFiles.map((file) => `${file} is not there`)]);
   const checkpoint = await loadCheckpoint(from);
   try {
-    await makeRoom(to, false);
+    await using _folder = await openCheckpointFolder(to, false);
     const { tensors } = checkpoint;
     const entries = [...tensors].map(([name, { dtype, shape }]): SafetensorsEntry => ({ name, dtype, shape }));
     const totalBytes = entries.reduce((sum, entry) => sum + entryBytes(entry), 0);

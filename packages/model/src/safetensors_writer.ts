@@ -39,6 +39,8 @@ export interface SafetensorsOptions {
   readonly metadata?: Readonly<Record<string, string>> | undefined;
   /** Continues partial files whose headers are the same. Default: they are written anew. */
   readonly resume?: boolean | undefined;
+  /** Called when everything is on the disk, before the files get their names. */
+  readonly beforeNames?: (() => Promise<void>) | undefined;
 }
 
 export interface ShardFile {
@@ -175,6 +177,7 @@ export async function createSafetensors(
         fail("INVALID_ARGUMENT", `${first} was not written (${missing.size} of ${entries.length} tensors are missing)`);
       for (const handle of handles) await handle.sync();
       await closeAll();
+      await options.beforeNames?.();
       for (const file of files) await rename(partial(file), join(dir, file.name));
       if (files.length > 1) await writeFileAtomically(join(dir, weightIndex), indexOf(files));
       await syncFolder(dir);

@@ -64,6 +64,45 @@ describe("saveCheckpoint", () => {
     expect(Buffer.compare(first, await readFile(join(dir.path, "model.safetensors")))).toBe(0);
   });
 
+  it("keeps the checkpoint that it replaces until the new one is complete", async () => {
+    await using dir = await temporaryFolder();
+    await saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 1), tokenizerFiles: { "tokenizer.json": "{}" } });
+    const old = await readdir(dir.path);
+    async function* half() {
+      for (const tensor of initialise(miniature, 2)) {
+        yield tensor;
+        if (tensor.name.includes("layers.1")) throw new Error("the disk is full");
+      }
+    }
+    await expect(saveCheckpoint(dir.path, { config: miniature, tensors: half(), overwrite: true })).rejects.toThrow("the disk is full");
+    expect(await readdir(dir.path)).toEqual(old);
+    {
+      await using checkpoint = await loadCheckpoint(dir.path);
+      const [first] = initialise(miniature, 1);
+      expect(await checkpoint.readFloat32(first?.name as string)).toEqual(first?.data);
+    }
+    await saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 2), overwrite: true, shardBytes: 20_000 });
+    const names = await readdir(dir.path);
+    expect(names).not.toContain("model.safetensors");
+    expect(names).not.toContain("tokenizer.json");
+    await using checkpoint = await loadCheckpoint(dir.path);
+    const [first] = initialise(miniature, 2);
+    expect(await checkpoint.readFloat32(first?.name as string)).toEqual(first?.data);
+  });
+
+  it("lets one writer at a time into a folder", async () => {
+    await using dir = await temporaryFolder();
+    const writer = await createCheckpointWriter(dir.path, { config: miniature });
+    for (const overwrite of [false, true])
+      await expect(saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 1), overwrite })).rejects.toMatchObject({
+        code: "CHECKPOINT_LOCKED",
+        message: expect.stringContaining(`process ${process.pid}`),
+      });
+    await writer.abort();
+    await saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 1) });
+    expect(await readdir(dir.path)).toEqual(["config.json", "model.safetensors"]);
+  });
+
   it("refuses a configuration that nobody could load, and keeps the checkpoint that it was to replace", async () => {
     await using dir = await temporaryFolder();
     await saveCheckpoint(dir.path, { config: miniature, tensors: initialise(miniature, 1) });

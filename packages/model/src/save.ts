@@ -4,10 +4,11 @@ import type { TensorType } from "@zaya/kernels";
 import { toBfloat16 } from "./bfloat16.js";
 import type { ModelConfig } from "./config.js";
 import { configJson } from "./config_json.js";
-import { fail } from "./errors.js";
+import { fail, type ModelErrorCode } from "./errors.js";
 import { expectConfig } from "./expect_config.js";
 import { firstNotFinite } from "./finite.js";
 import type { WeightType } from "./layout.js";
+import { takeLock } from "./lock.js";
 import { makeFolder } from "./make_folder.js";
 import { parameters } from "./parameters.js";
 import { runEntries } from "./run_layout.js";
@@ -22,8 +23,8 @@ export type TokenizerFiles = Readonly<Record<string, string | Uint8Array>>;
 export interface SaveOptions {
   readonly config: ModelConfig;
   /**
-   * Every parameter once, in any order: float32 values, or bfloat16 as its 16 bits. An array is checked before an old checkpoint is removed, what comes
-   * one by one as it comes.
+   * Every parameter once, in any order: float32 values, or bfloat16 as its 16 bits. An array is checked before anything is written, what comes one by one
+   * as it comes.
    */
   readonly tensors: Iterable<SavedTensor> | AsyncIterable<SavedTensor>;
   /** Written into the folder as they are, under the names that `readTokenizerFiles` knows. */
@@ -32,7 +33,7 @@ export interface SaveOptions {
   readonly dtype?: "float32" | "bfloat16";
   /** Files are cut above this size. Default 5 GB. */
   readonly shardBytes?: number;
-  /** Replaces a checkpoint that is there, with its tokenizer. Its config.json goes first, so what is left half way never looks like a checkpoint. */
+  /** Replaces a checkpoint that is there, with its tokenizer, once the new weights are on the disk, which needs room for both. */
   readonly overwrite?: boolean;
 }
 
@@ -58,24 +59,43 @@ export interface CheckpointWriterOptions {
  * Starts a checkpoint that is filled a tensor or a part at a time. Each file appears wholly or not at all when it is finished, config.json
  * last: a folder that has one is complete.
  *
- * @throws CONFIG_INVALID, INVALID_ARGUMENT naming an option, or CHECKPOINT_EXISTS when the folder holds a checkpoint
+ * @throws CONFIG_INVALID, INVALID_ARGUMENT naming an option, CHECKPOINT_EXISTS when the folder holds a checkpoint, CHECKPOINT_LOCKED when another writer is
+ * at work in it
  */
 export async function createCheckpointWriter(dir: string, options: CheckpointWriterOptions): Promise<SafetensorsWriter> {
   const { config, types, dtype = "float32", tokenizerFiles = {}, shardBytes, overwrite = false, resume = false } = options;
-  expectConfig(config); // this and the following before anything is removed
+  expectConfig(config);
   expectTokenizerFiles(tokenizerFiles);
   expectShardBytes(shardBytes);
   const { entries, metadata } = types ? runEntries(types) : { entries: plainEntries(config, dtype), metadata: {} };
-  const replaces = !resume && (await makeRoom(dir, overwrite));
-  const writer = await createSafetensors(dir, entries, { shardBytes: types ? Number.POSITIVE_INFINITY : shardBytes, metadata, resume });
-  return {
-    ...writer,
-    async finish() {
-      await writer.finish();
-      if (replaces) for (const name of tokenizerFileNames) await rm(join(dir, name), { force: true }); // of the other model
-      await writeSideFiles(dir, config, types ? "bfloat16" : dtype, tokenizerFiles);
-    },
-  };
+  const folder = resume ? null : await openCheckpointFolder(dir, overwrite); // who resumes has a lock of its own
+  try {
+    const writer = await createSafetensors(dir, entries, {
+      shardBytes: types ? Number.POSITIVE_INFINITY : shardBytes,
+      metadata,
+      resume,
+      beforeNames: folder?.clear,
+    });
+    return {
+      ...writer,
+      async finish() {
+        await writer.finish();
+        await writeSideFiles(dir, config, types ? "bfloat16" : dtype, tokenizerFiles);
+        await folder?.[Symbol.asyncDispose]();
+      },
+      async abort() {
+        await writer.abort();
+        await folder?.[Symbol.asyncDispose]();
+      },
+      async [Symbol.asyncDispose]() {
+        await writer[Symbol.asyncDispose]();
+        await folder?.[Symbol.asyncDispose]();
+      },
+    };
+  } catch (error) {
+    await folder?.[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 type PlainEntry = SafetensorsEntry & { readonly dtype: WeightType };
@@ -119,17 +139,41 @@ export async function readTokenizerFiles(dir: string): Promise<Record<string, Ui
   return files;
 }
 
+/** A folder while a checkpoint is written into it, by one process at a time. */
+export interface CheckpointFolder extends AsyncDisposable {
+  /** Removes the checkpoint that is to be replaced, with its tokenizer: config.json first, so that what is left half way never looks like one. */
+  clear(): Promise<void>;
+}
+
 /**
- * Makes the folder, and makes sure that no other checkpoint is mixed with the new one. Whether there was one.
- * @throws CHECKPOINT_EXISTS
+ * Makes the folder, takes it, and clears it of what an interrupted writer left.
+ * @throws CHECKPOINT_EXISTS, CHECKPOINT_LOCKED
  */
-export async function makeRoom(dir: string, overwrite: boolean): Promise<boolean> {
+export async function openCheckpointFolder(dir: string, overwrite: boolean): Promise<CheckpointFolder> {
   await makeFolder(dir);
-  const old = await checkpointIn(dir);
-  if (old !== undefined && !overwrite) holdsCheckpoint(dir, old, "choose another folder or ask to overwrite it");
-  const isPart = (name: string) => name === "config.json" || /^model.*\.safetensors(\.index\.json)?(\.partial)?$/.test(name);
-  for (const name of (await readdir(dir)).filter(isPart).sort()) await rm(join(dir, name)); // "config.json" sorts before "model…"
-  return old !== undefined;
+  const lock = await takeLock(join(dir, "checkpoint.lock"), {
+    code: "CHECKPOINT_LOCKED" satisfies ModelErrorCode,
+    doing: "writing a checkpoint into this folder",
+  });
+  const remove = async (isPart: (name: string) => boolean) => {
+    for (const name of (await readdir(dir)).filter(isPart).sort()) await rm(join(dir, name)); // "config.json" sorts before "model…"
+  };
+  try {
+    const old = await checkpointIn(dir);
+    if (old !== undefined && !overwrite) holdsCheckpoint(dir, old, "choose another folder or ask to overwrite it");
+    await remove((name) => /^model.*\.safetensors(\.index\.json)?\.partial$/.test(name));
+    return {
+      async clear() {
+        if (old === undefined) return;
+        await remove((name) => name === "config.json" || /^model.*\.safetensors(\.index\.json)?$/.test(name));
+        await remove((name) => tokenizerFileNames.includes(name));
+      },
+      [Symbol.asyncDispose]: () => lock[Symbol.asyncDispose](),
+    };
+  } catch (error) {
+    await lock[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
 /** The last step of a save: tokenizer first, config.json last. */
