@@ -82,6 +82,10 @@ class Device : public Napi::ObjectWrap<Device> {
     Value().Set("isa", Napi::String::New(env, zaya::name_of(isa_)));
     const std::optional<bool> shared_cache = info[2].IsBoolean() ? std::optional<bool>(info[2].As<Napi::Boolean>()) : std::nullopt;
     pool_ = std::make_unique<zaya::Pool>(info[0].As<Napi::Number>().Int32Value(), shared_cache);
+    if (!pool_->has_memory()) {
+      raise(env, "there is no memory for the threads of a device");
+      return;
+    }
     settled_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "zaya", 0, 1);
     settled_.Unref(env);
     dispatcher_ = std::thread([this] { dispatch(); });
@@ -203,7 +207,7 @@ class Device : public Napi::ObjectWrap<Device> {
     if (running_) return raise(info.Env(), "a run is in progress");
     const int index = info[0].As<Napi::Number>().Int32Value();
     if (store_->at(index) == nullptr) return raise(info.Env(), "no such tensor of the store");
-    const bool huge = info[1].ToBoolean();
+    const bool huge = info[1].As<Napi::Boolean>();
     auto job = std::make_unique<Job>();
     job->work = [this, index, huge](bool*) {
       store_->prefetch(index, huge);
@@ -291,12 +295,14 @@ class Device : public Napi::ObjectWrap<Device> {
     const auto inputs = info[2].As<Napi::Array>();
     if (inputs.Length() != plan->num_inputs()) return raise(env, "the run has another number of inputs than the plan");
     for (uint32_t i = 0; i < inputs.Length(); i++) {
-      const Bytes from = bytes_of(inputs.Get(i));
+      const Napi::Value input = inputs.Get(i);
+      if (input.IsEmpty()) return {};  // the worker thread ends
+      const Bytes from = bytes_of(input);
       const zaya::Tensor& to = plan->input(i);
       if (from.size != zaya::bytes_of(to)) return raise(env, "an input has the wrong number of bytes");
       if (from.size > 0) std::memcpy(to.data, from.data, from.size);
     }
-    plan->timing = info[3].ToBoolean();
+    plan->timing = info[3].As<Napi::Boolean>();
     const auto wanted = info[4].As<Napi::Uint32Array>();
     std::vector<uint32_t> outputs(wanted.Data(), wanted.Data() + wanted.ElementLength());
     for (const uint32_t output : outputs)
@@ -371,7 +377,7 @@ class Device : public Napi::ObjectWrap<Device> {
 
   Napi::Value start_measuring(const Napi::CallbackInfo& info, std::function<Status(double* value)> measurement) {
     const Napi::Env env = info.Env();
-    const bool keep = info[2].ToBoolean();
+    const bool keep = info[2].As<Napi::Boolean>();
     if (running_ || env.IsExceptionPending()) return raise(env, "a run is in progress");
     auto value = std::make_shared<double>(0);
     auto job = std::make_unique<Job>();

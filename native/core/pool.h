@@ -23,6 +23,8 @@ class Pool {
   Pool& operator=(const Pool&) = delete;
 
   int threads() const { return threads_; }
+  // False where there was none for own(): then nothing may run.
+  bool has_memory() const { return own_ != nullptr; }
 
   // Whether two threads share no cache: then what both have had is dear to write (cpu/streaming.h). No result may depend on it.
   bool apart() const { return apart_; }

@@ -349,9 +349,9 @@ bool are_few_rows(Math math, const MatrixProduct* products, int64_t count) {
   });
 }
 
-size_t enough_b_bytes(size_t packed, Math math, int64_t k) {
-  const size_t one_panel = static_cast<size_t>(panel_elements(k)) * (math == Math::float64 ? 8 : 4);
-  return align64(std::min(packed, std::max(b_limit, one_panel)));
+size_t enough_b_bytes(size_t packed, Math math, int64_t k, int64_t parts) {
+  const size_t piece = static_cast<size_t>(parts * panel_elements(k)) * (math == Math::float64 ? 8 : 4);
+  return align64(std::min(packed, std::max(b_limit, piece)));
 }
 
 void multiply(Pool& pool, Math math, MatrixProduct* products, int64_t count, uint8_t* workspace, size_t workspace_bytes) {

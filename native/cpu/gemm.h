@@ -72,8 +72,9 @@ int64_t packed_rows(Math math, int64_t elements);
 // Bytes that multiply() wants for A: of one product, to be added up over the list, and for B: of one matrix (0: it is read in place).
 size_t packed_a_bytes(Math math, int64_t m, int64_t k);
 size_t packed_b_bytes(Math math, const Operand& b, int64_t n, int64_t k);
-// What of packed_b_bytes, added up over the list, is worth having: B is packed piece by piece when the workspace is smaller.
-size_t enough_b_bytes(size_t packed, Math math, int64_t k);
+// What of packed_b_bytes, added up over the list, is worth having: B is packed piece by piece when the workspace is smaller, and a piece is one panel at least,
+// or two (parts) where gate and up are made together.
+size_t enough_b_bytes(size_t packed, Math math, int64_t k, int64_t parts = 1);
 
 // Whether every product has 1 to 12 rows, few in all, and a B that is read in place, of one type; those of a list may then differ in n.
 bool are_few_rows(Math math, const MatrixProduct* products, int64_t count);

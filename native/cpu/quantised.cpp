@@ -28,12 +28,12 @@ class GroupSearch {
     float low = t[0], high = t[0];
     for (int i = 0; i < 2; i++) t_[i] = load<float>(t + lanes * i), h_[i] = load<float>(h + lanes * i);
     for (int64_t i = 1; i < quantised_group; i++) low = std::min(low, t[i]), high = std::max(high, t[i]);
-    const float range = (high - low) / static_cast<float>(levels);
+    const float span = (high - low) / static_cast<float>(levels), range = span < 256 ? span : 256;  // also where it is no number
     const int widest = std::max(1, std::min(255 / levels, static_cast<int>(std::ceil(range))));
     const int narrowest = std::max(1, std::min(widest, static_cast<int>(range * 0.7f)));
     for (int step = widest; step >= narrowest; step--) {
       const float centred = 0.5f * (low + high) - 0.5f * static_cast<float>(step * levels);
-      consider(step, consider(step, static_cast<int>(std::floor(centred + 0.5f))));
+      consider(step, consider(step, nearest_offset(centred)));
     }
     values(step, offset, q);
   }
@@ -68,8 +68,10 @@ class GroupSearch {
     const float total = sum<float>(error);
     if (total < least_) least_ = total, step = step_, offset = offset_;
     const float mass = sum<float>(weight);
-    return mass > 0 ? static_cast<int>(std::floor(sum<float>(shift) / mass + 0.5f)) : offset_;
+    return mass > 0 ? nearest_offset(sum<float>(shift) / mass) : offset_;
   }
+
+  static int nearest_offset(float x) { return x < 127 ? x > -128 ? static_cast<int>(std::floor(x + 0.5f)) : -128 : 127; }
 
   int levels_;
   Lanes<float> t_[2], h_[2];

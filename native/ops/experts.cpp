@@ -1,6 +1,6 @@
 // experts(x [T,D] or int8 rows, index int32 [T], prob [T], gate_up [E,2F,D], down [E,D,F]){compute} -> y [T,D]
 //   y[t] = prob[t] · down[e] (silu(gate[e] x[t]) · (up[e] x[t])), e = index[t];  0 where e = E (skip).
-//   A composite: expert_sort, gather_rows, grouped_linear, swiglu, grouped_linear, combine, with their arithmetic and hence their bits.
+//   A composite: expert_sort, gather_rows, grouped_linear, swiglu, grouped_linear, combine, with their arithmetic and hence their bits (prob finite and ≥ 0).
 //   Two lists of tasks over all experts. Where F is a multiple of 32 a task of the first makes columns of gate and of up and activates them while they are
 //   in the cache; of quantised panels the second writes results where their token is.
 #include "cpu/expert_order.h"
@@ -72,11 +72,11 @@ template <class T> struct FloatPieces {
     gate_up = s.together() ? nullptr : pieces.take<T>(s.tokens * 2 * s.inner);
     inner = pieces.take<T>(s.tokens * s.inner);
     out = pieces.take<T>(s.tokens * s.model);
-    auto wanted = [&](const Tensor& w, int64_t n, int64_t k) {
+    auto wanted = [&](const Tensor& w, int64_t n, int64_t k, int64_t parts) {
       const size_t b = packed_b_bytes(math, weight_operand(w, 0), n, k) * static_cast<size_t>(s.experts);
-      return packed_a_bytes(math, s.tokens, k) + 64 * static_cast<size_t>(s.experts) + enough_b_bytes(b, math, k);
+      return packed_a_bytes(math, s.tokens, k) + 64 * static_cast<size_t>(s.experts) + enough_b_bytes(b, math, k, parts);
     };
-    packed_bytes = std::max(wanted(a.in[3], 2 * s.inner, s.model), wanted(a.in[4], s.model, s.inner));
+    packed_bytes = std::max(wanted(a.in[3], 2 * s.inner, s.model, s.together() ? 2 : 1), wanted(a.in[4], s.model, s.inner, 1));
     packed = static_cast<uint8_t*>(pieces.take_bytes(packed_bytes));
   }
 

@@ -31,6 +31,15 @@ describe("a device", () => {
     });
   });
 
+  it("has no other options than those it knows", async () => {
+    await expect(openDevice("cpu", { thread: 1 } as object)).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+      message: "there is no option thread; devices have threads, isa, sharedCache, workspaces, guard",
+    });
+    await using device = await openDevice("cpu", { threads: undefined, isa: undefined });
+    expect(device.threads).toBeGreaterThan(0);
+  });
+
   it("rejects what the null device cannot do", async () => {
     await using device = await openDevice("null");
     const refused = { code: "INVALID_ARGUMENT", message: expect.stringContaining("the null device holds no data") };
@@ -69,7 +78,12 @@ describe("a device", () => {
     await expect(executable.run({ inputs: { x: new Int32Array(4) as never } })).rejects.toThrow(
       "takes a Float32Array, received Int32Array",
     );
-    await expect(executable.run({ inputs: { x: new Float32Array(6) } })).rejects.toThrow(/size T is 1.5/);
+    await expect(executable.run({ inputs: { x: new Float32Array(6) } })).rejects.toThrow(
+      "input x is float32 [T, 4]: 6 elements are no whole number of T",
+    );
+    const running = { inputs: { x: new Float32Array(4) } };
+    await expect(executable.run({ ...running, signal: new AbortController() as never })).rejects.toThrow(TypeError);
+    expect(await executable.run(running)).toEqual({ y: new Float32Array(4) }); // nothing was left running
     await expect(executable.run({ inputs: { x: new Float32Array(4), z: new Float32Array(4) } })).rejects.toThrow(
       "the graph has no input z",
     );

@@ -15,19 +15,22 @@ import { describeType, maxElements, type PanelType, tensor } from "./types.js";
 
 export interface DeviceOptions {
   /** Threads of the CPU device, the dispatcher among them. Default: as many as the process may use. Results do not depend on it. */
-  readonly threads?: number;
+  readonly threads?: number | undefined;
   /** Instruction set of the CPU kernels. Default: `ZAYA_ISA` from the environment, else the best the processor has. */
-  readonly isa?: InstructionSet;
+  readonly isa?: InstructionSet | undefined;
   /** Whether the threads are taken to share a cache, which decides what passes by it. Default: measured again and again. Results do not depend on it. */
-  readonly sharedCache?: boolean;
+  readonly sharedCache?: boolean | undefined;
   /**
    * Whether the null device counts what the CPU's kernels want beside the tensors, on this machine and so many threads. It then needs the addon.
    * Default false.
    */
-  readonly workspaces?: boolean;
+  readonly workspaces?: boolean | undefined;
   /** Puts poison behind every buffer and checks it after each operation: for tests of kernels. */
-  readonly guard?: boolean;
+  readonly guard?: boolean | undefined;
 }
+
+const measured = ["float32", "bfloat16", "int8", "read"] as const;
+const optionNames = ["threads", "isa", "sharedCache", "workspaces", "guard"] as const satisfies readonly (keyof DeviceOptions)[];
 
 /** Native bytes that all devices of the process have reserved. Large blocks become memory only as they are touched. */
 export interface MemoryUse {
@@ -54,7 +57,7 @@ export interface Device extends AsyncDisposable {
    * Peak of this machine now, over about `milliseconds` (default 20) on all threads with the device's instruction set: 10⁹ operations/s, or GB/s for "read",
    * which goes through 1 GiB that it holds meanwhile.
    */
-  measure(what: "float32" | "bfloat16" | "int8" | "read", milliseconds?: number, options?: MeasureOptions): Promise<number>;
+  measure(what: (typeof measured)[number], milliseconds?: number, options?: MeasureOptions): Promise<number>;
   /**
    * GB/s that a loop which only reads reaches on memory in pieces of so many bytes, as a step of a model goes through its weights: every thread reads a part
    * of a piece, and all meet before the next. Unlike the peak of "read" a mean, over about `milliseconds` (default 100).
@@ -68,16 +71,18 @@ export interface MeasureOptions {
    * Keep the memory that reading is measured in until a measurement without this, or until the device is closed. A system may spend a tenth of a second on
    * what is given back, some seconds later: where measurements alternate with work, that work would be disturbed. Default false.
    */
-  readonly keepBuffer?: boolean;
+  readonly keepBuffer?: boolean | undefined;
 }
 
 /**
  * Opens the CPU, or the null device, which plans graphs of any size without memory, addon or kernels (the option `workspaces` aside).
- * @throws NATIVE_UNAVAILABLE when the addon cannot be loaded, with every path tried; INVALID_ARGUMENT for another kind, or more
- * threads than 64 or four a core
+ * @throws NATIVE_UNAVAILABLE when the addon cannot be loaded, with every path tried; INVALID_ARGUMENT for another kind or option, or
+ * more threads than 64 or four a core
  */
 export async function openDevice(kind: "cpu" | "null" = "cpu", options: DeviceOptions = {}): Promise<Device> {
   if (kind !== "cpu" && kind !== "null") fail("INVALID_ARGUMENT", `the device is cpu or null, received ${String(kind)}`);
+  const unknown = Object.keys(options).find((name) => !optionNames.includes(name as keyof DeviceOptions));
+  if (unknown !== undefined) fail("INVALID_ARGUMENT", `there is no option ${unknown}; devices have ${optionNames.join(", ")}`);
   const threads = options.threads ?? availableParallelism();
   // A system that has no more threads would end the process: the addon is compiled without exceptions.
   const most = Math.max(64, 4 * availableParallelism());
@@ -172,15 +177,16 @@ function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false
     resetPeak: () => addon.resetPeak(),
     createStore: () => openStore(backend),
     async measure(what, milliseconds = 20, { keepBuffer = false } = {}) {
+      if (!measured.includes(what)) fail("INVALID_ARGUMENT", `[measure] expected float32, bfloat16, int8 or read, received ${String(what)}`);
       expectDuration(milliseconds);
-      return await enqueue(async () => callNative(() => native.measure(what, milliseconds, keepBuffer)));
+      return await enqueue(async () => callNative(() => native.measure(what, milliseconds, Boolean(keepBuffer))));
     },
     async measureReads(pieces, milliseconds = 100, { keepBuffer = false } = {}) {
       expectDuration(milliseconds);
       const bytes = pieces.reduce((sum, size) => sum + (size >= 1 ? size : Number.NaN), 0);
       if (!(bytes >= 1 && bytes <= Number.MAX_SAFE_INTEGER))
         fail("INVALID_ARGUMENT", `pieces must have 1 byte or more each, received [${pieces.join(", ")}]`);
-      return await enqueue(async () => callNative(() => native.measureReads(Float64Array.from(pieces), milliseconds, keepBuffer)));
+      return await enqueue(async () => callNative(() => native.measureReads(Float64Array.from(pieces), milliseconds, Boolean(keepBuffer))));
     },
     compile(original, store) {
       expectOpen();
@@ -229,8 +235,11 @@ function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false
         const values = Float64Array.from(sizes, (size) => bound.get(size.name) as number);
         const wanted = options.outputs ? Uint32Array.from(options.outputs, outputIndex) : allOutputs;
         const abort = () => native.abort();
-        const running = callNative(() => native.run(id, values, arrays, timing, wanted), "KERNEL_FAILED", expectTensors);
-        signal?.addEventListener("abort", abort, { once: true });
+        signal?.addEventListener("abort", abort, { once: true }); // first: what is no signal fails before anything runs
+        const running = callNative(() => native.run(id, values, arrays, timing, wanted), "KERNEL_FAILED", () => {
+          signal?.removeEventListener("abort", abort);
+          expectTensors();
+        });
         const buffers = await running
           .catch((cause) => fail("KERNEL_FAILED", (cause as Error).message))
           .finally(() => signal?.removeEventListener("abort", abort));

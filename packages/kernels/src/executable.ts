@@ -7,13 +7,13 @@ import { describeType, expectSize, type Size, type TensorType } from "./types.js
 /** What one run takes. */
 export interface RunOptions {
   /** Every input of the graph by name. */
-  readonly inputs?: Readonly<Record<string, TensorData>>;
+  readonly inputs?: Readonly<Record<string, TensorData>> | undefined;
   /** Values of sizes; those that follow from the length of an input may be left out. */
-  readonly sizes?: Readonly<Record<string, number>>;
+  readonly sizes?: Readonly<Record<string, number>> | undefined;
   /** Names of the outputs to copy out. Default: all. Others can be read after the run. */
-  readonly outputs?: readonly string[];
+  readonly outputs?: readonly string[] | undefined;
   /** Aborting rejects with `signal.reason`, at once while others run before it, else before the next operation, unless the store is already being updated; the store stays as it was, but for rows behind those a cache has. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A compiled graph on a device. */
@@ -57,7 +57,13 @@ export function bindSizes(
     const array = data[value.node.name] ?? fail("MISSING_INPUT", `input ${value.node.name}, ${describeType(value.type)}, is missing`);
     expectArray(`input ${value.node.name}`, value.type, array);
     const solved = solveSize(value.type, array.length, bound);
-    if (solved && !bound.has(solved.name)) bound.set(solved.name, solved.value);
+    if (!solved || bound.has(solved.name)) continue;
+    if (!Number.isInteger(solved.value))
+      fail(
+        "SHAPE_MISMATCH",
+        `input ${value.node.name} is ${describeType(value.type)}: ${array.length} elements are no whole number of ${solved.name}`,
+      );
+    bound.set(solved.name, solved.value);
   }
   for (const size of sizes) {
     const value = bound.get(size.name);

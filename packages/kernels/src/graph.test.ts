@@ -115,6 +115,19 @@ test("what nothing needs is not counted, unless a graph needs nothing yet", () =
   expect([...costOf(graph).operations.keys()]).toEqual(["linear", "gelu"]);
 });
 
+test("gradients are of floating-point values of one graph, and an output has a name of its own", () => {
+  const graph = createGraph();
+  const [x, i] = [graph.input("x", tensor("float32", [4])), graph.input("i", tensor("int32", [4]))];
+  const loss = ops.sum(x);
+  const elsewhere = createGraph().input("x", x.type);
+  expect(() => differentiate(loss, [elsewhere])).toThrow(refused("INVALID_ARGUMENT"));
+  expect(() => vectorJacobian([x], [elsewhere], [x])).toThrow(refused("INVALID_ARGUMENT"));
+  expect(() => differentiate(loss, [i])).toThrow("int32 [4] has no gradient");
+  expect(elsewhere.graph.nodes).toHaveLength(1);
+  graph.output("loss", loss);
+  expect(() => graph.output("loss", x)).toThrow("the graph has an output loss already");
+});
+
 test("a gradient with respect to a value does not ask for that of the operation that made it", () => {
   const graph = createGraph();
   const table = graph.input("table", tensor("float32", [65536]));

@@ -48,7 +48,7 @@ export interface PrefetchOptions {
    * read up to a fifth faster: the kernel moves it where it can (MADV_COLLAPSE), else it is read from the disk again. Where the kernel or the file
    * system has no huge pages for files, nothing changes. Default false.
    */
-  readonly hugePages?: boolean;
+  readonly hugePages?: boolean | undefined;
 }
 
 const arrays = {
@@ -238,7 +238,7 @@ export function openStore(backend: StoreBackend): OpenStore {
     },
     async prefetch(name, { hugePages = false } = {}) {
       expectOpen();
-      await backend.prefetch(find(name).slot, hugePages);
+      await backend.prefetch(find(name).slot, Boolean(hugePages));
     },
     readBytes(name, into) {
       const { slot, bytes } = find(name);

@@ -43,9 +43,9 @@ export interface ConvertOptions {
   readonly from: string;
   readonly to: string;
   /** Only say what would be written. */
-  readonly dryRun?: boolean;
-  readonly shardBytes?: number;
-  readonly signal?: AbortSignal;
+  readonly dryRun?: boolean | undefined;
+  readonly shardBytes?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 export type ConvertEvent =

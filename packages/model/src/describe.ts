@@ -88,15 +88,15 @@ export interface Memory {
 
 export interface DescribeOptions {
   /** Tokens of context. Default 4096, or the model's own limit where that is lower. */
-  readonly context?: number;
+  readonly context?: number | undefined;
   /** How each parameter is stored when serving, such as `runTypes("q4")`. Default: matrices as bfloat16 panels, all else float32. */
-  readonly typeOf?: (spec: ParameterSpec) => TensorType;
+  readonly typeOf?: ((spec: ParameterSpec) => TensorType) | undefined;
   /** Type of cached keys and values. Default bfloat16. */
-  readonly cacheDtype?: DType;
+  readonly cacheDtype?: DType | undefined;
   /** Sequences served at once. Default 1. */
-  readonly sequences?: number;
+  readonly sequences?: number | undefined;
   /** Tokens of one forward and backward pass in training. Default 2048. */
-  readonly batchTokens?: number;
+  readonly batchTokens?: number | undefined;
 }
 
 /**

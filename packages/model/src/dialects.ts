@@ -23,7 +23,7 @@ type Dialect = "transformers" | "original" | "llama";
 
 export interface ParseConfigOptions {
   /** Rows of a query projection of the checkpoint: decides the number of query heads where an original config does not tell. */
-  readonly queryRows?: number;
+  readonly queryRows?: number | undefined;
 }
 
 /**

@@ -32,9 +32,9 @@ export interface SaveOptions {
   /** Type of the weights in the file; balancing biases are always float32. Default float32. */
   readonly dtype?: "float32" | "bfloat16";
   /** Files are cut above this size. Default 5 GB. */
-  readonly shardBytes?: number;
+  readonly shardBytes?: number | undefined;
   /** Replaces a checkpoint that is there, with its tokenizer, once the new weights are on the disk, which needs room for both. */
-  readonly overwrite?: boolean;
+  readonly overwrite?: boolean | undefined;
 }
 
 interface SavedTensor {
@@ -47,7 +47,7 @@ export interface CheckpointWriterOptions {
   readonly config: ModelConfig;
   /** How every parameter lies in the file: the run layout (`runTypes`). Default: the transformers layout. */
   readonly types?: ReadonlyMap<string, TensorType> | undefined;
-  readonly dtype?: SaveOptions["dtype"];
+  readonly dtype?: SaveOptions["dtype"] | undefined;
   readonly tokenizerFiles?: TokenizerFiles | undefined;
   readonly shardBytes?: number | undefined;
   readonly overwrite?: boolean | undefined;

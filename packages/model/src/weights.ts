@@ -11,10 +11,10 @@ export interface LoadWeightsOptions extends WeightStorage, PrefetchOptions {
    * Whether tensors that lie in the file just as the store wants them are memory-mapped (and so cannot be written), not copied: read once, so that
    * no run waits for the disk. The file must then stay as it is. Default false; always with the types of a run-layout checkpoint.
    */
-  readonly map?: boolean;
+  readonly map?: boolean | undefined;
   /** Told after each tensor. */
-  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
-  readonly signal?: AbortSignal;
+  readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**

@@ -114,6 +114,7 @@ describe.each([
 
 test("experts whose weights are packed part by part give the bits of their decomposition", async () => {
   await expectBitsOfDecomposition(inputsOf(tokensOf(13), { D: 1024, F: 2112, E: 1 }), "plain");
+  await expectBitsOfDecomposition(inputsOf(tokensOf(2), { D: 66000, F: 64, E: 1 }), "plain"); // a part is larger than what is packed at a time
 });
 
 test("experts whose result is larger than a cache give the bits of their decomposition", async () => {

@@ -12,7 +12,7 @@ export type Compute = "float32" | "bfloat16";
 export interface ForwardOptions {
   readonly weights: WeightStorage;
   /** Default: bfloat16 where the weights are, else float32. */
-  readonly compute?: Compute;
+  readonly compute?: Compute | undefined;
 }
 
 /** The model up to its head. */

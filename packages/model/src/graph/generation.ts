@@ -17,14 +17,14 @@ export interface GenerationLimits {
   /** Pages one sequence can have: its context in tokens / 32. */
   readonly pagesPerSequence: number;
   /** Element type of cached keys and values. Default: that of the weights. */
-  readonly cacheDtype?: DType;
+  readonly cacheDtype?: DType | undefined;
 }
 
 export interface GenerationOptions extends ForwardOptions {
   /** Also output `experts.0`, `experts.1` …: int32 [T], the expert that each token chose in that layer. Default false. */
-  readonly routing?: boolean;
+  readonly routing?: boolean | undefined;
   /** Also rank the logits: input `temperatures` float32 [R], outputs `top_values`, `top_ids` [R,k], `top_sums` [R,2] and `top_masses` of `topK`. Default: no. */
-  readonly ranked?: number;
+  readonly ranked?: number | undefined;
 }
 
 /**

@@ -9,7 +9,7 @@ export interface WeightStorage {
   /** Layout of the matrices: "panels" is what generation reads, "plain" what training updates. */
   readonly encoding: "plain" | "panels";
   /** Types that are given, by name, as those of a run-layout checkpoint are (`checkpoint.weights`); they come before the rule. */
-  readonly types?: ReadonlyMap<string, TensorType>;
+  readonly types?: ReadonlyMap<string, TensorType> | undefined;
 }
 
 /** Matrices that run in the computing type; everything else keeps full precision: a rounded router chooses other experts. */
