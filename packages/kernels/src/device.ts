@@ -177,7 +177,8 @@ function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false
     resetPeak: () => addon.resetPeak(),
     createStore: () => openStore(backend),
     async measure(what, milliseconds = 20, { keepBuffer = false } = {}) {
-      if (!measured.includes(what)) fail("INVALID_ARGUMENT", `[measure] expected float32, bfloat16, int8 or read, received ${String(what)}`);
+      if (!measured.includes(what))
+        fail("INVALID_ARGUMENT", `[measure] expected float32, bfloat16, int8 or read, received ${String(what)}`);
       expectDuration(milliseconds);
       return await enqueue(async () => callNative(() => native.measure(what, milliseconds, Boolean(keepBuffer))));
     },
@@ -236,10 +237,14 @@ function openCpuDevice(threads: number, { isa: given, sharedCache, guard = false
         const wanted = options.outputs ? Uint32Array.from(options.outputs, outputIndex) : allOutputs;
         const abort = () => native.abort();
         signal?.addEventListener("abort", abort, { once: true }); // first: what is no signal fails before anything runs
-        const running = callNative(() => native.run(id, values, arrays, timing, wanted), "KERNEL_FAILED", () => {
-          signal?.removeEventListener("abort", abort);
-          expectTensors();
-        });
+        const running = callNative(
+          () => native.run(id, values, arrays, timing, wanted),
+          "KERNEL_FAILED",
+          () => {
+            signal?.removeEventListener("abort", abort);
+            expectTensors();
+          },
+        );
         const buffers = await running
           .catch((cause) => fail("KERNEL_FAILED", (cause as Error).message))
           .finally(() => signal?.removeEventListener("abort", abort));

@@ -21,7 +21,8 @@ export function differentiate(loss: Value, wrt: readonly Value[]): Value[] {
  */
 export function vectorJacobian(outputs: readonly Value[], seeds: readonly Value[], wrt: readonly Value[]): Value[] {
   for (const value of [...seeds, ...wrt])
-    if (outputs[0] && value.graph !== outputs[0].graph) fail("INVALID_ARGUMENT", "gradients are of values of one graph, received one of another");
+    if (outputs[0] && value.graph !== outputs[0].graph)
+      fail("INVALID_ARGUMENT", "gradients are of values of one graph, received one of another");
   for (const { type } of wrt)
     if (!["float32", "float64", "bfloat16"].includes(type.dtype)) fail("INVALID_ARGUMENT", `${describeType(type)} has no gradient`);
   const needed = nodesThatLeadTo(outputs, wrt);

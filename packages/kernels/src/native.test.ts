@@ -24,7 +24,10 @@ test("tells to install the addon where there is one, and elsewhere what works wi
 });
 
 test.each([
-  { reason: "/lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.34' not found (required by b/zaya.node)", advice: /^The addon needs glibc 2\.34 or newer/ },
+  {
+    reason: "/lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.34' not found (required by b/zaya.node)",
+    advice: /^The addon needs glibc 2\.34 or newer/,
+  },
   { reason: "b/zaya.node: file too short", advice: /^What is there is damaged or of another version\. Run: npm install .*@VERSION/ },
   { reason: "b/zaya.node: reads plans of version 3, this package writes 4", advice: /^What is there is damaged or of another version\./ },
 ])("tells what to do about an addon that is there and cannot be loaded: $reason", ({ reason, advice }) => {

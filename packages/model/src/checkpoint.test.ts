@@ -188,7 +188,17 @@ describe("loadCheckpoint refuses by name", () => {
     await truncate(join(dir.path, "model.safetensors"), 30_000);
     await expect(loadCheckpoint(dir.path)).rejects.toMatchObject({
       code: "CHECKPOINT_INVALID",
-      message: expect.stringMatching(/^model\.safetensors: truncated: \S+ ends at byte \d+, the file has 30000$/),
+      message: expect.stringMatching(/^\/.*\/model\.safetensors: truncated: \S+ ends at byte \d+, the file has 30000$/),
+    });
+  });
+
+  it("a configuration that is none of ZAYA's, with its folder", async () => {
+    await using dir = await temporaryFolder();
+    await writeOriginalCheckpoint(dir.path, miniature, 3);
+    await writeFile(join(dir.path, "config.json"), JSON.stringify({ model_type: "gpt2" }));
+    await expect(loadCheckpoint(dir.path)).rejects.toMatchObject({
+      code: "CONFIG_INVALID",
+      message: `${dir.path}/config.json: expected model_type "zaya" (or "llama" for a dense model), received "gpt2"`,
     });
   });
 

@@ -1,9 +1,9 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type DType, type TensorType, tensor } from "@zaya/kernels";
+import { type DType, isZayaError, type TensorType, tensor } from "@zaya/kernels";
 import { fromBfloat16, fromFloat16 } from "./bfloat16.js";
 import type { ModelConfig } from "./config.js";
-import { parseConfig } from "./dialects.js";
+import { type ParseConfigOptions, parseConfig } from "./dialects.js";
 import { fail } from "./errors.js";
 import { firstNotFinite } from "./finite.js";
 import type { WeightStorage } from "./graph/weights.js";
@@ -60,9 +60,9 @@ export async function loadCheckpoint(dir: string): Promise<Checkpoint> {
   const json = await readConfigJson(dir);
   const shards = await openShards(dir, await readShardIndex(dir));
   try {
-    if (isRunLayout(shards.metadata)) return openRunCheckpoint(dir, parseConfig(json), shards);
+    if (isRunLayout(shards.metadata)) return openRunCheckpoint(dir, configOf(dir, json), shards);
     const layout = detectLayout(dir, shards.tensors.keys());
-    const config = parseConfig(json, queryRowsOf(shards.tensors));
+    const config = configOf(dir, json, queryRowsOf(shards.tensors));
     const sources = sourcesOf(config, layout);
     refuse(dir, nameProblems(shards.tensors.keys(), sources));
     refuse(dir, tensorProblems(shards.tensors, sources));
@@ -165,6 +165,16 @@ export async function readConfigJson(dir: string): Promise<unknown> {
     return JSON.parse(text) as unknown;
   } catch (cause) {
     return fail("CONFIG_INVALID", `${path}: not JSON: ${cause instanceof Error ? cause.message : cause}`, cause);
+  }
+}
+
+/** `parseConfig` of a folder's config.json, which its errors name. */
+export function configOf(dir: string, json: unknown, options: ParseConfigOptions = {}): ModelConfig {
+  try {
+    return parseConfig(json, options);
+  } catch (error) {
+    if (isZayaError(error) && error.message.startsWith("config.json: ")) fail("CONFIG_INVALID", join(dir, error.message), error);
+    throw error;
   }
 }
 

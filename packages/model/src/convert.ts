@@ -1,8 +1,7 @@
 import { join, resolve } from "node:path";
 import { isZayaError } from "@zaya/kernels";
-import { type CheckpointTensor, loadCheckpoint, queryRowsOf, readConfigJson } from "./checkpoint.js";
+import { type CheckpointTensor, configOf, loadCheckpoint, queryRowsOf, readConfigJson } from "./checkpoint.js";
 import type { ModelConfig } from "./config.js";
-import { parseConfig } from "./dialects.js";
 import { fail } from "./errors.js";
 import {
   type CheckpointLayout,
@@ -90,7 +89,7 @@ export async function estimateConversion(
   if (isRun) fail("INVALID_ARGUMENT", `${from} is in the run layout, which is for serving; convert the checkpoint it was made from`);
   const names = tensors ? [...tensors.keys()] : [...(index.fileOf?.keys() ?? [])];
   const layout = detectLayout(from, names);
-  const config = parseConfig(json, tensors ? queryRowsOf(tensors) : {});
+  const config = configOf(from, json, tensors ? queryRowsOf(tensors) : {});
   const sources = sourcesOf(config, layout);
   problems.push(...nameProblems(names, sources), ...(tensors ? tensorProblems(tensors, sources) : []));
 

@@ -21,7 +21,7 @@ describe("openSafetensors", () => {
       expect(new Float32Array((await file.read("b")).buffer)).toEqual(Float32Array.of(2, 3));
       expect(new Float32Array((await file.read("a")).buffer)).toEqual(Float32Array.of(1));
       expect((await file.read("none")).length).toBe(0);
-      await expect(file.read("c")).rejects.toMatchObject({ code: "INVALID_ARGUMENT", message: "x.safetensors has no tensor c" });
+      await expect(file.read("c")).rejects.toMatchObject({ code: "INVALID_ARGUMENT", message: `${file.path} has no tensor c` });
     } finally {
       await file.close();
     }
@@ -81,10 +81,11 @@ describe("openSafetensors", () => {
     ["metadata of numbers", safetensorsBytes({ __metadata__: { step: 3 } }, 0), "__metadata__.step is not a string"],
   ])("refuses %s in one clear line", async (_, bytes, problem) => {
     await using dir = await temporaryFolder();
-    await writeFile(join(dir.path, "x.safetensors"), bytes);
-    await expect(openSafetensors(join(dir.path, "x.safetensors"))).rejects.toMatchObject({
+    const path = join(dir.path, "x.safetensors");
+    await writeFile(path, bytes);
+    await expect(openSafetensors(path)).rejects.toMatchObject({
       code: "CHECKPOINT_INVALID",
-      message: `x.safetensors: ${problem}`,
+      message: `${path}: ${problem}`,
     });
   });
 

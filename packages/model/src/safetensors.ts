@@ -1,5 +1,4 @@
 import { type FileHandle, open } from "node:fs/promises";
-import { basename } from "node:path";
 import { fail } from "./errors.js";
 import { duplicateKey } from "./json_keys.js";
 
@@ -76,7 +75,7 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
       tensors,
       metadata,
       async read(name, into, begin = 0) {
-        const tensor = tensors.get(name) ?? fail("INVALID_ARGUMENT", `${basename(path)} has no tensor ${name}`);
+        const tensor = tensors.get(name) ?? fail("INVALID_ARGUMENT", `${path} has no tensor ${name}`);
         const bytes = into ?? new Uint8Array(tensor.bytes - begin);
         if (begin < 0 || begin + bytes.length > tensor.bytes)
           fail("INVALID_ARGUMENT", `${name} has ${tensor.bytes} bytes, asked for ${bytes.length} from ${begin} on`);
@@ -92,8 +91,7 @@ export async function openSafetensors(path: string): Promise<SafetensorsFile> {
 }
 
 async function readHeader(handle: FileHandle, path: string): Promise<Pick<SafetensorsFile, "tensors" | "metadata">> {
-  const file = basename(path);
-  const invalid = (problem: string): never => fail("CHECKPOINT_INVALID", `${file}: ${problem}`);
+  const invalid = (problem: string): never => fail("CHECKPOINT_INVALID", `${path}: ${problem}`);
   const { size } = await handle.stat();
   if (size < 8) invalid(`not a safetensors file: ${size} bytes are too few`);
   const prefix = new Uint8Array(8);
@@ -110,7 +108,7 @@ async function readHeader(handle: FileHandle, path: string): Promise<Pick<Safete
     text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     header = JSON.parse(text);
   } catch (cause) {
-    return fail("CHECKPOINT_INVALID", `${file}: the header is not JSON`, cause);
+    return fail("CHECKPOINT_INVALID", `${path}: the header is not JSON`, cause);
   }
   if (!isRecord(header)) return invalid("the header is not a JSON object");
   const twice = duplicateKey(text);
@@ -167,7 +165,7 @@ export async function readExactly(handle: FileHandle, path: string, into: Uint8A
   while (done < into.length) {
     const { bytesRead } = await handle.read(into, done, Math.min(into.length - done, maxReadBytes), position + done);
     if (bytesRead === 0)
-      fail("CHECKPOINT_INVALID", `${basename(path)}: truncated: expected ${into.length - done} more bytes at byte ${position + done}`);
+      fail("CHECKPOINT_INVALID", `${path}: truncated: expected ${into.length - done} more bytes at byte ${position + done}`);
     done += bytesRead;
   }
 }

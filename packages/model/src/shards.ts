@@ -36,19 +36,19 @@ export async function readShardIndex(dir: string): Promise<ShardIndex> {
   try {
     json = JSON.parse(text);
   } catch (cause) {
-    return fail("CHECKPOINT_INVALID", `${weightIndex}: not JSON`, cause);
+    return fail("CHECKPOINT_INVALID", `${join(dir, weightIndex)}: not JSON`, cause);
   }
   const twice = duplicateKey(text);
-  if (twice !== null) fail("CHECKPOINT_INVALID", `${weightIndex}: ${twice} is there twice`);
+  if (twice !== null) fail("CHECKPOINT_INVALID", `${join(dir, weightIndex)}: ${twice} is there twice`);
   const map = (json as { weight_map?: unknown } | null)?.weight_map;
   if (typeof map !== "object" || map === null || Array.isArray(map))
-    return fail("CHECKPOINT_INVALID", `${weightIndex}: weight_map is missing`);
+    return fail("CHECKPOINT_INVALID", `${join(dir, weightIndex)}: weight_map is missing`);
   const fileOf = new Map<string, string>();
   for (const [name, file] of Object.entries(map)) {
     if (typeof file !== "string" || !/^[^/\\]+\.safetensors$/.test(file)) {
       return fail(
         "CHECKPOINT_INVALID",
-        `${weightIndex}: ${name}: expected the name of a .safetensors file in the same folder, received ${JSON.stringify(file)}`,
+        `${join(dir, weightIndex)}: ${name}: expected the name of a .safetensors file in the same folder, received ${JSON.stringify(file)}`,
       );
     }
     fileOf.set(name, file);
