@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { PassThrough } from "node:stream";
@@ -48,6 +48,52 @@ test.each([
     expect(output.stdout).toContain("bye");
     expect(output.stdout.endsWith("\x1b[?2004l")).toBe(true);
   }
+});
+
+test("says at the end of the context how a new conversation begins", async () => {
+  const stdin = Object.assign(new PassThrough(), { isTTY: true });
+  vi.spyOn(process, "stdin", "get").mockReturnValue(stdin as unknown as typeof process.stdin);
+  for (const line of [`${"the fox ".repeat(40)}\r`, "\x04"]) stdin.write(line);
+  expect(await runProgram(["chat", join(dir, "tiny"), "--context", "64"])).toBe(0);
+  expect(output.stdout).toMatch(/in the prompt; shorten the messages\n.*\/clear begins a new conversation/s);
+});
+
+test("refuses a model without a chat template before its weights are loaded", async () => {
+  const plain = join(dir, "plain");
+  const stdin = Object.assign(new PassThrough(), { isTTY: true });
+  vi.spyOn(process, "stdin", "get").mockReturnValue(stdin as unknown as typeof process.stdin);
+  await cp(join(dir, "tiny"), plain, { recursive: true });
+  const config = JSON.parse(await readFile(join(plain, "tokenizer_config.json"), "utf8")) as object;
+  await rm(join(plain, "chat_template.jinja"), { force: true });
+  const line = `zaya-serve: ${plain} has no chat template; use \`zaya-serve complete\`\n`;
+  for (const given of [
+    { ...config, chat_template: undefined },
+    { ...config, chat_template: null },
+  ]) {
+    output.stderr = "";
+    await writeFile(join(plain, "tokenizer_config.json"), JSON.stringify(given));
+    expect(await runProgram(["chat", plain])).toBe(2);
+    expect(output.stderr).toBe(line); // and no word of loading
+  }
+  await writeFile(join(plain, "chat_template.jinja"), "{{ messages }}");
+  stdin.write("\x04");
+  expect(await runProgram(["chat", plain])).toBe(0);
+  await rm(join(plain, "tokenizer.json"));
+  output.stderr = "";
+  expect(await runProgram(["chat", plain])).toBe(2);
+  expect(output.stderr).toBe(line);
+});
+
+test("SIGTERM at the prompt leaves the terminal as it was, and ends with exit code 4", async () => {
+  const stdin = Object.assign(new PassThrough(), { isTTY: true, setRawMode: vi.fn() });
+  vi.spyOn(process, "stdin", "get").mockReturnValue(stdin as unknown as typeof process.stdin);
+  const ended = runProgram(["chat", join(dir, "tiny")]);
+  await vi.waitFor(() => expect(output.stdout).toContain("You  "), 20_000);
+  process.emit("SIGTERM");
+  expect(await ended).toBe(4);
+  expect(output.stdout.endsWith("\x1b[?2004l")).toBe(true);
+  expect(stdin.setRawMode).toHaveBeenLastCalledWith(false);
+  expect(output.stderr).toMatch(/zaya-serve: stopped\n$/);
 });
 
 test("shows a thought dimmed above its answer, and hands both on", async () => {

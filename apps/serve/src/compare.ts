@@ -1,10 +1,9 @@
-import { readFile } from "node:fs/promises";
 import { formatBytes } from "@zaya/kernels";
 import type { Comparison } from "@zaya/model";
 import type { Command } from "commander";
 import { interruptible } from "../../terminal/src/interrupt.js";
 import { createProgressLine } from "../../terminal/src/progress_line.js";
-import { exitCodes, InputError } from "./exit.js";
+import { exitCodes } from "./exit.js";
 import { findModelFolder } from "./model_folder.js";
 import { wholeNumber } from "./options.js";
 
@@ -31,7 +30,8 @@ export function addCompareCommand(program: Command, onExit: (code: number) => vo
     .option("--json", "one JSON object at the end instead of a table", false)
     .addHelpText("after", "\nExample:\n  zaya-serve compare checkpoints/zaya1-8b checkpoints/zaya1-8b-q4 --text held-out.txt")
     .action(async (reference: string, candidate: string, flags: CompareFlags) => {
-      const text = await readText(flags.text); // said now, not after a download
+      const { readText } = await import("@zaya/model/internal");
+      const text = await readText(flags.text, flags.tokens); // said now, not after a download
       const [a, b] = [await findModelFolder(reference, {}), await findModelFolder(candidate, {})];
       await interruptible("stopped", (signal) => compareFolders(a.dir, b.dir, { ...flags, text, signal }));
       onExit(exitCodes.done);
@@ -59,15 +59,6 @@ export async function compareFolders(
   } finally {
     progress.end();
   }
-}
-
-/** A text that the command line names. */
-export async function readText(path: string): Promise<string> {
-  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
-    throw new InputError(error.code === "ENOENT" ? `${path}: no such file` : `${path}: ${error.message}`);
-  });
-  if (text.trim() === "") throw new InputError(`${path}: there is no text in it`);
-  return text;
 }
 
 function describeComparison({ tokens, meanKl, topAgreement, perplexity, routingAgreement }: Comparison): string {

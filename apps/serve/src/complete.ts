@@ -1,8 +1,8 @@
-import { text as readAll } from "node:stream/consumers";
 import type { GenerateEvent } from "@zaya/serve";
 import { interruptSignal, StoppedError } from "../../terminal/src/interrupt.js";
 import { exitCodes, InputError } from "./exit.js";
 import { type LoadFlags, openEngine, type SamplingFlags, samplingOptions } from "./options.js";
+import { readInput } from "./read_input.js";
 
 export interface CompleteFlags extends LoadFlags, SamplingFlags {
   readonly stop?: readonly string[];
@@ -11,7 +11,7 @@ export interface CompleteFlags extends LoadFlags, SamplingFlags {
 
 /** Continues one prompt on stdout as it comes, or with --json as one object at the end. Ctrl-C stops it; what came stands. */
 export async function complete(model: string, words: readonly string[], flags: CompleteFlags): Promise<number> {
-  const prompt = words.length > 0 ? words.join(" ") : process.stdin.isTTY ? "" : (await readAll(process.stdin)).replace(/\r?\n$/, "");
+  const prompt = words.length > 0 ? words.join(" ") : process.stdin.isTTY ? "" : (await readInput(process.stdin)).replace(/\r?\n$/, "");
   if (prompt === "") throw new InputError("a prompt is needed: as an argument, or on stdin");
   await using engine = await openEngine(model, flags, { maxSequences: 1 });
   using interrupt = interruptSignal(() => new StoppedError("stopped"));

@@ -4,8 +4,8 @@ const bracketedPaste = { begin: "\x1b[?2004h", end: "\x1b[?2004l" };
 
 /** What a person types at a terminal, message by message. */
 export interface MessageReader extends Disposable {
-  /** The next message: a line, or all lines of a paste and what follows it until Enter; null after Ctrl-C and at the end of input. */
-  next(): Promise<string | null>;
+  /** The next message: a line, or all lines of a paste and what follows it until Enter; null after Ctrl-C, at the end of input, and once the signal is aborted. */
+  next(signal?: AbortSignal): Promise<string | null>;
 }
 
 /** Reads messages from a terminal. Lines that come faster than they are asked for wait their turn; between two calls Ctrl-C is a signal. */
@@ -40,7 +40,7 @@ export function openMessageReader(prompt: string, input: NodeJS.ReadStream, outp
   output.write(bracketedPaste.begin);
   rest();
   return {
-    async next() {
+    async next(signal) {
       const early = messages.shift();
       if (early !== undefined) {
         output.write(`${prompt}${early}\n`);
@@ -49,11 +49,14 @@ export function openMessageReader(prompt: string, input: NodeJS.ReadStream, outp
       if (ended) return null;
       input.setRawMode?.(true);
       terminal.prompt(true); // with what was typed meanwhile
+      const close = () => terminal.close();
+      signal?.addEventListener("abort", close, { once: true });
       while (messages.length === 0 && !ended) {
         await new Promise<void>((resolve) => {
           wake = resolve;
         });
       }
+      signal?.removeEventListener("abort", close);
       rest();
       if (ended) output.write("\n"); // Enter has not been pressed
       return messages.shift() ?? null;

@@ -64,12 +64,6 @@ export function origin(text: string): string {
   throw new InvalidArgumentError("Expected * or an origin without a path, such as https://example.com.");
 }
 
-/** A key as it can stand in a header. */
-export function apiKey(text: string): string {
-  if (!/^[\x21-\x7e]+$/.test(text)) throw new InvalidArgumentError("Expected a key of printable ASCII characters without spaces.");
-  return text;
-}
-
 /** A name as it can stand in a URL, without a port; for an option that may be given several times. */
 export function hosts(text: string, before: readonly string[] = []): readonly string[] {
   if (!URL.canParse(`http://${text}`) || new URL(`http://${text}`).host !== text.toLowerCase() || /:\d+$/.test(text))
@@ -125,13 +119,18 @@ export function addSamplingOptions(command: Command): Command {
     .option("--seed <n>", "the same seed gives the same text", wholeNumber(Number.MIN_SAFE_INTEGER));
 }
 
-/** Opens the model that a command was given: a folder, or a name on the hub, which it is then served under. Ctrl-C ends it between two tensors. */
+/**
+ * Opens the model that a command was given: a folder, or a name on the hub, which it is then served under. Ctrl-C ends it between two tensors.
+ * `expectFolder` may refuse the folder before anything is loaded from it.
+ */
 export async function openEngine(
   model: string,
   { dtype, cacheDtype, threads, context, revision }: LoadFlags,
   options: EngineOptions = {},
+  expectFolder?: (dir: string) => Promise<void>,
 ): Promise<Engine> {
   const { dir, hubName } = await findModelFolder(model, { revision });
+  await expectFolder?.(dir);
   using interrupt = interruptSignal(() => new StoppedError("stopped while loading"));
   const { signal } = interrupt;
   const progress = createProgressLine();
@@ -139,13 +138,13 @@ export async function openEngine(
     const { createEngine } = await import("@zaya/serve");
     const engine = await createEngine(dir, {
       dtype,
+      cacheDtype,
+      threads,
+      contextTokens: context,
       onProgress: (doneBytes, totalBytes) => progress.update(`loading ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`),
       signal,
-      ...(hubName === null ? {} : { name: hubName }),
-      ...(cacheDtype === undefined ? {} : { cacheDtype }),
-      ...(threads === undefined ? {} : { threads }),
-      ...(context === undefined ? {} : { contextTokens: context }),
       ...options,
+      name: options.name ?? hubName ?? undefined,
     });
     if (!signal.aborted) return engine;
     await engine[Symbol.asyncDispose]();

@@ -300,7 +300,7 @@ test.each([
   { words: ["quantize", "x", "--to", "q8", "--out", "y", "--calibrate-tokens", "9"], line: "--calibrate-tokens needs --calibrate" },
   { words: ["quantize", "nowhere", "--to", "q8", "--out", "y"], line: "nowhere" },
   { words: ["quantize", "nowhere", "--to", "q8", "--out", "y", "--evaluate", "no-text"], line: "no-text: no such file" },
-  { words: ["quantize", "nowhere", "--to", "q8", "--out", "y", "--evaluate", "/"], line: "/: EISDIR" },
+  { words: ["quantize", "nowhere", "--to", "q8", "--out", "y", "--evaluate", "/"], line: "/ is a folder; name a text file" },
   { words: ["quantize", "nowhere", "--to", "q4", "--out", "y", "--calibrate", "no-text"], line: "no-text: no such file" },
   { words: ["quantize", "x", "--to", "q8", "--out", "y", "--calibrate", "no-text"], line: "--calibrate is for q4" },
   { words: ["compare", "nowhere", "x", "--text", fileURLToPath(import.meta.url)], line: "nowhere" },
@@ -320,8 +320,7 @@ test.each([
   { words: ["serve", "x", "--name", " "], line: "Expected one line that is not empty." },
   { words: ["serve", "x", "--cors", "http://localhost:3000/"], line: "Expected * or an origin without a path" },
   { words: ["serve", "x", "--cors", "a\nb"], line: "Expected * or an origin without a path" },
-  { words: ["serve", "x", "--api-key", ""], line: "Expected a key of printable ASCII characters" },
-  { words: ["serve", "x", "--api-key", "a key"], line: "Expected a key of printable ASCII characters" },
+  { words: ["serve", "x", "--api-key", ""], line: "takes a key of printable ASCII characters" },
   { words: ["serve", "x", "--allow-host", "http://x"], line: "Expected a name without a port" },
   { words: ["serve", "x", "--allow-host", "x:80"], line: "Expected a name without a port" },
   { words: ["complete", "x", "--stop", "", "y"], line: "Expected a text that is not empty." },
@@ -334,6 +333,30 @@ test.each([
   expect(await runProgram(words)).toBe(2);
   expect(output.stderr).toContain(line);
   expect(output.stderr).not.toContain("    at ");
+});
+
+test.each([
+  { from: "the command line", words: ["--api-key", "my secret key"], env: undefined },
+  { from: "the environment", words: [], env: "my secret key" },
+])("does not print a key of $from that it refuses", async ({ words, env }) => {
+  vi.stubEnv("ZAYA_API_KEY", env);
+  expect(await runProgram(["serve", "x", ...words])).toBe(2);
+  vi.unstubAllEnvs();
+  expect(output.stdout + output.stderr).toBe(
+    "zaya-serve: --api-key, or ZAYA_API_KEY, takes a key of printable ASCII characters without spaces\n",
+  );
+});
+
+test("says in one line that a text or a prompt is not UTF-8", async () => {
+  const path = join(dir, "latin1");
+  await writeFile(path, Buffer.from("gr\u00fcn", "latin1"));
+  expect(await runProgram(["compare", checkpoint, checkpoint, "--text", path])).toBe(2);
+  for (const option of ["--evaluate", "--calibrate"])
+    expect(await runProgram(["quantize", checkpoint, "--to", "q4", "--out", join(dir, "none"), option, path])).toBe(2);
+  const stdin = vi.spyOn(process, "stdin", "get").mockReturnValue(Readable.from([Buffer.from([0xfc])]) as typeof process.stdin);
+  expect(await runProgram(["complete", checkpoint])).toBe(2);
+  stdin.mockRestore();
+  expect(output.stderr).toBe(`${`zaya-serve: ${path} is not UTF-8 text\n`.repeat(3)}zaya-serve: stdin is not UTF-8 text\n`);
 });
 
 test("says that the folder of the result holds a checkpoint before it looks for the model", async () => {

@@ -12,7 +12,6 @@ import {
   addHugePagesOption,
   addLoadOptions,
   addSamplingOptions,
-  apiKey,
   collect,
   hosts,
   numberWithin,
@@ -67,10 +66,9 @@ function createProgram(onExit: (code: number) => void): Command {
     )
     .option("--cache-tokens <n>", "tokens the cache holds for all requests (default: every request's context)", wholeNumber(1))
     .option("--name <name>", "name of the model in the API (default: the folder's, of RUN/latest RUN, or ORG/MODEL)", someText)
+    // Looked at where it is used: commander prints a value that it refuses.
     .addOption(
-      new Option("--api-key <key>", "what requests below /v1 have to send as a bearer token (default: nothing)")
-        .env("ZAYA_API_KEY")
-        .argParser(apiKey),
+      new Option("--api-key <key>", "what requests below /v1 have to send as a bearer token (default: nothing)").env("ZAYA_API_KEY"),
     )
     .option("--allow-host <name>", "name by which the server on a loopback address may be called; may be given several times", hosts)
     .option("--cors <origin>", "let pages of this origin call the server; * for any (default: none)", origin)

@@ -4,7 +4,7 @@ import { type Command, Option } from "commander";
 import { formatSeconds } from "../../terminal/src/format_seconds.js";
 import { interruptSignal, StoppedError } from "../../terminal/src/interrupt.js";
 import { createProgressLine } from "../../terminal/src/progress_line.js";
-import { compareFolders, readText } from "./compare.js";
+import { compareFolders } from "./compare.js";
 import { exitCodes, InputError } from "./exit.js";
 import { formatCount } from "./format.js";
 import { addRevisionOption, findModelFolder, modelArgument, type RevisionFlags } from "./model_folder.js";
@@ -71,10 +71,10 @@ async function quantize(model: string, flags: QuantizeFlags): Promise<number> {
     throw new InputError(`--calibrate is for q4; ${to} does not look at what columns count most`);
   if (flags.calibrate === undefined && flags.calibrateTokens !== undefined) throw new InputError("--calibrate-tokens needs --calibrate");
   // What is wrong with these is said now, not after a download and an hour of work.
-  const text = flags.evaluate === undefined ? null : await readText(flags.evaluate);
-  if (flags.calibrate !== undefined) await readText(flags.calibrate);
+  const { expectNoCheckpoint, expectRoomToRun, readText } = await import("@zaya/model/internal");
+  const text = flags.evaluate === undefined ? null : await readText(flags.evaluate, flags.evaluateTokens);
+  if (flags.calibrate !== undefined) await readText(flags.calibrate, flags.calibrateTokens ?? 16384);
   const { loadCheckpoint, quantiseCheckpoint, readTokenizerFiles } = await import("@zaya/model");
-  const { expectNoCheckpoint, expectRoomToRun } = await import("@zaya/model/internal");
   await expectNoCheckpoint(out);
   const { dir } = await findModelFolder(model, flags);
   if (text !== null && !("tokenizer.json" in (await readTokenizerFiles(dir))))

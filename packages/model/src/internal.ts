@@ -9,6 +9,7 @@ export { type PhiloxKey, philox, philoxKey } from "./philox.js";
 export { expectRoomToRun } from "./quantise/expect_room.js";
 export { expectNoCheckpoint } from "./quantise/quantise.js";
 export { openRandomWeights, type RandomWeights } from "./random_weights.js";
+export { decodeText, readText } from "./read_text.js";
 export type { SafetensorsWriter } from "./safetensors_writer.js";
 export { type CheckpointWriterOptions, createCheckpointWriter } from "./save.js";
 export { singleWeights, weightIndex } from "./shards.js";

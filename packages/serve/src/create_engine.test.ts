@@ -13,6 +13,7 @@ import {
   trainTokenizer,
 } from "@zaya/model";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { type BenchOptions, bench } from "./bench/bench.js";
 import { createEngine, type EngineOptions } from "./create_engine.js";
 import type { Engine } from "./engine.js";
 import type { GenerateEvent, GenerateRequest } from "./request.js";
@@ -218,6 +219,39 @@ test.each([
     code: "INVALID_ARGUMENT",
     message: expect.stringContaining(message),
   });
+});
+
+test.each([
+  [{ thread: 2 }, "there is no option thread"],
+  [{ dtype: "int8" }, "dtype must be float32 or bfloat16, received int8"],
+  [{ cacheDtype: "int4" }, "cacheDtype must be float32, bfloat16 or int8, received int4"],
+])("refuses %j before it looks for the checkpoint, of an engine and of a benchmark", async (options, message) => {
+  const refused = { code: "INVALID_ARGUMENT", message };
+  await expect(createEngine(join(dir, "nowhere"), options as EngineOptions)).rejects.toMatchObject(refused);
+  await expect(bench(join(dir, "nowhere"), options as BenchOptions).next()).rejects.toMatchObject(refused);
+});
+
+test("takes an undefined option as its default", async () => {
+  const options: EngineOptions = {
+    name: undefined,
+    dtype: undefined,
+    cacheDtype: undefined,
+    threads: undefined,
+    maxSequences: undefined,
+    maxWaiting: undefined,
+    contextTokens: undefined,
+    cacheTokens: undefined,
+    maxBatchTokens: undefined,
+    device: undefined,
+    hugePages: undefined,
+    measure: undefined,
+    onProgress: undefined,
+    signal: undefined,
+  };
+  await using plain = await createEngine(join(dir, "tiny"));
+  await using engine = await createEngine(join(dir, "tiny"), options);
+  expect({ ...engine.model, created: 0 }).toEqual({ ...plain.model, created: 0 });
+  expect(engine.stats()).toEqual(plain.stats());
 });
 
 test("takes the types of packed weights from their file, and refuses another", async () => {

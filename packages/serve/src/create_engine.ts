@@ -12,43 +12,61 @@ import {
 } from "@zaya/model";
 import { readEndTokens } from "./end_tokens.js";
 import { assembleEngine, type Engine, type ExpectedSpeed } from "./engine.js";
+import { expectOptions, expectTypes } from "./expect_options.js";
 import { createIdTokenizer } from "./id_tokenizer.js";
 import { type CacheDtype, type ModelRunner, openModelRunner } from "./model_runner.js";
 import { pageTokens } from "./runner.js";
 
 export interface EngineOptions {
   /** The name the model is served under. Default: the folder's name, or of `latest` and `best` that of their training run. */
-  readonly name?: string;
+  readonly name?: string | undefined;
   /** Type of the matrices; sums are always float32. Default float32; the run layout has types of its own, which go with bfloat16. */
-  readonly dtype?: "float32" | "bfloat16";
+  readonly dtype?: "float32" | "bfloat16" | undefined;
   /** Type of cached keys and values; int8 has a step for each key and each value. Default: that of the matrices. */
-  readonly cacheDtype?: CacheDtype;
+  readonly cacheDtype?: CacheDtype | undefined;
   /** Threads of the CPU. Default: as many as the process may use. Results do not depend on it. */
-  readonly threads?: number;
+  readonly threads?: number | undefined;
   /** Most requests that run at once. Default 16. */
-  readonly maxSequences?: number;
+  readonly maxSequences?: number | undefined;
   /** Most requests that wait beside a whole batch; more are refused (QUEUE_FULL). Default 64 × `maxSequences`. */
-  readonly maxWaiting?: number;
+  readonly maxWaiting?: number | undefined;
   /** Longest prompt and answer together. Default: what the model was made for, at most 4096. */
-  readonly contextTokens?: number;
+  readonly contextTokens?: number | undefined;
   /** Tokens the cache has room for, of all requests together; requests wait when it is full. Default: `maxSequences` whole contexts. */
-  readonly cacheTokens?: number;
+  readonly cacheTokens?: number | undefined;
   /** Tokens in one step: a long prompt is read in chunks of this size, or a quarter of it while others decode. Default 512. */
-  readonly maxBatchTokens?: number;
+  readonly maxBatchTokens?: number | undefined;
   /** A device to run on, which the engine does not close. Default: a CPU device of its own. */
-  readonly device?: Device;
+  readonly device?: Device | undefined;
   /**
    * Bring weights that are mapped from small pages of the system's cache of files into huge ones: the file may be read again, once, and every token is up to a
    * fifth faster ({@link PrefetchOptions}). Default false.
    */
-  readonly hugePages?: boolean;
+  readonly hugePages?: boolean | undefined;
   /** Measure how fast memory is read, for less than a tenth of a second, to tell `model.expected`. Default false. */
-  readonly measure?: boolean;
+  readonly measure?: boolean | undefined;
   /** Told while weights are read: bytes done, and bytes of all. */
-  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+  readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
   /** Stops reading weights, between two tensors; the reason is thrown. An engine that is ready does not look at it. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
+
+const optionNames: Readonly<Record<keyof EngineOptions, true>> = {
+  name: true,
+  dtype: true,
+  cacheDtype: true,
+  threads: true,
+  maxSequences: true,
+  maxWaiting: true,
+  contextTokens: true,
+  cacheTokens: true,
+  maxBatchTokens: true,
+  device: true,
+  hugePages: true,
+  measure: true,
+  onProgress: true,
+  signal: true,
+};
 
 /** A model that is open already, in place of a folder. */
 export interface EngineSource {
@@ -63,6 +81,8 @@ export interface EngineSource {
  * @example await using engine = await createEngine("./checkpoint", { dtype: "bfloat16", threads: 2 });
  */
 export async function createEngine(source: string | EngineSource, options: EngineOptions = {}): Promise<Engine> {
+  expectOptions(options, optionNames);
+  expectTypes(options);
   const ownCheckpoint = typeof source === "string" ? await loadCheckpoint(source) : null;
   try {
     const checkpoint = ownCheckpoint ?? (source as EngineSource).checkpoint;

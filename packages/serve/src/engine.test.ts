@@ -130,9 +130,13 @@ test.each([
   {
     request: { prompt: "x", maxTokens: 500 },
     code: "CONTEXT_LENGTH_EXCEEDED",
-    message: "the context is 256 tokens; the request has 2 in the prompt and 500 to generate",
+    message: "the context is 256 tokens; the request has 2 in the prompt and 500 to generate; shorten the prompt or ask for fewer tokens",
   },
-  { request: { prompt: new Array(256).fill(9) }, code: "CONTEXT_LENGTH_EXCEEDED", message: "the request has 256 in the prompt" },
+  {
+    request: { prompt: new Array(256).fill(9) },
+    code: "CONTEXT_LENGTH_EXCEEDED",
+    message: "the request has 256 in the prompt; shorten the prompt",
+  },
 ] as { request: GenerateRequest; code: string; message: string }[])(
   "refuses a bad request at once: $code, $message",
   async ({ request, code, message }) => {
@@ -150,7 +154,9 @@ test("refuses a text that cannot fit without tokenising it, in a prompt and in m
     expect(() => engine.generate(request)).toThrow(
       expect.objectContaining({
         code: "CONTEXT_LENGTH_EXCEEDED",
-        message: expect.stringMatching(/^(prompt|messages): the context is 256 tokens; the request has at least 2\d\d in the prompt$/),
+        message: expect.stringMatching(
+          /^(prompt|messages): the context is 256 tokens; the request has at least 2\d\d in the prompt; shorten the \1$/,
+        ),
       }),
     );
   }

@@ -109,19 +109,20 @@ export function assembleEngine({ runner, tokenizer, model, memory, maxWaiting }:
     // Before a prompt is looked at, which takes time. All answers of a request are taken with it.
     if (isFull()) throw new ZayaError("QUEUE_FULL", `the queue is full, with ${most} running or waiting; ask again later`);
     const request = parseRequest(given);
-    const tooLong = (promptTokens: string) => {
+    const tooLong = (promptTokens: number, atLeast = "") => {
       const wanted = request.maxTokens === undefined ? "" : ` and ${request.maxTokens} to generate`;
       const field = request.messages ? "messages" : "prompt";
-      const sizes = `the context is ${model.contextTokens} tokens; the request has ${promptTokens} in the prompt${wanted}`;
-      return new ZayaError("CONTEXT_LENGTH_EXCEEDED", `${field}: ${sizes}`);
+      const sizes = `the context is ${model.contextTokens} tokens; the request has ${atLeast}${promptTokens} in the prompt${wanted}`;
+      const fewer = wanted !== "" && promptTokens < model.contextTokens ? " or ask for fewer tokens" : "";
+      return new ZayaError("CONTEXT_LENGTH_EXCEEDED", `${field}: ${sizes}; shorten the ${field}${fewer}`);
     };
     // Everything else waits while a conversation is rendered or a text tokenised: one that cannot fit is not. A message is a token at least.
     const messages = request.messages?.length ?? 0;
-    if (messages > model.contextTokens) throw tooLong(`at least ${messages}`);
+    if (messages > model.contextTokens) throw tooLong(messages, "at least ");
     const prompt = promptOf(given, tokenizer);
     if (typeof prompt === "string") {
       const least = Math.ceil(Buffer.byteLength(prompt) / tokenizer.maxTokenBytes);
-      if (least > model.contextTokens) throw tooLong(`at least ${least}`);
+      if (least > model.contextTokens) throw tooLong(least, "at least ");
     }
     const promptIds = typeof prompt === "string" ? encode(prompt, request.addSpecialTokens) : prompt;
     if (promptIds.length === 0) throw new ZayaError("INVALID_REQUEST", "prompt: an empty prompt has no token to start from");
@@ -129,7 +130,7 @@ export function assembleEngine({ runner, tokenizer, model, memory, maxWaiting }:
     if (wrong !== undefined)
       throw new ZayaError("INVALID_REQUEST", `prompt: token ${wrong} is outside the vocabulary of ${model.vocabSize}`);
     const room = model.contextTokens - promptIds.length;
-    if (room < (request.maxTokens ?? 1)) throw tooLong(String(promptIds.length));
+    if (room < (request.maxTokens ?? 1)) throw tooLong(promptIds.length);
     return {
       request,
       promptIds,

@@ -11,6 +11,9 @@ export interface Model {
 /** The server asks for a key, or for another one. */
 export class KeyRefused extends Error {}
 
+/** The conversation or text does not fit into the context. */
+export class ContextExceeded extends Error {}
+
 export interface Message {
   readonly role: "system" | "user" | "assistant";
   readonly content: string;
@@ -122,8 +125,11 @@ const keyHeader = (key: string | null): Record<string, string> => (key === null 
 async function refusalOf(response: Response): Promise<Error> {
   const body: unknown = await response.json().catch(() => null);
   const message = body ? messageOf(body) : `the server answered ${response.status} ${response.statusText}`.trimEnd();
-  return response.status === 401 ? new KeyRefused(message) : new Error(message);
+  if (response.status === 401) return new KeyRefused(message);
+  return codeOf(body) === "context_length_exceeded" ? new ContextExceeded(message) : new Error(message);
 }
+
+const codeOf = (body: unknown) => (body as { error?: { code?: string } } | null)?.error?.code;
 
 function messageOf(body: unknown): string {
   return (body as { error?: { message?: string } }).error?.message ?? "the server gave no reason";

@@ -198,6 +198,21 @@ test("what is refused again keeps what it was to replace, and the draft", async 
   expect(find<HTMLTextAreaElement>("textarea").value).toBe("the lazy");
 });
 
+test("a conversation that is longer than the context points to New chat", async () => {
+  await set("Max tokens", 16);
+  await type("the");
+  await click("Send");
+  await answered();
+  expect(texts(".hint:not(small)")).toEqual([]);
+  await type("the fox ".repeat(400));
+  await click("Send");
+  await answered();
+  expect(texts("[role=alert]")).toEqual([expect.stringMatching(/^messages: the context is 1024 tokens; .*; shorten the messages$/)]);
+  expect(texts(".hint:not(small)")).toEqual(["“New chat” begins with an empty context."]);
+  await click("New chat");
+  expect(texts("[role=alert]")).toEqual([]);
+});
+
 test("what came of an answer that breaks off stays, and that it broke off is told", async () => {
   vi.mocked(fetch).mockResolvedValueOnce(new Response('data: {"choices":[{"delta":{"content":"half an"},"finish_reason":null}]}\n\n'));
   await type("the");

@@ -59,7 +59,7 @@ function Playground({ model }: { readonly model: Model }) {
       <main>
         {generation.error !== null && (
           <p class="problem" role="alert">
-            {generation.error}
+            {generation.error.message}
           </p>
         )}
         {model.chats && <Chat generation={generation} settings={settings} hidden={mode !== "chat"} />}

@@ -1,5 +1,5 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import type { Message } from "./api.js";
+import { ContextExceeded, type Message } from "./api.js";
 import { Composer } from "./composer.js";
 import type { ModeProps } from "./generation.js";
 import { renderMarkdown } from "./markdown.js";
@@ -61,6 +61,11 @@ export function Chat({ generation, settings, hidden }: ModeProps) {
           </article>
         ))}
       </section>
+      {generation.error instanceof ContextExceeded && turns.length > 0 && (
+        <p class="hint" role="status">
+          “New chat” begins with an empty context.
+        </p>
+      )}
       <Composer
         placeholder="Message"
         generation={generation}

@@ -13,7 +13,7 @@ export interface Speed {
 export interface Generation {
   readonly running: boolean;
   readonly speed: Speed | null;
-  readonly error: string | null;
+  readonly error: Error | null;
   /** Whether the last answer ended for want of tokens. */
   readonly cutOff: boolean;
   /**
@@ -41,7 +41,7 @@ export function useGeneration(model: Model): Generation {
   const controller = useRef<AbortController | null>(null);
   const [running, setRunning] = useState(false);
   const [speed, setSpeed] = useState<Speed | null>(null);
-  const [error, setError] = useState<string | null>(null);
+  const [error, setError] = useState<Error | null>(null);
   const [cutOff, setCutOff] = useState(false);
 
   useLayoutEffect(() => {
@@ -95,7 +95,7 @@ export function useGeneration(model: Model): Generation {
       }
       return true;
     } catch (thrown) {
-      if (!current.signal.aborted) setError(thrown instanceof Error ? thrown.message : String(thrown));
+      if (!current.signal.aborted) setError(thrown instanceof Error ? thrown : new Error(String(thrown)));
       return false;
     } finally {
       clearTimeout(timer);

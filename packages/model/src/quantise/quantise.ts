@@ -1,4 +1,4 @@
-import { readFile, rm } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { type Device, type DType, isQuantised, maxBytes, openDevice, type TensorType, tensor } from "@zaya/kernels";
 import { type Checkpoint, loadCheckpoint } from "../checkpoint.js";
@@ -7,6 +7,7 @@ import { expectWholeNumber, fail, type ModelErrorCode } from "../errors.js";
 import { takeLock } from "../lock.js";
 import { makeFolder } from "../make_folder.js";
 import { elements, type ParameterSpec, parameters } from "../parameters.js";
+import { readText } from "../read_text.js";
 import { runFormatVersion } from "../run_layout.js";
 import { type RunKind, runKinds, runTypes } from "../run_types.js";
 import type { SafetensorsWriter } from "../safetensors_writer.js";
@@ -230,7 +231,7 @@ async function calibrationWindows(
 ): Promise<readonly Int32Array[] | null> {
   if (calibrate === undefined) return null;
   expectWholeNumber("calibrateTokens", calibrateTokens, 1);
-  const text = await readText(calibrate);
+  const text = await readText(calibrate, calibrateTokens);
   if (!("tokenizer.json" in tokenizerFiles)) fail("INVALID_ARGUMENT", `${from}: calibration needs the checkpoint's tokenizer.json`);
   return textWindows(await tokenizerFor(tokenizerFiles, config.vocabSize), text, { maxTokens: calibrateTokens });
 }
@@ -241,10 +242,4 @@ async function exactType(checkpoint: Checkpoint, { name }: ParameterSpec, type: 
   const values = await checkpoint.readFloat32(name);
   const words = new Uint32Array(values.buffer, values.byteOffset, values.length);
   return words.every((word) => (word & 0xffff) === 0) ? type : tensor("float32", type.shape, type.encoding);
-}
-
-async function readText(path: string): Promise<string> {
-  return await readFile(path, "utf8").catch((cause: NodeJS.ErrnoException) =>
-    fail("INVALID_ARGUMENT", cause.code === "ENOENT" ? `${path}: no such file` : `${path}: ${cause.message}`, cause),
-  );
 }

@@ -3,6 +3,7 @@
 // every prompt lies between two measurements of the machine's limit, since the speed of a machine may change from second to second (shareOfLimit).
 import { createLimitMeter, describeMachine, type Limits, type Machine, mean, median, shareOfLimit, standardDeviation } from "@zaya/kernels";
 import { type Checkpoint, loadCheckpoint, type ModelConfig } from "@zaya/model";
+import { expectOptions, expectTypes } from "../expect_options.js";
 import { type CacheDtype, type ModelRunner, openModelRunner } from "../model_runner.js";
 import { type EngineMemory, pageTokens } from "../runner.js";
 import { chunkTokens, limitsOf, planTests, type TestOptions } from "./bench_tests.js";
@@ -13,18 +14,32 @@ import { mainProduct, runPrompt, type Subject } from "./subject.js";
 
 export interface BenchOptions extends TestOptions {
   /** Type of the matrices, unless the checkpoint's are packed already, and of cached keys and values. Default bfloat16. */
-  readonly dtype?: "float32" | "bfloat16";
+  readonly dtype?: "float32" | "bfloat16" | undefined;
   /** Type of cached keys and values. Default: `dtype`. */
   readonly cacheDtype?: CacheDtype | undefined;
   /** Threads of the CPU. Default: as many as the process may use. */
-  readonly threads?: number;
+  readonly threads?: number | undefined;
   /** Whether mapped weights are brought into huge pages before (as in `createEngine`). Default false. */
-  readonly hugePages?: boolean;
+  readonly hugePages?: boolean | undefined;
   /** Told while weights are read: bytes done, and bytes of all. */
-  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+  readonly onProgress?: ((doneBytes: number, totalBytes: number) => void) | undefined;
   /** Ends after the current step; what was measured until then has been told, a test as its repetitions that were finished. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
+
+const optionNames: Readonly<Record<keyof BenchOptions, true>> = {
+  prompt: true,
+  generate: true,
+  depths: true,
+  batches: true,
+  repetitions: true,
+  dtype: true,
+  cacheDtype: true,
+  threads: true,
+  hugePages: true,
+  onProgress: true,
+  signal: true,
+};
 
 export interface BenchResult {
   /** "pp512", "tg128" … */
@@ -72,6 +87,8 @@ const nameOf = { float32: "float32", bfloat16: "bfloat16", int8: "q8", int6: "q6
  * @example for await (const event of bench("./checkpoint")) if (event.type === "result") console.log(event.result);
  */
 export async function* bench(source: string | Checkpoint, options: BenchOptions = {}): AsyncGenerator<BenchEvent, void, undefined> {
+  expectOptions(options, optionNames);
+  expectTypes(options);
   const checkpoint = typeof source === "string" ? await loadCheckpoint(source) : source;
   try {
     yield* benchCheckpoint(checkpoint, options);

@@ -4,15 +4,15 @@ import { pageTokens, type RunnerLimits } from "../runner.js";
 /** What is to be measured: every prompt, and every number of tokens with every batch, at every depth. */
 export interface TestOptions {
   /** Lengths of prompts; 0 is none. Default [512]. */
-  readonly prompt?: readonly number[];
+  readonly prompt?: readonly number[] | undefined;
   /** Numbers of tokens to generate; 0 is none. Default [128]. */
-  readonly generate?: readonly number[];
+  readonly generate?: readonly number[] | undefined;
   /** Tokens in the cache before. Default [0]. */
-  readonly depths?: readonly number[];
+  readonly depths?: readonly number[] | undefined;
   /** Sequences that generate at once; prompts are read one at a time. Default [1, 8]. */
-  readonly batches?: readonly number[];
+  readonly batches?: readonly number[] | undefined;
   /** Default 5. */
-  readonly repetitions?: number;
+  readonly repetitions?: number | undefined;
 }
 
 /** One row of the table: "pp" reads a prompt of `tokens`, "tg" generates as many in each of `batch` sequences. */

@@ -72,6 +72,21 @@ test("takes text parts as lines and accepts parameters that ask for nothing", as
   expect(answer.choices[0]?.message.content).toBe(plain.choices[0]?.message.content);
 });
 
+test("takes an assistant's refusal for its text, and its turn without a content", async () => {
+  const ids = async (turn: Partial<OpenAI.ChatCompletionAssistantMessageParam>) => {
+    const asked: OpenAI.ChatCompletionMessageParam[] = [...messages, { role: "assistant", ...turn }, { role: "user", content: "why?" }];
+    const answer = await toy.client.chat.completions.create({ ...request, messages: asked, ...extra({ return_token_ids: true }) });
+    return (answer as unknown as { prompt_token_ids: number[] }).prompt_token_ids;
+  };
+  const parts = [
+    { type: "text" as const, text: "the fox" },
+    { type: "refusal" as const, refusal: "over" },
+  ];
+  expect(await ids({ content: parts })).toEqual(await ids({ content: "the fox\nover" }));
+  expect(await ids({ content: null })).toEqual(await ids({ content: "" }));
+  expect(await ids({})).toEqual(await ids({ content: "" }));
+});
+
 test("takes the developer for the system", async () => {
   const ids = async (role: string) => {
     const body = { ...request, messages: [{ role, content: "be short" }, ...messages], return_token_ids: true };

@@ -5,7 +5,7 @@ import type { Engine } from "../engine.js";
 import type { GenerateRequest } from "../request.js";
 import { checkModel, collect, eachInTurn, expectListed, runAll, samplingOf, streamAnswers, type TokenEvent, usageOf } from "./answers.js";
 import type { Metrics } from "./metrics.js";
-import type { ChatBody } from "./schemas.js";
+import { type ChatBody, textOf } from "./schemas.js";
 import { disconnectSignal } from "./stream.js";
 import { tokenText } from "./token_text.js";
 
@@ -81,11 +81,10 @@ function contentOf({ text, reasoning }: { readonly text: string; readonly reason
   return reasoning !== undefined && text === "" ? null : text;
 }
 
-/** A message with its text parts as lines of one text, as chat templates expect, which know the developer as the system. */
+/** A message as chat templates expect it, which know text and no parts, and the developer as the system. */
 function plainMessage(message: ChatBody["messages"][number]): ChatMessage {
-  const { content } = message;
   const role = message.role === "developer" ? "system" : message.role;
-  return { ...message, role, content: Array.isArray(content) ? content.map((part) => part.text).join("\n") : (content ?? "") };
+  return { ...message, role, content: textOf(message.content) };
 }
 
 function chatLogprob(tokenizer: Tokenizer, { tokenId, logprob, topLogprobs = [] }: TokenEvent): object {

@@ -56,14 +56,14 @@ test.each([
   { path: "/v1/chat/completions", body: { messages, top_logprobs: 2 }, status: 400, code: "invalid_value", param: "top_logprobs" },
   {
     path: "/v1/chat/completions",
-    body: { messages: new Array(257).fill({ role: "user" }) },
+    body: { messages: new Array(257).fill({ role: "user", content: "" }) },
     status: 400,
     code: "context_length_exceeded",
     param: "messages",
   },
   {
     path: "/v1/chat/completions",
-    body: { messages: new Array(2 ** 15 + 1).fill({ role: "user" }) },
+    body: { messages: new Array(2 ** 15 + 1).fill({ role: "user", content: "" }) },
     status: 400,
     code: "invalid_value",
     param: "messages",
@@ -76,6 +76,16 @@ test.each([
     code: "invalid_value",
     param: "messages.0.content",
   },
+  ...["user", "system", "developer", "tool"].flatMap((role) =>
+    [{ role }, { role, content: null }, { role, content: [{ type: "refusal", refusal: "no" }] }].map((bad) => ({
+      path: "/v1/chat/completions",
+      body: { messages: [...messages, bad] },
+      status: 400,
+      code: "invalid_value",
+      param: "messages.1.content",
+    })),
+  ),
+  { path: "/v1/chat/completions", body: { messages: [{ role: "poet" }] }, status: 400, code: "invalid_value", param: "messages.0.role" },
   {
     path: "/v1/completions",
     body: { prompt: "x", stop_token_ids: new Array(1025).fill(5) },
@@ -134,7 +144,22 @@ test("a client that writes all of a body that is too large before it reads sees 
 test("refuses a body that is not JSON by its type", async () => {
   const response = await toy.post("/v1/completions", "prompt=x", { "content-type": "text/plain" });
   expect(response.status).toBe(415);
-  expect(await response.json()).toMatchObject({ error: { type: "invalid_request_error", param: null } });
+  const message = expect.stringContaining("`content-type: application/json`");
+  expect(await response.json()).toEqual({ error: { message, type: "invalid_request_error", param: null, code: "invalid_media_type" } });
+});
+
+test("refuses a body that is encoded by the name of the encoding", async () => {
+  for (const encoding of ["gzip", "br", "gzip, identity"]) {
+    const response = await toy.post("/v1/completions", { prompt: "x" }, { "content-encoding": encoding });
+    expect(response.status).toBe(415);
+    expect(await response.json()).toMatchObject({
+      error: {
+        code: "unsupported_encoding",
+        message: `content-encoding ${encoding} is not taken; send the body as it is, without content-encoding`,
+      },
+    });
+  }
+  expect((await toy.post("/v1/completions", { prompt: "x" }, { "content-encoding": "identity" })).status).toBe(200);
 });
 
 test("errors reach the client as its own classes", async () => {

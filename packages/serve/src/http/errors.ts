@@ -58,6 +58,8 @@ export function errorReply(error: unknown): ErrorReply {
   const { statusCode, code = "", message = "internal error" } = error as Partial<FastifyError>;
   if (error instanceof SyntaxError || code.endsWith("_JSON_BODY"))
     return reply(400, `the body is not valid JSON: ${message}`, "invalid_json");
+  if (code === "FST_ERR_CTP_INVALID_MEDIA_TYPE")
+    return reply(415, "the body has to be JSON; send it with `content-type: application/json`", "invalid_media_type");
   if (statusCode !== undefined && statusCode < 500)
     return reply(statusCode, message, code.replace(/^FST_ERR_(CTP_)?/, "").toLowerCase() || null);
   return reply(500, message, "internal_error");

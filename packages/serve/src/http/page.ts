@@ -20,8 +20,9 @@ const types: Readonly<Record<string, string>> = {
 export const pagePolicy =
   "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'";
 
-/** The built page beside this module in dist, or in dist seen from src; empty where it was not built. */
+/** The built page beside this module in dist, or in dist seen from src; empty where it was not built, or a bundle was not given it. */
 export async function readPage(): Promise<PageFile[]> {
+  if (import.meta.url === undefined) return []; // in a bundle of CommonJS modules
   for (const place of ["./page/", "../page/", "../../dist/page/"]) {
     const dir = fileURLToPath(new URL(place, import.meta.url));
     const names = await readdir(dir, { recursive: true }).catch((): string[] => []);

@@ -96,10 +96,38 @@ export type CompletionBody = z.output<typeof CompletionBody>;
 
 const textPart = z.looseObject({ type: z.literal("text"), text: z.string() });
 
-const message = z.looseObject({
-  role: z.enum(["system", "developer", "user", "assistant", "tool"]),
-  content: z.union([z.string(), listOf(textPart)], 'expected text, or parts of type "text"; this server takes no others').nullish(),
-});
+const refusalPart = z.looseObject({ type: z.literal("refusal"), refusal: z.string() });
+
+const roles = ["system", "developer", "user", "tool"] as const;
+
+/** An assistant's turn may lack a content, as where it called a tool, and holds a refusal as OpenAI's client hands it back. */
+const message = z.discriminatedUnion(
+  "role",
+  [
+    z.looseObject({
+      role: z.enum(roles),
+      content: z.union([z.string(), listOf(textPart)], 'expected text, or parts of type "text"; this server takes no others').nonoptional(),
+    }),
+    z.looseObject({
+      role: z.literal("assistant"),
+      content: z
+        .union(
+          [z.string(), listOf(z.discriminatedUnion("type", [textPart, refusalPart]))],
+          'expected text, or parts of type "text" or "refusal"; this server takes no others',
+        )
+        .nullish(),
+    }),
+  ],
+  { error: ({ code }) => (code === "invalid_union" ? `expected one of ${[...roles, "assistant"].join(", ")}` : undefined) },
+);
+
+type Content = ChatBody["messages"][number]["content"];
+
+/** The content of a message with its parts as lines of one text, as chat templates expect. */
+export function textOf(content: Content): string {
+  if (!Array.isArray(content)) return content ?? "";
+  return content.map((part) => (part.type === "text" ? part.text : part.refusal)).join("\n");
+}
 
 /** Variables of a chat template that are made from the rest of the request. */
 const setByServer = ["messages", "tools", "add_generation_prompt"];

@@ -3,7 +3,7 @@ import type { AddressInfo } from "node:net";
 import OpenAI, { NotFoundError } from "openai";
 import { describe, expect, test } from "vitest";
 import { createToyEngine } from "../testing.js";
-import { createHandler, createServer } from "./server.js";
+import { createHandler, createServer, type ServerOptions } from "./server.js";
 import { extra, toyServer } from "./testing.js";
 
 const toy = toyServer();
@@ -113,6 +113,7 @@ describe("tokenizer, health and metrics", () => {
   test("describes its routes", async () => {
     const { paths } = (await (await fetch(`${toy.origin}/openapi.json`)).json()) as { paths: Record<string, object> };
     expect(Object.keys(paths)).toEqual(expect.arrayContaining(["/v1/completions", "/v1/chat/completions", "/tokenize", "/metrics"]));
+    expect(Object.keys(paths["/v1/completions"] as object)).toEqual(["post"]);
     expect(paths["/v1/completions"]).toMatchObject({
       post: { requestBody: { content: { "application/json": { schema: { required: ["prompt"] } } } } },
     });
@@ -135,6 +136,40 @@ describe("tokenizer, health and metrics", () => {
       "access-control-allow-headers": "content-type",
     });
   });
+});
+
+test("refuses an option that there is none of, rather than serve without a key", async () => {
+  const misspelt = { apikey: "a-key" } as ServerOptions;
+  const refused = { code: "INVALID_ARGUMENT", message: "there is no option apikey" };
+  await expect(createServer(toy.engine, misspelt)).rejects.toMatchObject(refused);
+  await expect(createHandler(toy.engine, misspelt)).rejects.toMatchObject(refused);
+});
+
+test("takes an undefined option as its default", async () => {
+  const options: ServerOptions = { logger: undefined, corsOrigin: undefined, apiKey: undefined, allowedHosts: undefined, page: undefined };
+  const server = await createServer(toy.engine, options);
+  const { statusCode, headers } = await server.inject("/v1/models");
+  expect([statusCode, headers["access-control-allow-origin"]]).toEqual([200, undefined]);
+});
+
+test.each([
+  { method: "GET", path: "/v1/completions", allow: "POST", use: "POST" },
+  { method: "PUT", path: "/v1/chat/completions", allow: "POST", use: "POST" },
+  { method: "POST", path: "/v1/models", allow: "GET, HEAD", use: "GET" },
+  { method: "DELETE", path: "/v1/models/toy", allow: "GET, HEAD", use: "GET" },
+  { method: "POST", path: "/health", allow: "GET, HEAD", use: "GET" },
+])("answers $method $path with 405 and what to use", async ({ method, path, allow, use }) => {
+  const body = method === "GET" ? null : "of any type";
+  const response = await fetch(`${toy.origin}${path}`, { method, body, headers: { "content-type": "text/plain" } });
+  expect([response.status, response.headers.get("allow")]).toEqual([405, allow]);
+  const { error } = (await response.json()) as { error: { code: string; message: string } };
+  expect(error).toMatchObject({ code: "method_not_allowed", message: expect.stringMatching(new RegExp(`^${method} .*; use ${use}$`)) });
+});
+
+test("asks for the key before it says which methods there are", async () => {
+  const server = await createServer(toy.engine, { apiKey: "a-key" });
+  expect((await server.inject("/v1/completions")).statusCode).toBe(401);
+  expect((await server.inject({ url: "/v1/completions", headers: { authorization: "Bearer a-key" } })).statusCode).toBe(405);
 });
 
 test("waits a minute for a request to come", () => {

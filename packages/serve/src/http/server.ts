@@ -3,10 +3,11 @@ import { once } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import swagger from "@fastify/swagger";
 import { ZayaError } from "@zaya/kernels";
-import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify } from "fastify";
+import { type FastifyBaseLogger, type FastifyInstance, type FastifyReply, type FastifyRequest, fastify, type HTTPMethods } from "fastify";
 import { jsonSchemaTransform, serializerCompiler, validatorCompiler, type ZodTypeProvider } from "fastify-type-provider-zod";
 import { z } from "zod";
 import type { Engine } from "../engine.js";
+import { expectOptions } from "../expect_options.js";
 import { expectHost, expectKey } from "./access.js";
 import { checkModel } from "./answers.js";
 import { createChatCompletion } from "./chat.js";
@@ -22,29 +23,36 @@ const modelPath = "/v1/models/*";
 
 export interface ServerOptions {
   /** Where requests are logged (pino or alike). Default: nowhere. */
-  readonly logger?: FastifyBaseLogger;
+  readonly logger?: FastifyBaseLogger | undefined;
   /** Origin whose pages may call the server ("*": any). Default: none but the server's own page. */
-  readonly corsOrigin?: string;
+  readonly corsOrigin?: string | undefined;
   /** What requests below /v1 have to send as `Authorization: Bearer`. Default: they need nothing. */
-  readonly apiKey?: string;
+  readonly apiKey?: string | undefined;
   /** Names that a server on a loopback address may be called by, besides localhost, 127.* and [::1]. Requests to other names get 403. Default: none. */
-  readonly allowedHosts?: readonly string[];
+  readonly allowedHosts?: readonly string[] | undefined;
   /** Whether the playground page is served at "/". Default true. */
-  readonly page?: boolean;
+  readonly page?: boolean | undefined;
 }
+
+const optionNames: Readonly<Record<keyof ServerOptions, true>> = {
+  logger: true,
+  corsOrigin: true,
+  apiKey: true,
+  allowedHosts: true,
+  page: true,
+};
 
 /**
  * Makes an OpenAI-compatible server over an engine: models, completions, chat completions, tokenizer, health, metrics and the playground page. Call
- * `listen` on it. Closing it leaves the engine open.
+ * `listen` on it. Closing it leaves the engine open. Throws INVALID_ARGUMENT for options that there are none of.
  *
  * @example
  * const server = await createServer(await createEngine("./checkpoint"));
  * await server.listen({ port: 8000 });
  */
-export async function createServer(
-  engine: Engine,
-  { logger, corsOrigin, apiKey, allowedHosts = [], page = true }: ServerOptions = {},
-): Promise<FastifyInstance> {
+export async function createServer(engine: Engine, options: ServerOptions = {}): Promise<FastifyInstance> {
+  expectOptions(options, optionNames);
+  const { logger, corsOrigin, apiKey, allowedHosts = [], page = true } = options;
   if (apiKey?.trim() === "") throw new ZayaError("INVALID_ARGUMENT", "apiKey is empty; leave it out to serve without a key");
   const cors: Record<string, string> =
     corsOrigin === undefined
@@ -94,6 +102,20 @@ export async function createServer(
       if (routeOptions.url?.startsWith("/v1/")) check(headers.authorization); // the route, since a path has many spellings
     });
   }
+  app.addHook("onRequest", async ({ headers: { "content-encoding": encoding = "identity" } }) => {
+    if (encoding.toLowerCase() !== "identity")
+      throw new HttpError(
+        415,
+        "unsupported_encoding",
+        `content-encoding ${encoding.slice(0, 100)} is not taken; send the body as it is, without content-encoding`,
+      );
+  });
+  const methods = new Map<string, Set<HTTPMethods>>();
+  app.addHook("onRoute", ({ url, method }) => {
+    const known = methods.get(url) ?? new Set();
+    methods.set(url, known);
+    for (const each of [method].flat()) known.add(each);
+  });
   const open = new Set<ServerResponse>();
   app.addHook("onRequest", async (_, { raw }) => {
     open.add(raw);
@@ -133,8 +155,21 @@ export async function createServer(
         .send(file.body),
     );
   }
+  for (const [url, known] of [...methods]) refuseOtherMethods(app, url, [...known]);
   await app.ready();
   return app;
+}
+
+/** Answers a known path with 405 where its method is none of its own: a path that is there is not unknown. */
+function refuseOtherMethods(app: FastifyInstance, url: string, known: readonly HTTPMethods[]): void {
+  const method = app.supportedMethods.filter((each) => !known.includes(each as HTTPMethods)) as HTTPMethods[];
+  const use = known.filter((each) => each !== "HEAD").join(" or ");
+  // In a hook, as the body of such a request is nobody's business.
+  const onRequest = async (request: FastifyRequest, reply: FastifyReply) => {
+    reply.header("allow", known.join(", "));
+    throw new HttpError(405, "method_not_allowed", `${request.method} is not for ${url}; use ${use}`);
+  };
+  app.route({ method, url, schema: { hide: true }, onRequest, handler: () => {} });
 }
 
 /** The same as a handler for an existing HTTP server. @example createServer((request, response) => handler(request, response)) */
