@@ -78,6 +78,8 @@ async function runBench(options: BenchOptions, { json, reference }: { json: bool
     });
   } catch (error) {
     if (!(error instanceof StoppedError)) throw error;
+    progress.end();
+    process.stderr.write(`zaya-train: stopped${report.results.length > 0 ? "; what was measured until then stands" : ""}\n`);
     process.exitCode = exitCode.partial;
   } finally {
     progress.end();
@@ -102,11 +104,12 @@ function describeResult({ result, operations, maxMeanExpertLoad }: ResultEvent):
   const percent = (share: number) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
   const milliseconds = (share: number) => `${((share * 1000 * batch * depth) / tokensPerSecond).toPrecision(3)} ms`;
   const largest = operations.filter(({ share }) => share >= 0.01);
+  const parts = largest.map(({ name, share }) => `${name} ${milliseconds(share)} (${percent(share)})`);
   return [
     pc.bold(
       `${name} (${batch} × ${depth}): ${tokensPerSecond.toFixed(0)} ± ${stddev.toFixed(0)} tokens/s, ${percent(fractionOfLimit)} of the ${dtype} peak`,
     ),
-    `  a step takes ${milliseconds(1)}: ${largest.map(({ name, share }) => `${name} ${milliseconds(share)} (${percent(share)})`).join(", ")}`,
+    `  a step takes ${milliseconds(1)}${parts.length > 0 ? `: ${parts.join(", ")}` : ""}`,
     ...(maxMeanExpertLoad === null ? [] : [`  max/mean expert load, of the worst layer and step, ${maxMeanExpertLoad.toFixed(2)}`]),
   ].join("\n");
 }

@@ -1,5 +1,8 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 
+/** Of a tokenizer that is trained: five special tokens and 256 bytes. */
+export const smallestVocabulary = 261;
+
 /** A whole number from `least` on, also "512k" and "2M". */
 export function wholeNumber(least = 1) {
   return (text: string): number => {
@@ -43,7 +46,7 @@ export function addStepOptions(command: Command): Command {
   command
     .option("--from <dir>", "start from the weights and tokenizer of a checkpoint")
     .option("--tokenizer <dir>", "folder with tokenizer.json (default: that of --from, else one is trained on the data)")
-    .option("--vocab-size <n>", "vocabulary of the tokenizer that is trained (default 4096)", wholeNumber(262));
+    .option("--vocab-size <n>", "vocabulary of the tokenizer that is trained (default 4096)", wholeNumber(smallestVocabulary));
   return addShapeOptions(command).option("--steps <n>", "updates of the whole run", wholeNumber());
 }
 

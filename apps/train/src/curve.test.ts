@@ -7,11 +7,22 @@ import { drawChart, drawSvg, saveCurve } from "./curve.js";
 const points = Array.from({ length: 200 }, (_, i) => ({ step: i + 1, loss: 5 * Math.exp(-i / 50) }));
 
 test("draws a falling loss as a falling chart with its bounds", () => {
-  const lines = drawChart(points, { columns: 20, rows: 4 }).split("\n");
+  const lines = drawChart(points, { terminal: 30, rows: 4 }).split("\n");
   expect(lines.length).toBe(6);
   expect(lines[0]).toMatch(/^ +4\.\d+ │█▂? +$/);
   expect(lines[3]).toMatch(/^ +0\.\d+ │█.*▁$/);
   expect(lines[5]).toMatch(/1 +200$/);
+});
+
+test.each([
+  [undefined, 70],
+  [200, 70],
+  [70, 70],
+  [50, 50],
+  [10, 30],
+])("draws a chart for a terminal of %s columns in %i", (terminal, columns) => {
+  const lines = drawChart(points, { terminal }).split("\n");
+  expect(Math.max(...lines.map((line) => line.length))).toBe(columns);
 });
 
 test("draws a single point, equal points and none", () => {

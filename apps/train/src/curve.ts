@@ -19,11 +19,19 @@ export async function readCurves(metrics: string): Promise<{ training: Point[]; 
   return { training, heldOut };
 }
 
+interface ChartSize {
+  readonly terminal?: number | undefined;
+  readonly rows?: number;
+}
+
 const blocks = " ▁▂▃▄▅▆▇█";
 
-/** A chart of the losses for the terminal: columns are means over equal stretches of steps. */
-export function drawChart(points: readonly Point[], { columns = 60, rows = 8 } = {}): string {
-  const width = Math.min(columns, points.length);
+/** Columns of a chart beside its plot. */
+const labelColumns = 10;
+
+/** A chart of the losses for a terminal of so many columns, where that is known: those of the chart are means over equal stretches of steps. */
+export function drawChart(points: readonly Point[], { terminal = process.stdout.columns, rows = 8 }: ChartSize = {}): string {
+  const width = Math.min(terminal ? Math.max(20, terminal - labelColumns) : 60, 60, points.length);
   if (width === 0) return "";
   const means = Array.from({ length: width }, (_, column) => {
     const part = points.slice(Math.floor((column * points.length) / width), Math.floor(((column + 1) * points.length) / width));
@@ -35,14 +43,14 @@ export function drawChart(points: readonly Point[], { columns = 60, rows = 8 } =
   const lines = Array.from({ length: rows }, (_, row) => {
     const floor = (rows - 1 - row) * 8;
     const label = row === 0 ? top.toFixed(3) : row === rows - 1 ? bottom.toFixed(3) : "";
-    return `${label.padStart(8)} │${levels.map((level) => blocks[Math.max(0, Math.min(8, level - floor))]).join("")}`;
+    return `${label.padStart(labelColumns - 2)} │${levels.map((level) => blocks[Math.max(0, Math.min(8, level - floor))]).join("")}`;
   });
   const last = String(points.at(-1)?.step ?? "");
   const first = String(points[0]?.step ?? "");
   return [
     ...lines,
-    `${" ".repeat(8)} └${"─".repeat(width)}`,
-    `${" ".repeat(10)}${first}${last.padStart(Math.max(last.length + 1, width - first.length))}`,
+    `${" ".repeat(labelColumns - 2)} └${"─".repeat(width)}`,
+    `${" ".repeat(labelColumns)}${first}${last.padStart(Math.max(last.length + 1, width - first.length))}`,
   ].join("\n");
 }
 

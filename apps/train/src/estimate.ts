@@ -4,6 +4,7 @@ import { type EstimateOptions, estimate, type TrainEstimate } from "@zaya/train"
 import Table from "cli-table3";
 import type { Command } from "commander";
 import { formatSeconds } from "../../terminal/src/format_seconds.js";
+import { interruptible } from "../../terminal/src/interrupt.js";
 import { addStepOptions, printJson } from "./commands.js";
 import { formatCount } from "./format.js";
 import { libraryOptions } from "./names.js";
@@ -21,7 +22,9 @@ export function addEstimateCommand(program: Command): void {
   addStepOptions(command).action(async (preset: string | undefined, options) => {
     const { json, ...rest } = options;
     const model = preset ?? (rest.from === undefined ? "zaya-small" : undefined);
-    const result = await estimate(libraryOptions({ ...rest, model }) as EstimateOptions);
+    const result = await interruptible("stopped", (signal) =>
+      estimate({ ...libraryOptions({ ...rest, model }), signal } as EstimateOptions),
+    );
     if (json) printJson(result);
     else process.stdout.write(`${render(result, options.steps)}\n`);
   });

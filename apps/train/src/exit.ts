@@ -37,7 +37,9 @@ export function describeError(error: unknown, command?: Command): { readonly lin
   if (error instanceof Error) {
     const { code, syscall, path } = error as NodeJS.ErrnoException;
     const isFile = code === "EEXIST" && syscall === "mkdir";
-    const line = isFile ? `${path} is a file; choose another folder` : error.message;
+    const isFull = code === "ENOSPC" && path === undefined;
+    const full = "no space is left on the disk; free some and run the same command again";
+    const line = isFile ? `${path} is a file; choose another folder` : isFull ? full : error.message;
     return { line, code: code !== undefined && inputProblems.has(code) ? exitCode.badInput : exitCode.failed };
   }
   return { line: String(error), code: exitCode.failed };

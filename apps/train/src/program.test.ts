@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { main } from "./program.js";
 
+const isTerminal = process.stderr.isTTY;
 let folder: string;
 let errors: string;
 let output: string;
@@ -22,6 +23,8 @@ beforeEach(async () => {
   });
 });
 afterEach(() => {
+  vi.useRealTimers();
+  process.stderr.isTTY = isTerminal;
   vi.restoreAllMocks();
   vi.unstubAllEnvs();
   process.exitCode = undefined;
@@ -58,7 +61,7 @@ test.each([
   [
     "all of the text held out",
     ["train", "TEXT", "--out", "OUT", "--steps", "1", "--held-out", "1"],
-    /: --held-out: expected a number below 1, received 1$/m,
+    /: --held-out: expected a number up to 0.5, received 1$/m,
   ],
   [
     "two coefficients that are too large",
@@ -99,7 +102,7 @@ test.each([
   [
     "a tokenizer that is too small to be one",
     ["tokenizer", "train", "TEXT", "--out", "OUT", "--vocab-size", "100"],
-    /whole number from 262/,
+    /whole number from 261 on/,
   ],
   ["a run where a file is", ["resume", "TEXT"], /there is no run\.json/],
   ["a file where a folder is to be", ["init", "zaya-tiny", "--out", "TEXT"], /text\.txt is a file; choose another folder/],
@@ -116,6 +119,38 @@ test.each([
   expect(await run(...args.map((arg) => places.get(arg) ?? arg))).toBe(2);
   expect(errors).toMatch(message);
   expect(errors).not.toMatch(/^ {4}at /m);
+});
+
+test("answers bad input of a training with one line", async () => {
+  expect(await run("train", "/nowhere/a.txt", "--out", join(folder, "out"), "--steps", "1")).toBe(2);
+  expect(errors).toBe("zaya-train: /nowhere/a.txt: no such file\n");
+});
+
+test("says that it is reading when that takes a while", async () => {
+  await writeFile(join(folder, "text.txt"), "Some text. ".repeat(200));
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  const ended = run("train", join(folder, "text.txt"), "--out", join(folder, "out"), "--model", "zaya-tiny", "--steps", "9");
+  vi.advanceTimersByTime(299);
+  expect(errors).toBe("");
+  vi.advanceTimersByTime(1);
+  expect(errors).toBe("reading and tokenising\n");
+  process.emit("SIGINT");
+  expect(await ended).toBe(4);
+});
+
+test("tells how to go on in words that a shell takes", async () => {
+  const [text, out] = [join(folder, "text.txt"), join(folder, "my run")];
+  await writeFile(text, "Some text. ".repeat(200));
+  const shape = ["--model", "zaya-tiny", "--context", "16", "--windows", "1", "--vocab-size", "270"];
+  process.stderr.isTTY = true; // shows every step
+  const ended = run("train", text, "--out", out, "--steps", "1000000", ...shape);
+  while (!errors.includes("step 1")) await new Promise((resolve) => setImmediate(resolve));
+  process.emit("SIGINT");
+  expect(await ended).toBe(4);
+  expect(errors).toContain(`stopped and saved; go on with: zaya-train resume '${out}'\n`);
+  process.exitCode = undefined;
+  expect(await run("train", text, "--out", `${out} too`, "--steps", "1", ...shape)).toBe(0);
+  expect(output).toContain(`npx zaya-serve '${out} too/latest'\n`);
 });
 
 test("answers a locked folder with exit code 5", async () => {
@@ -265,6 +300,26 @@ test("a benchmark that is stopped tells what is done", async () => {
   expect(machine.threads).toBeGreaterThan(0);
   expect(limits.bfloat16).toBeGreaterThan(0);
   expect(rest).toEqual({ results: [expect.objectContaining({ name: "train16" })] });
+});
+
+test.each([true, false])("a benchmark that is stopped in its steps tells those that were finished; JSON: %s", async (json) => {
+  process.stderr.isTTY = true; // shows every step
+  const more = json ? ["--json"] : [];
+  const ended = run("bench", "zaya-tiny", "--context", "16", "--windows", "1", "-r", "1000000", "--threads", "1", ...more);
+  while (!errors.includes("step 1 of")) await new Promise((resolve) => setImmediate(resolve));
+  process.emit("SIGINT");
+  expect(await ended).toBe(4);
+  expect(errors).toContain("zaya-train: stopped; what was measured until then stands\n");
+  if (json) expect(JSON.parse(output)).toMatchObject({ limits: null, results: [{ name: "train16", operations: [] }] });
+  else expect(output).toMatch(/train16 \(1 × 16\): \d+ ± \d+ tokens\/s.*\n {2}a step takes [\d.]+ ms\n/);
+});
+
+test("stops the steps of an estimate at Ctrl-C", async () => {
+  const ended = run("estimate", "zaya-tiny", "--context", "16", "--windows", "1");
+  process.emit("SIGINT");
+  expect(await ended).toBe(4);
+  expect(errors).toBe("zaya-train: stopped\n");
+  expect(output).toBe("");
 });
 
 test("stops making a checkpoint at Ctrl-C, and leaves nothing of it", async () => {

@@ -11,7 +11,7 @@ import { addTrainCommands } from "./train.js";
 /** All commands, with their options. */
 export function createProgram(version: string): Command {
   const program = new Command("zaya-train")
-    .description("Trains ZAYA mixture-of-experts models, on any CPU.")
+    .description("Trains ZAYA mixture-of-experts models, on x86-64 CPUs.")
     .version(version)
     .showHelpAfterError("(add --help for what there is)");
   addTrainCommands(program);

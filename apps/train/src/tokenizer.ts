@@ -1,11 +1,11 @@
-import { readdir, rm } from "node:fs/promises";
+import { readdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { loadTokenizer, saveTokenizer, trainTokenizer } from "@zaya/model";
-import { expectNoCheckpoint, tokenizerFileNames } from "@zaya/model/internal";
+import { expectNoCheckpoint, makeFolder, takeLock, tokenizerFileNames } from "@zaya/model/internal";
 import { expectFormats, readDocuments } from "@zaya/train";
 import type { Command } from "commander";
 import { interruptible } from "../../terminal/src/interrupt.js";
-import { printJson, wholeNumber } from "./commands.js";
+import { printJson, smallestVocabulary, wholeNumber } from "./commands.js";
 import { InputError } from "./exit.js";
 
 export function addTokenizerCommand(program: Command): void {
@@ -19,7 +19,7 @@ export function addTokenizerCommand(program: Command): void {
     )
     .argument("<files...>", "text and .jsonl files")
     .requiredOption("-o, --out <dir>", "folder of the tokenizer")
-    .option("--vocab-size <n>", "tokens in all", wholeNumber(262), 4096)
+    .option("--vocab-size <n>", "tokens in all", wholeNumber(smallestVocabulary), 4096)
     .option("--fields <names>", "comma-separated keys of a JSONL record (default text)", (text) => text.split(","))
     .option("--max-bytes <n>", "read about this much text at most", wholeNumber())
     .option("--overwrite", "replace a tokenizer that is there")
@@ -35,13 +35,33 @@ export function addTokenizerCommand(program: Command): void {
         }
         if (!found) throw new InputError(`no text in ${files.join(", ")}`);
       }
-      const made = await interruptible("stopped", (signal) => trainTokenizer(texts(), { vocabSize, maxBytes, signal }));
-      if (overwrite) for (const name of tokenizerFileNames) await rm(join(out, name), { force: true }); // what the new one does not have
-      await saveTokenizer(out, made);
-      const tokenizer = await loadTokenizer(out);
+      const tokenizer = await alone(out, async () => {
+        await expectRoomFor(out, overwrite);
+        const made = await interruptible("stopped", (signal) => trainTokenizer(texts(), { vocabSize, maxBytes, signal }));
+        await saveTokenizer(out, made);
+        // Only now: a full disk leaves the tokenizer of before.
+        if (overwrite) for (const name of tokenizerFileNames) if (!(name in made)) await rm(join(out, name), { force: true });
+        return await loadTokenizer(out);
+      });
       if (json) printJson({ out, vocabSize: tokenizer.vocabSize });
       else process.stdout.write(`${out}: ${tokenizer.vocabSize} tokens\n`);
     });
+}
+
+/** Does work in a folder while no other process does the same, and leaves no empty folder that was not there before. */
+async function alone<T>(out: string, work: () => Promise<T>): Promise<T> {
+  const isNew = (await readdir(out).catch(() => null)) === null;
+  await makeFolder(out);
+  try {
+    await using _lock = await takeLock(join(out, "tokenizer.lock"), {
+      code: "CHECKPOINT_LOCKED",
+      doing: "training a tokenizer into this folder",
+    });
+    return await work();
+  } catch (error) {
+    if (isNew) await rmdir(out).catch(() => {}); // something is in it
+    throw error;
+  }
 }
 
 /** Refuses the folder of a checkpoint or a run, and that of a tokenizer unless it is to be replaced. */

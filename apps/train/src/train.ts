@@ -7,6 +7,7 @@ import pc from "picocolors";
 import { formatSeconds } from "../../terminal/src/format_seconds.js";
 import { interruptSignal } from "../../terminal/src/interrupt.js";
 import { createProgressLine } from "../../terminal/src/progress_line.js";
+import { shellWord } from "../../terminal/src/shell_word.js";
 import { addStepOptions, number, printJson, wholeNumber } from "./commands.js";
 import { saveCurve } from "./curve.js";
 import { exitCode } from "./exit.js";
@@ -94,12 +95,15 @@ async function follow(start: (signal: AbortSignal) => AsyncIterable<TrainEvent>,
   let started = false;
   let steps: number | null = null;
   let best = "";
+  // Not at once: bad input is answered with one line.
+  const reading = setTimeout(() => !json && progress.update("reading and tokenising"), 300);
   signal.addEventListener("abort", () => {
+    clearTimeout(reading);
     if (!json) progress.print(`stopping${started ? " after this step" : ""}; Ctrl-C again stops at once`);
   });
   try {
-    if (!json) progress.update("reading and tokenising");
     for await (const event of start(signal)) {
+      clearTimeout(reading);
       if (event.type === "run-start") {
         started = true;
         steps = event.steps;
@@ -110,15 +114,19 @@ async function follow(start: (signal: AbortSignal) => AsyncIterable<TrainEvent>,
       else show(event, steps, progress);
     }
     const chart = await saveCurve(metrics, svg);
-    if (!json) process.stdout.write(`\n${chart}\n\nloss curve: ${svg}\n${best}serve it:   npx zaya-serve ${join(out, "latest")}\n`);
+    if (!json)
+      process.stdout.write(`\n${chart}\n\nloss curve: ${svg}\n${best}serve it:   npx zaya-serve ${shellWord(join(out, "latest"))}\n`);
   } catch (error) {
+    clearTimeout(reading);
     progress.end();
     if (started) await saveCurve(metrics, svg).catch(() => {}); // what ended the run is told, not what came of that
     if (!signal.aborted || error !== signal.reason) throw error;
     process.exitCode = exitCode.partial;
     if (!json)
       process.stderr.write(
-        started ? `stopped and saved; go on with: zaya-train resume ${out}\n` : "stopped before the first step; nothing was saved\n",
+        started
+          ? `stopped and saved; go on with: zaya-train resume ${shellWord(out)}\n`
+          : "stopped before the first step; nothing was saved\n",
       );
   }
 }

@@ -13,5 +13,5 @@ export {
 export type { ScoredToken, TokenLogprob } from "./logprobs.js";
 export type { CacheDtype } from "./model_runner.js";
 export type { WeightProducts } from "./products.js";
-export { type GenerateEvent, GenerateRequest, type Usage } from "./request.js";
+export type { GenerateEvent, GenerateRequest, Usage } from "./request.js";
 export { type EngineMemory, type LogitRow, numRanked, pageTokens, type RunnerLimits, type StepBatch, type StepRunner } from "./runner.js";

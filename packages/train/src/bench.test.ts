@@ -38,13 +38,34 @@ test("has no expert load for a dense model", async () => {
   expect(result?.type === "result" && result.maxMeanExpertLoad).toBeNull();
 });
 
-test("stops with the signal's reason after the step in progress", async () => {
+test("tells the repetitions that were finished when it is stopped, and ends with the signal's reason", async () => {
   const controller = new AbortController();
+  const events: BenchEvent[] = [];
   const run = async () => {
-    for await (const event of bench({ ...small, signal: controller.signal }))
-      if (event.type === "repetition-end") controller.abort(new Error("enough"));
+    for await (const event of bench({ ...small, repetitions: 1000, signal: controller.signal })) {
+      events.push(event);
+      if (event.type === "repetition-end" && event.repetition === 2) controller.abort(new Error("enough"));
+    }
   };
   await expect(run()).rejects.toThrow("enough");
+  expect(events.map(({ type }) => type)).toEqual(["bench-start", "repetition-end", "repetition-end", "result"]);
+  const speeds = events.flatMap((event) => (event.type === "repetition-end" ? [event.tokensPerSecond] : []));
+  const result = events.find((event) => event.type === "result");
+  expect(result?.operations).toEqual([]);
+  expect(result?.result.tokensPerSecond).toBeCloseTo(speeds.reduce((a, b) => a + b, 0) / 2, 6);
+});
+
+test("has no result when it is stopped before a repetition is finished", async () => {
+  const controller = new AbortController();
+  const types: string[] = [];
+  const run = async () => {
+    for await (const { type } of bench({ ...small, signal: controller.signal })) {
+      types.push(type);
+      controller.abort(new Error("enough"));
+    }
+  };
+  await expect(run()).rejects.toThrow("enough");
+  expect(types).toEqual(["bench-start"]);
 });
 
 test("refuses a number that makes no sense", async () => {

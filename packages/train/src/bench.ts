@@ -31,7 +31,7 @@ const Options = z.strictObject({
   vocabSize: z.int().min(1).optional(),
   repetitions: z.int().min(1).default(5),
   threads: z.int().min(1).optional(),
-  /** Aborting rejects with the signal's reason after the step in progress. */
+  /** Aborting rejects with the signal's reason after the step in progress, and after a `result` of the repetitions that were finished. */
   signal: z.instanceof(AbortSignal).optional(),
 });
 export type BenchOptions = Omit<z.input<typeof Options>, "model"> & { readonly model: PresetName | ModelConfig | (string & {}) };
@@ -68,6 +68,7 @@ export type BenchEvent =
   | {
       readonly type: "result";
       readonly result: BenchResult;
+      /** Empty where it was aborted before they were measured. */
       readonly operations: OperationShares;
       /** The busiest over the mean expert, in the worst layer and step; null in a dense model. */
       readonly maxMeanExpertLoad: number | null;
@@ -126,6 +127,7 @@ export async function* bench(options: BenchOptions): AsyncGenerator<BenchEvent, 
     await training.run(batches(100 + number), number + 1, learningRate);
   }
   for (let repetition = 1; repetition <= repetitions; repetition++) {
+    if (signal?.aborted && repetition > 1) break; // what is finished stands
     signal?.throwIfAborted();
     const batch = batches(100 + number++);
     const before = await meter.measure(dtype);
@@ -138,8 +140,7 @@ export async function* bench(options: BenchOptions): AsyncGenerator<BenchEvent, 
     speeds.push(tokens / seconds);
     yield { type: "repetition-end", repetition, of: repetitions, tokensPerSecond: tokens / seconds };
   }
-  const { times } = await training.profile(batches(100 + number), number + 1, learningRate);
-  for (const limit of ["read", "float32", "bfloat16", "int8"] as const) await meter.measure(limit);
+  const times = signal?.aborted ? [] : (await training.profile(batches(100 + number), number + 1, learningRate)).times;
 
   const tokensPerSecond = mean(speeds);
   const fractionOfLimit = shareOfLimit(slices);
@@ -154,6 +155,8 @@ export async function* bench(options: BenchOptions): AsyncGenerator<BenchEvent, 
     fractionOfLimit,
   };
   yield { type: "result", result, operations: sharesOf(times), maxMeanExpertLoad: load };
+  signal?.throwIfAborted();
+  for (const limit of ["read", "float32", "bfloat16", "int8"] as const) await meter.measure(limit);
   yield { type: "bench-end", machine, limits: meter.medians(), results: [result] };
 }
 

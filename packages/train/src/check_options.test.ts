@@ -7,7 +7,7 @@ import { parseOptions } from "./options.js";
 const good = { model: "zaya-tiny", data: ["corpus.txt"], out: "run", steps: 10 };
 
 test.each([
-  [{ heldOut: 1 }, "heldOut: expected a number below 1, received 1"],
+  [{ heldOut: 1 }, "heldOut: expected a number up to 0.5, received 1"],
   [{ heldOut: -0.5 }, "heldOut: expected a number from 0 on, received -0.5"],
   [{ finalLearningRate: 2 }, "finalLearningRate: expected a number up to 1, received 2"],
   [{ learningRate: 0 }, "learningRate: expected a number above 0, received 0"],

@@ -35,6 +35,13 @@ test("measures a few steps of a small model", async () => {
   expect(result.totalSeconds).toBeCloseTo(10 * (result.secondsPerStep ?? 0), 6);
 });
 
+test("stops its steps with the signal's reason", async () => {
+  const reason = new Error("enough");
+  const aborted = { model: "zaya-tiny", context: 64, windows: 1, signal: AbortSignal.abort(reason) } as const;
+  await expect(estimate(aborted)).rejects.toBe(reason);
+  expect(await estimate({ ...aborted, measure: false })).toMatchObject({ measured: false });
+});
+
 test("plans the 8B model without memory for it", async () => {
   const result = await estimate({ model: "zaya1-8b", context: 4096, windows: 1, measure: false, vocabSize: 262272 });
   expect(result.memory.storeBytes).toBeGreaterThan(12 * 8.8e9);

@@ -32,6 +32,8 @@ const Options = z.strictObject({
   threads: z.int().min(1).optional(),
   /** Run a few steps on random tokens where memory allows. Otherwise half of the measured peak is assumed. */
   measure: z.boolean().default(true),
+  /** Aborting rejects with the signal's reason after the measured step in progress. */
+  signal: z.instanceof(AbortSignal).optional(),
 });
 export type EstimateOptions = Omit<z.input<typeof Options>, "model"> & {
   readonly model?: PresetName | ModelConfig | (string & {}) | undefined;
@@ -58,12 +60,16 @@ export interface TrainEstimate {
 }
 
 /**
- * What a run with these options would be: parameters, memory, operations, and time at the speed of this machine now. A preset
- * has the vocabulary of the tokenizer, which `vocabSize` tells where one is to be trained. Writes nothing.
+ * What a run with these options would be: parameters, memory, operations, and time at the speed of this machine now. For the time it runs three
+ * steps, which need the memory of a run, where they fit and are likely to take less than 20 s each; with `measure: false` it runs none. A preset has
+ * the vocabulary of the tokenizer, which `vocabSize` tells where one is to be trained. Writes nothing.
+ *
+ * @throws INVALID_OPTIONS, and the signal's reason
+ * @example const { memory, totalSeconds } = await estimate({ model: "zaya-512", steps: 400 });
  */
 export async function estimate(options: EstimateOptions): Promise<TrainEstimate> {
   const parsed = checkOptions(Options, options);
-  const { from, model, tokenizer, vocabSize, context, windows, accumulation, dtype, steps, threads, measure, optimizer } = parsed;
+  const { from, model, tokenizer, vocabSize, context, windows, accumulation, dtype, steps, threads, measure, optimizer, signal } = parsed;
   expectOneModel({ model, from });
   expectTrained({ vocabSize, tokenizer, from });
   const resolved = await resolveConfig({ model, from, context }, tokenizer === undefined ? null : await tokenizerOf(tokenizer));
@@ -103,7 +109,7 @@ export async function estimate(options: EstimateOptions): Promise<TrainEstimate>
   const assumed = flopsPerStep / (peakFlops * assumedUtilisation);
   const fits = memory.storeBytes + memory.arenaBytes <= memory.limitBytes;
   const measured = measure && fits && assumed < 20;
-  const secondsPerStep = measured ? await timeSteps(device, config, parsed) : assumed;
+  const secondsPerStep = measured ? await timeSteps(device, config, parsed, signal) : assumed;
   return {
     ...base,
     peakFlops,
@@ -116,13 +122,14 @@ export async function estimate(options: EstimateOptions): Promise<TrainEstimate>
 }
 
 /** Seconds of the faster of two steps on random tokens, after one to warm up. */
-async function timeSteps(device: Device, config: ModelConfig, options: StepOptions): Promise<number> {
+async function timeSteps(device: Device, config: ModelConfig, options: StepOptions, signal?: AbortSignal): Promise<number> {
   await using store = device.createStore();
   allocateTrainingState(store, config, options);
   await writeFreshWeights(store, config, 1);
   await using step = compileStep(device, store, config, options);
   const seconds: number[] = [];
   for (let number = 1; number <= 3; number++) {
+    signal?.throwIfAborted();
     const started = performance.now();
     const batches = Array.from({ length: options.accumulation }, (_, part) =>
       randomBatch(config.vocabSize, options.context, options.windows, number, part),

@@ -104,9 +104,9 @@ export function lossFigures(
 const Options = z.strictObject({
   /** Folder of a checkpoint in any layout, with its tokenizer. */
   checkpoint: z.string(),
-  data: z.array(z.string()).min(1, "name at least one file"),
+  data: z.array(z.string()).min(1, "name at least one file").readonly(),
   /** Keys of a JSONL record that make up a document. Default: text. */
-  fields: z.array(z.string()).min(1, "name at least one key").optional(),
+  fields: z.array(z.string()).min(1, "name at least one key").readonly().optional(),
   context: z.int().min(1).default(512),
   windows: z.int().min(1).default(4),
   /** Element type of the matrices. Default: bfloat16; the weights of a run layout are evaluated as they lie, in types of their own. */

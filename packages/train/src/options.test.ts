@@ -1,12 +1,34 @@
+import { readFile } from "node:fs/promises";
 import { resolve } from "node:path";
 import { presets } from "@zaya/model";
 import { expect, test } from "vitest";
-import { completeOptions, parseOptions, runOptionsOf } from "./options.js";
+import type { EvaluateOptions } from "./evaluate.js";
+import { completeOptions, LimitOptions, parseOptions, RunOptions, runOptionsOf, type TrainOptions } from "./options.js";
 
 const good = { model: "zaya-tiny", data: ["corpus.txt"], out: "run", steps: 10 };
 
 test("fills in what is not given", () => {
   expect(parseOptions(good)).toMatchObject({ context: 512, windows: 4, seed: 1, dtype: "bfloat16", optimizer: { name: "adamw", clip: 1 } });
+});
+
+test("has every option in the table of the README, with its default", async () => {
+  const readme = await readFile(new URL("../README.md", import.meta.url), "utf8");
+  const table = readme.split("## ").find((part) => part.startsWith("Options\n")) ?? "";
+  const told = new Map([...table.matchAll(/^\| `([\w.]+)` +\| (.*?) +\|/gm)].map(([, name = "", value = ""]) => [name, value]));
+  const { optimizer, ...values } = completeOptions(parseOptions(good), null);
+  const inner = Object.entries(optimizer).map(([name, value]) => [`optimizer.${name}`, value] as const);
+  const names = [...Object.keys(RunOptions.shape), ...Object.keys(LimitOptions.shape), "out", "resume", "threads", "signal"];
+  expect([...told.keys()].sort()).toEqual([...names.filter((name) => name !== "optimizer"), ...inner.map(([name]) => name)].sort());
+  const defaults = [...Object.entries(values), ...inner].filter(([name, value]) => typeof value === "number" && told.get(name) !== "");
+  for (const [name, value] of defaults) if (name !== "warmup") expect(Number.parseFloat(told.get(name) ?? ""), name).toBe(value);
+});
+
+test("takes lists of names that may not be changed", () => {
+  const files: readonly string[] = Object.freeze(["corpus.jsonl"]);
+  const fields = ["question", "answer"] as const;
+  const options: TrainOptions = { ...good, data: files, evaluationData: files, fields, heldOut: 0.5 };
+  const { data: _data, ...evaluated }: EvaluateOptions = { checkpoint: "run/latest", data: files, fields };
+  expect(parseOptions(options).fields).toEqual(evaluated.fields);
 });
 
 test("keeps paths as absolute ones, from whatever folder a run goes on", () => {
@@ -30,6 +52,7 @@ test.each([
   [{ ...good, accumulation: Number.MAX_SAFE_INTEGER }, /^accumulation: /],
   [{ ...good, windows: 2 ** 20 + 1 }, /^windows: /],
   [{ ...good, context: 2 ** 20 + 1 }, /^context: /],
+  [{ ...good, heldOut: 0.51 }, /^heldOut: expected a number up to 0.5, received 0.51$/],
 ])("refuses %j with one line", (options, message) => {
   expect(() => parseOptions(options)).toThrow(message);
   expect(() => parseOptions(options)).toThrow(expect.objectContaining({ code: "INVALID_OPTIONS" }));

@@ -37,16 +37,16 @@ export const RunOptions = z.strictObject({
   /** Checkpoint to start from, with its tokenizer. Not needed any more once the run has a checkpoint of its own. */
   from: path.optional(),
   /** Text files (one document each) and .jsonl files (one a line). */
-  data: z.array(path).min(1, "name at least one file"),
+  data: z.array(path).min(1, "name at least one file").readonly(),
   /** Keys of a JSONL record that make up a document. Default: text. */
-  fields: z.array(z.string()).min(1, "name at least one key").optional(),
+  fields: z.array(z.string()).min(1, "name at least one key").readonly().optional(),
   /**
    * Share of the text kept for evaluation, in whole documents; at most half. A single document is cut, where it fills two windows. Default 0.05,
    * and none beside `evaluationData`.
    */
-  heldOut: z.number().min(0).lt(1).optional(),
+  heldOut: z.number().min(0).max(0.5).optional(),
   /** Files to evaluate on instead of a share of the text. */
-  evaluationData: z.array(path).min(1, "name at least one file").optional(),
+  evaluationData: z.array(path).min(1, "name at least one file").readonly().optional(),
   /** Folder with tokenizer.json, not needed any more once the run has a checkpoint. Default: that of `from`, else one is trained on the data. */
   tokenizer: path.optional(),
   /** Vocabulary of the tokenizer that is trained. Default 4096. */
@@ -88,7 +88,7 @@ export const LimitOptions = z.strictObject({
 const SessionOptions = z.strictObject({
   /** Folder of the run. */
   out: z.string().min(1, "name a folder"),
-  /** Goes on with the run in `out`, or starts it when there is none. */
+  /** Goes on with the run in `out`, or starts it when there is none with a checkpoint. */
   resume: z.boolean().default(false),
   /** Threads of the CPU. Results do not depend on it. */
   threads: whole.optional(),

@@ -155,7 +155,7 @@ async function tokeniseData(
   const options = { tokenizerFiles, files, fields, context, cache, signal };
   const whole = await tokeniseFor(config, options);
   if (heldOut === 0 || !canBeCut(whole, context) || whole.fingerprint === saved) return whole;
-  return await tokeniseFor(config, { ...options, tail: Math.min(heldOut, 0.5) });
+  return await tokeniseFor(config, { ...options, tail: heldOut });
 }
 
 async function tokeniseEvaluation(

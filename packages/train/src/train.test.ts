@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, readlink, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
+import { cp, mkdir, mkdtemp, readdir, readFile, readlink, rename, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadCheckpoint } from "@zaya/model";
@@ -160,6 +160,41 @@ test("a call that failed before its run began leaves nothing to the next", async
   await expect(collect(train(options({ data: [empty] })))).rejects.toMatchObject({ code: "INVALID_DATA" });
   const [start] = await collect(train(options({ steps: 1 })));
   expect(start).toMatchObject({ type: "run-start", vocabSize: 270 });
+});
+
+test.each([false, true])("a run that saved nothing makes room for another in its folder; resume: %s", async (resume) => {
+  const before = { saveEvery: 9, learningRate: 1e30, warmup: 0, optimizer: { clip: 0 } };
+  await expect(collect(train(options(before)))).rejects.toMatchObject({ code: "LOSS_NOT_FINITE" });
+  expect(await readFile(join(out, "metrics.jsonl"), "utf8")).toContain('"step":1');
+  expect(await readdir(out)).toEqual(expect.arrayContaining(["held-out.jsonl", "run.json", "timings.jsonl", "tokenizer"]));
+  const { vocabSize: _vocabSize, ...rest } = options({ steps: 2, seed: 9, heldOut: 0, resume });
+  const next = { ...rest, tokenizer: `${out}-tokenizer` };
+  await cp(join(out, "tokenizer"), next.tokenizer, { recursive: true });
+  expect((await collect(train(next)))[0]).toMatchObject({ type: "run-start", resumedFrom: null });
+  const [fresh, names] = [`${out}-fresh`, async (folder: string) => (await readdir(folder)).sort()];
+  await collect(train({ ...next, out: fresh }));
+  expect(await names(out)).toEqual(await names(fresh));
+  for (const name of ["metrics.jsonl", "run.json"])
+    expect(await readFile(join(out, name), "utf8"), name).toBe(await readFile(join(fresh, name), "utf8"));
+  expect((await readFile(join(out, "timings.jsonl"), "utf8")).trim().split("\n")).toHaveLength(2);
+  await expectSameCheckpoint(out, fresh);
+});
+
+test("a run begins with the tokenizer that one before it made in its folder, and keeps it", async () => {
+  for await (const _event of train(options())) break;
+  const { vocabSize: _vocabSize, ...rest } = options({ steps: 1 });
+  await collect(train({ ...rest, tokenizer: join(out, "tokenizer") }));
+  expect(await readdir(join(out, "tokenizer"))).toContain("tokenizer.json");
+  await expect(collect(train(options()))).rejects.toMatchObject({ code: "RUN_EXISTS" });
+});
+
+test("goes on without a checkpoint as the run began, for another length as well", async () => {
+  const { vocabSize: _vocabSize, heldOut: _heldOut, ...rest } = options({ steps: 60 });
+  const own = { ...rest, out: `${out}-own`, tokenizer: join(out, "tokenizer"), evaluationData: [`${out}.txt`] };
+  await writeFile(`${out}.txt`, randomText(3).join("\n"));
+  for await (const _event of train(options())) break;
+  for await (const _event of train(own)) break;
+  expect((await collect(resume(own.out, { steps: 2 }))).at(-1)).toMatchObject({ type: "train-end", step: 2 });
 });
 
 test("refuses to evaluate windows that do not fit into memory", async () => {

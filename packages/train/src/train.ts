@@ -1,3 +1,5 @@
+import { rm } from "node:fs/promises";
+import { resolve } from "node:path";
 import { type Device, isZayaError, openDevice, type Store } from "@zaya/kernels";
 import { describe, loadCheckpoint, loadWeights, type ModelConfig } from "@zaya/model";
 import { makeFolder, takeLock } from "@zaya/model/internal";
@@ -55,26 +57,27 @@ export async function* train(options: TrainOptions): AsyncGenerator<TrainEvent> 
   yield* start(parseOptions(options));
 }
 
-/** `lengthIsNew`: the steps or seconds are not those of before. */
-async function* start(given: GivenOptions, lengthIsNew = false): AsyncGenerator<TrainEvent> {
+/** `isSaved`: the options are those of run.json where they are not given. `lengthIsNew`: the steps or seconds are not those of before. */
+async function* start(given: GivenOptions, { isSaved = false, lengthIsNew = false } = {}): AsyncGenerator<TrainEvent> {
   const { out } = given;
   await makeFolder(out);
   await using _lock = await takeLock(runPaths(out).lock, {
     code: "RUN_LOCKED" satisfies TrainErrorCode,
     doing: "working in this folder",
   });
-  const saved = await readRun(out);
-  const options = completeOptions(given, saved?.run ?? null);
-  if (saved) checkSame(options, saved);
   const latest = await findLatest(out);
+  const saved = await readRun(out);
   if (latest && !saved) fail("NOT_A_RUN", `${out} holds checkpoints and no run.json; choose another folder`);
+  // A run that ended before its first checkpoint has nothing to go on with: another may begin in its place.
+  const options = completeOptions(given, latest || isSaved ? (saved?.run ?? null) : null);
+  if (latest && saved) checkSame(options, saved);
   const isPlanned = options.steps === saved?.limits.steps && options.seconds === saved?.limits.seconds;
   if (latest && (lengthIsNew || !isPlanned)) expectLonger(options, latest.state);
   await using prepared = await prepare(options, latest);
   const { config } = prepared;
   await expectCheckpointRoom(out, { config, optimizer: options.optimizer }, savesToCome(options, latest?.state.step ?? 0), options.keep);
   try {
-    yield* runSteps(options, prepared, latest);
+    yield* runSteps(options, prepared, { latest, replaced: latest ? null : (saved?.run ?? null) });
   } catch (cause) {
     if (isZayaError(cause) && cause.code === "DISK_FULL") fail("SAVE_FAILED", cause.message, cause);
     if ((cause as NodeJS.ErrnoException | null)?.code === "ENOSPC")
@@ -116,7 +119,7 @@ export async function* resume(out: string, options: ResumeOptions = {}): AsyncGe
   const lengthIsNew = options.steps !== undefined || options.seconds !== undefined;
   const length = lengthIsNew ? {} : { steps, seconds };
   const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-  yield* start(parseOptions({ ...saved.run, ...limits, ...length, ...given, out, resume: true }), lengthIsNew);
+  yield* start(parseOptions({ ...saved.run, ...limits, ...length, ...given, out, resume: true }), { isSaved: true, lengthIsNew });
 }
 
 /** What run.json says, or null. */
@@ -176,7 +179,7 @@ async function writeRun(options: ParsedOptions): Promise<void> {
 async function* runSteps(
   options: ParsedOptions,
   prepared: Prepared,
-  latest: Pick<RunCheckpoint, "path" | "state"> | null,
+  { latest, replaced }: { latest: Pick<RunCheckpoint, "path" | "state"> | null; replaced: RunOptions | null },
 ): AsyncGenerator<TrainEvent> {
   const { out, signal, seed, threads, optimizer } = options;
   const paths = runPaths(out);
@@ -198,6 +201,7 @@ async function* runSteps(
     await loadRun(latest.path, { store, config, optimizer });
   } else await startWeights(store, config, options);
   // Only now, so that what is refused leaves nothing that looks like a run, and a run that was there as it was.
+  if (replaced) await removeRest(options, replaced);
   await writeRun(options);
   if (prepared.heldOut) await writeAtomically(paths.heldOut, await prepared.heldOutRecords());
   await using step = compileStep(device, store, config, options);
@@ -280,6 +284,18 @@ async function* runSteps(
     yield ended;
   }
   yield { type: "train-end", step: number, checkpoint, loss, best: await bestCheckpoint(out, losses) };
+}
+
+/**
+ * Removes what a run that ended before its first checkpoint left and the one in its place may not write again. A tokenizer that is named stays,
+ * and so does one that the run before did not make.
+ */
+async function removeRest({ out, from, tokenizer }: ParsedOptions, replaced: RunOptions): Promise<void> {
+  const paths = runPaths(out);
+  await rm(paths.heldOut, { force: true });
+  const trains = (run: Pick<RunOptions, "from" | "tokenizer">) => run.from === undefined && run.tokenizer === undefined;
+  const isNeeded = trains({ from, tokenizer }) || tokenizer === resolve(paths.tokenizer);
+  if (trains(replaced) && !isNeeded) await rm(paths.tokenizer, { recursive: true, force: true });
 }
 
 /** The machine's peak in FLOP/s: the highest seen so far, measured again every few seconds. While something else runs it comes out lower than it is. */
