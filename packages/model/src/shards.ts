@@ -95,7 +95,6 @@ export async function openShards(dir: string, index: ShardIndex): Promise<Shards
   }
 }
 
-/** Whether a path is there. */
 /** The file that makes a folder look like a checkpoint, config.json before weights, or undefined. */
 export async function checkpointIn(dir: string): Promise<string | undefined> {
   const files = (await readdir(dir).catch(() => [] as string[])).sort(); // "config.json" sorts before "model…"
@@ -107,6 +106,7 @@ export function holdsCheckpoint(dir: string, file: string, advice = "choose anot
   fail("CHECKPOINT_EXISTS", `${dir} holds a checkpoint already (${file}); ${advice}`);
 }
 
+/** Whether a path is there. */
 export async function exists(path: string): Promise<boolean> {
   return stat(path).then(
     () => true,
